@@ -1,0 +1,133 @@
+/**
+ * What the cluster must remember, behind four small interfaces with two back ends (embedded SQLite and
+ * NATS JetStream) that are held to one conformance suite.
+ *
+ *  S1  An append that answered is durable: it survives kill -9 of every process.
+ *  S2  The state log has one writer at a time: an append names the sequence it expects to be the last, and a
+ *      writer whose lease was taken over finds that it is not, and is told so by {@link StaleWriterError}.
+ *  S3  A journal record is stored once per id, however often it is appended.
+ *  S4  Every wait ends by its deadline or its signal.
+ */
+
+/** One event as it stands in the journal. The journal does not look inside `data`. */
+export interface JournalRecord {
+  /** Unique for ever: `<producer>:<incarnation>:<seq>`. Appending the same id again stores nothing. */
+  readonly id: string;
+  /** `warren.events.<tenant>.<type>`; each token matches `^[a-zA-Z0-9_-]+$`. */
+  readonly subject: string;
+  /** CloudEvents attributes and the like; names are lower case. At most 32 of at most 1 KiB each. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** At most 256 KiB. */
+  readonly data: Uint8Array;
+}
+
+/** A record together with its place in the journal. */
+export interface StoredRecord extends JournalRecord {
+  /** Rises by the order of storing; gaps are possible. */
+  readonly seq: bigint;
+}
+
+/** Some records in order, at least one. `ack` tells the back end that the consumer has committed all of them. */
+export interface JournalBatch {
+  readonly records: readonly StoredRecord[];
+  ack(): Promise<void>;
+}
+
+export interface ReadOptions {
+  /**
+   * Name of a durable consumer (`^[a-zA-Z0-9_-]{1,64}$`). Where the back end keeps positions (NATS), reading goes
+   * on after what this consumer acknowledged. Without it the reader is ephemeral.
+   */
+  readonly durable?: string;
+  /** Start after this sequence. With a `durable` that has a position already, the back end's position counts. */
+  readonly after?: bigint | "end";
+  /** Only subjects below this one: `warren.events.` + tenant. Everything when absent. */
+  readonly subjectPrefix?: string;
+  /** Most records in one batch. Default 256. */
+  readonly batch?: number;
+  /** Ends the iteration, quietly. */
+  readonly signal: AbortSignal;
+}
+
+export interface JournalReader {
+  /** Follows the journal: past records first, then new ones as they come. Survives reconnects of the back end. */
+  read(options: ReadOptions): AsyncIterable<JournalBatch>;
+}
+
+export interface Journal extends JournalReader {
+  /**
+   * Stores the records in order and answers when they are durable.
+   * @throws StoreUnavailableError when that is not known by `deadlineMs` (some may have been stored: append the same ids again)
+   * @throws StoreInputError when a record is over a bound or malformed; nothing was stored
+   */
+  append(records: readonly JournalRecord[], options?: { deadlineMs?: number }): Promise<void>;
+}
+
+/** The cluster's state: the last value of each key, and the sequence of the last append. */
+export interface StateSnapshot {
+  readonly entries: ReadonlyMap<string, Uint8Array>;
+  /** Sequence of the last append of all; 0n when nothing was ever appended. */
+  readonly lastSeq: bigint;
+}
+
+export interface StateLog {
+  /** Reads everything. Keys: 1–4 tokens of `[a-zA-Z0-9_-]{1,128}` joined by `.`; values at most 512 KiB. */
+  load(options?: { deadlineMs?: number }): Promise<StateSnapshot>;
+  /**
+   * Sets `key` (or removes it, with `null`) provided that `expectedLastSeq` is still the last sequence of the log.
+   * @returns the new last sequence
+   * @throws StaleWriterError when another writer has appended since
+   * @throws StoreUnavailableError when the outcome is not known by `deadlineMs`. Calling again with the *same*
+   *   arguments is safe: an append that had been stored is recognised and answered with its sequence.
+   */
+  append(
+    key: string,
+    value: Uint8Array | null,
+    expectedLastSeq: bigint,
+    options?: { deadlineMs?: number },
+  ): Promise<bigint>;
+}
+
+/** Immutable bytes by name (a release's sha256 in hex). */
+export interface Blobs {
+  /** Streams the bytes in; visible under `name` only when complete. Putting an existing name is a no-op. */
+  put(name: string, bytes: AsyncIterable<Uint8Array>): Promise<void>;
+  /** @throws BlobNotFoundError */
+  get(name: string, signal?: AbortSignal): AsyncIterable<Uint8Array>;
+  has(name: string): Promise<boolean>;
+  delete(name: string): Promise<void>;
+  list(): Promise<readonly { name: string; size: number }[]>;
+}
+
+/** The right to command the cluster. */
+export interface Lease {
+  /** Rises with each acquisition, by whomever; never repeats. At least `atLeast` + 1 if that was given. */
+  readonly epoch: bigint;
+  /** Aborts when the lease may be lost; the reason is a {@link LeaseLostError}. From then on command nothing. */
+  readonly lost: AbortSignal;
+  /** Gives it up, so that the next one need not wait. */
+  release(): Promise<void>;
+}
+
+export interface LeaseOptions {
+  /** Who asks: stable over restarts of the same scheduler on the same state directory. */
+  readonly holder: string;
+  /** Where others reach the holder; kept beside the lease for followers to answer with. */
+  readonly address: string;
+  readonly signal: AbortSignal;
+  /** Told while waiting, once and whenever the holder changes. */
+  readonly onWaiting?: (current: { holder: string; address: string; epoch: bigint }) => void;
+}
+
+/** Everything of one back end. */
+export interface Store extends AsyncDisposable {
+  readonly kind: "embedded" | "nats";
+  readonly journal: Journal;
+  readonly state: StateLog;
+  readonly blobs: Blobs;
+  /** Waits until this process holds the lease. */
+  acquireLease(options: LeaseOptions): Promise<Lease>;
+  /** Whether the back end answers now; for health and for error messages. */
+  ping(deadlineMs?: number): Promise<void>;
+  close(): Promise<void>;
+}
