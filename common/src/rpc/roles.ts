@@ -1,0 +1,21 @@
+/** Roles by the names that certificates, tokens and messages carry. */
+import { Role } from "@warren/proto/common";
+
+const names: Record<Role, string> = {
+  [Role.UNSPECIFIED]: "nobody",
+  [Role.CLIENT]: "client",
+  [Role.GATEWAY]: "gateway",
+  [Role.AGENT]: "agent",
+  [Role.METERING]: "metering",
+  [Role.SCHEDULER]: "scheduler",
+};
+
+export function roleName(role: Role): string {
+  return names[role] ?? "nobody";
+}
+
+/** UNSPECIFIED for a name that is no role. */
+export function roleOf(name: string): Role {
+  for (const [role, known] of Object.entries(names)) if (known === name) return Number(role);
+  return Role.UNSPECIFIED;
+}
