@@ -5,7 +5,9 @@
  *  S1  An append that answered is durable: it survives kill -9 of every process.
  *  S2  The state log has one writer at a time: an append names the sequence it expects to be the last, and a
  *      writer whose lease was taken over finds that it is not, and is told so by {@link StaleWriterError}.
- *  S3  A journal record is stored once per id, however often it is appended.
+ *  S3  A journal record is stored once per id, however often it is appended: for as long as the record is kept
+ *      (embedded), or within the stream's duplicate window (NATS, 5 minutes by default: the server keeps every id of
+ *      it in memory). Who must count exactly removes repeats by id.
  *  S4  Every wait ends by its deadline or its signal.
  */
 
@@ -27,7 +29,10 @@ export interface StoredRecord extends JournalRecord {
   readonly seq: bigint;
 }
 
-/** Some records in order, at least one. `ack` tells the back end that the consumer has committed all of them. */
+/**
+ * Some records in order, at least one. `ack` tells the back end that the consumer has committed all of them; it may be
+ * called again after a StoreUnavailableError.
+ */
 export interface JournalBatch {
   readonly records: readonly StoredRecord[];
   ack(): Promise<void>;
@@ -35,8 +40,10 @@ export interface JournalBatch {
 
 export interface ReadOptions {
   /**
-   * Name of a durable consumer (`^[a-zA-Z0-9_-]{1,64}$`). Where the back end keeps positions (NATS), reading goes
-   * on after what this consumer acknowledged. Without it the reader is ephemeral.
+   * Name of a durable consumer (`^[a-zA-Z0-9_-]{1,64}$`) with one reader at a time. Where the back end keeps positions
+   * (NATS), reading goes on after what this consumer acknowledged; what was delivered and not acknowledged comes again,
+   * at once if its reader ended in order, else after 30 s and then possibly behind newer records. The embedded
+   * back end ignores it. Without it the reader is ephemeral and its order is strict.
    */
   readonly durable?: string;
   /** Start after this sequence. With a `durable` that has a position already, the back end's position counts. */
@@ -61,6 +68,11 @@ export interface Journal extends JournalReader {
    * @throws StoreInputError when a record is over a bound or malformed; nothing was stored
    */
   append(records: readonly JournalRecord[], options?: { deadlineMs?: number }): Promise<void>;
+  /**
+   * Sequence of the newest record; 0n while there is none. A reader that starts after it misses nothing appended later.
+   * @throws StoreUnavailableError
+   */
+  lastSeq(): Promise<bigint>;
 }
 
 /** The cluster's state: the last value of each key, and the sequence of the last append. */
@@ -68,6 +80,8 @@ export interface StateSnapshot {
   readonly entries: ReadonlyMap<string, Uint8Array>;
   /** Sequence of the last append of all; 0n when nothing was ever appended. */
   readonly lastSeq: bigint;
+  /** Epoch of the last acquisition of the lease; 0n before the first. The holder's load shows its own epoch. */
+  readonly epoch: bigint;
 }
 
 export interface StateLog {
@@ -75,6 +89,7 @@ export interface StateLog {
   load(options?: { deadlineMs?: number }): Promise<StateSnapshot>;
   /**
    * Sets `key` (or removes it, with `null`) provided that `expectedLastSeq` is still the last sequence of the log.
+   * The key `epoch` is the store's own, for its seal.
    * @returns the new last sequence
    * @throws StaleWriterError when another writer has appended since
    * @throws StoreUnavailableError when the outcome is not known by `deadlineMs`. Calling again with the *same*
@@ -90,9 +105,14 @@ export interface StateLog {
 
 /** Immutable bytes by name (a release's sha256 in hex). */
 export interface Blobs {
-  /** Streams the bytes in; visible under `name` only when complete. Putting an existing name is a no-op. */
-  put(name: string, bytes: AsyncIterable<Uint8Array>): Promise<void>;
-  /** @throws BlobNotFoundError */
+  /**
+   * Streams the bytes in (at most 512 MiB); visible under `name` only when complete. Putting an existing name is a
+   * no-op that does not read `bytes`.
+   * @throws StoreInputError when it is too large; nothing was stored
+   * @throws StoreUnavailableError put it again from its start
+   */
+  put(name: string, bytes: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<void>;
+  /** @throws BlobNotFoundError at the first chunk */
   get(name: string, signal?: AbortSignal): AsyncIterable<Uint8Array>;
   has(name: string): Promise<boolean>;
   delete(name: string): Promise<void>;
@@ -114,6 +134,9 @@ export interface LeaseOptions {
   readonly holder: string;
   /** Where others reach the holder; kept beside the lease for followers to answer with. */
   readonly address: string;
+  /** The epoch will be above this one: the highest that an agent has reported, should the store have lost its own. */
+  readonly atLeast?: bigint;
+  /** Ends the waiting; `acquireLease` rejects with its reason. */
   readonly signal: AbortSignal;
   /** Told while waiting, once and whenever the holder changes. */
   readonly onWaiting?: (current: { holder: string; address: string; epoch: bigint }) => void;
@@ -125,7 +148,11 @@ export interface Store extends AsyncDisposable {
   readonly journal: Journal;
   readonly state: StateLog;
   readonly blobs: Blobs;
-  /** Waits until this process holds the lease. */
+  /**
+   * Waits until this process holds the lease, however long. It then has sealed the state log: whoever held the lease
+   * before finds its next append stale (S2). So acquire first, then `state.load()`, then append.
+   * @throws the signal's reason when that aborts first
+   */
   acquireLease(options: LeaseOptions): Promise<Lease>;
   /** Whether the back end answers now; for health and for error messages. */
   ping(deadlineMs?: number): Promise<void>;

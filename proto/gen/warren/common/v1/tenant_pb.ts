@@ -377,7 +377,7 @@ export type Tenant = Message<"warren.common.v1.Tenant"> & {
   spec?: TenantSpec | undefined;
 
   /**
-   * Rises by one with each ApplyTenant.
+   * Rises with each ApplyTenant.
    *
    * @generated from field: uint64 version = 2;
    */

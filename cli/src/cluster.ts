@@ -1,0 +1,70 @@
+/** Which cell the operator's verbs speak to. */
+import { readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { loadCredentials, Warren } from "@warren/client";
+import { z } from "zod";
+import { exitCodes, UserError } from "./exit.ts";
+
+/** Where `warren up` keeps everything unless told otherwise. */
+export function defaultStateDirectory(): string {
+  const base = process.env.XDG_STATE_HOME ?? join(homedir(), ".local", "state");
+  return process.env.WARREN_STATE ?? join(base, "warren");
+}
+
+/** File in the state directory that says where the cell's processes are. */
+export const clusterFile = "cluster.json";
+
+export const clusterSchema = z.object({
+  scheduler: z.string(),
+  metering: z.string(),
+  gateway: z.string(),
+  /** Credentials directory of a client. */
+  credentials: z.string(),
+});
+
+export type Cluster = z.infer<typeof clusterSchema>;
+
+export interface ClusterOptions {
+  /** `--state` */
+  readonly state?: string;
+  /** `--timeout`, in ms */
+  readonly timeout?: number;
+}
+
+/**
+ * WARREN_URL with WARREN_CREDENTIALS (and WARREN_METERING_URL), else what `warren up` wrote in the state directory.
+ * @throws UserError saying how to name a cell
+ */
+export function findCluster(options: ClusterOptions): Cluster {
+  const { WARREN_URL: url, WARREN_CREDENTIALS: credentials, WARREN_METERING_URL: metering } = process.env;
+  if (url && options.state === undefined) {
+    if (!credentials)
+      throw new UserError("WARREN_URL is set, but WARREN_CREDENTIALS (a credentials directory) is not");
+    return { scheduler: url, metering: metering ?? "", gateway: "", credentials };
+  }
+  const path = join(resolve(options.state ?? defaultStateDirectory()), clusterFile);
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch {
+    throw new UserError(
+      `no cell is known here (${path} is not there): start one with 'warren up', name its state directory with --state, or set WARREN_URL and WARREN_CREDENTIALS`,
+      exitCodes.unavailable,
+    );
+  }
+  const parsed = clusterSchema.safeParse(JSON.parse(text));
+  if (!parsed.success)
+    throw new UserError(`${path} is damaged: start 'warren up' again, which writes it anew`);
+  return parsed.data;
+}
+
+export function openWarren(options: ClusterOptions): Warren {
+  const cluster = findCluster(options);
+  return new Warren({
+    url: cluster.scheduler,
+    meteringUrl: cluster.metering || undefined,
+    credentials: loadCredentials(cluster.credentials),
+    deadlineMs: options.timeout,
+  });
+}

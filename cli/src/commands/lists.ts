@@ -1,0 +1,182 @@
+/** `warren ps | nodes | usage | version`: what there is. */
+import type { Warren } from "@warren/client";
+import { fromDuration, fromTimestamp, toTimestamp } from "@warren/common/time";
+import {
+  type Instance,
+  InstanceMode,
+  InstanceSchema,
+  InstanceState,
+  NodeSchema,
+  type Tenant,
+} from "@warren/proto/common";
+import { TenantUsageSchema, UsageWindow } from "@warren/proto/metering";
+import { type Command, Option } from "commander";
+import { UserError } from "../exit.ts";
+import { modeName, nodeStateName, stateName } from "../names.ts";
+import { age, bytes, messageJson, printJson, printTable } from "../output.ts";
+import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
+import { version } from "../version.ts";
+
+export function listCommands(program: Command): void {
+  asVerb(program.command("ps"))
+    .description("list tenants and their instances")
+    .argument("[tenant]", "only this one")
+    .action((tenant: string | undefined, options: VerbOptions) =>
+      withWarren(options, async (warren) => {
+        const [tenants, { instances }] = await Promise.all([
+          tenant
+            ? warren.scheduler.getTenant({ tenant }).then((found) => [found.tenant!])
+            : allTenants(warren),
+          warren.scheduler.listInstances({ tenant }),
+        ]);
+        if (options.json) {
+          for (const instance of instances) printJson(messageJson(InstanceSchema, instance));
+          return;
+        }
+        printTable(
+          [
+            "TENANT",
+            "INSTANCE",
+            "NODE",
+            "STATE",
+            "ADDRESS",
+            "PID",
+            "UP",
+            "START",
+            "IDLE",
+            "OPEN",
+            "MEMORY",
+            "CPU",
+          ],
+          [...instances.map(instanceRow), ...cold(tenants, instances)],
+        );
+      }),
+    );
+
+  asVerb(program.command("nodes"))
+    .description("list nodes")
+    .action((options: VerbOptions) =>
+      withWarren(options, async (warren) => {
+        const { nodes } = await warren.scheduler.listNodes({});
+        if (options.json) {
+          for (const node of nodes) printJson(messageJson(NodeSchema, node));
+          return;
+        }
+        printTable(
+          ["NODE", "STATE", "INSTANCES", "MEMORY", "CPU", "HOST FREE", "AGENT", "REPORTED"],
+          nodes.map((node) => [
+            node.name,
+            nodeStateName(node.state) + (node.cordoned ? ", cordoned" : ""),
+            `${node.instances}`,
+            `${bytes(Number(node.pressure?.tenantMemoryBytes ?? 0n))} of ${bytes(Number(node.capacity?.memoryBytes ?? 0n))}`,
+            `${((node.pressure?.tenantCpuMillis ?? 0) / 1000).toFixed(2)} of ${(node.capacity?.cpuMillis ?? 0) / 1000}`,
+            bytes(Number(node.pressure?.hostMemoryAvailableBytes ?? 0n)),
+            node.agentUrl,
+            node.lastReportAt
+              ? `${age(Math.max(0, Date.now() - fromTimestamp(node.lastReportAt, 0)))} ago`
+              : "never",
+          ]),
+        );
+      }),
+    );
+
+  asVerb(program.command("usage"))
+    .description("what tenants used, from the ledger")
+    .argument("[tenant]", "only this one")
+    .addOption(
+      new Option("--window <size>", "cut into windows").choices(["total", "hour", "day"]).default("total"),
+    )
+    .option("--since <time>", "from this moment (ISO 8601)", isoTime)
+    .option("--until <time>", "until this moment (ISO 8601)", isoTime)
+    .action(
+      (
+        tenant: string | undefined,
+        options: VerbOptions & { window: string; since?: number; until?: number },
+      ) =>
+        withWarren(options, async (warren) => {
+          const windows: Record<string, UsageWindow> = {
+            total: UsageWindow.TOTAL,
+            hour: UsageWindow.HOUR,
+            day: UsageWindow.DAY,
+          };
+          const { rows } = await warren.metering.getUsage({
+            tenant,
+            start: options.since === undefined ? undefined : toTimestamp(options.since),
+            end: options.until === undefined ? undefined : toTimestamp(options.until),
+            window: windows[options.window],
+          });
+          if (options.json) {
+            for (const row of rows) printJson(messageJson(TenantUsageSchema, row));
+            return;
+          }
+          printTable(
+            ["TENANT", "FROM", "STARTS", "INSTANCES", "ALIVE", "CPU", "MEMORY × TIME"],
+            rows.map((row) => [
+              row.tenant,
+              row.start ? new Date(fromTimestamp(row.start, 0)).toISOString() : "-",
+              `${row.starts}`,
+              `${row.instances}`,
+              age(Number(row.wallMs)),
+              `${(Number(row.cpuUs) / 1e6).toFixed(3)} s`,
+              `${(Number(row.memoryByteSeconds) / 2 ** 20).toFixed(1)} MiB·s`,
+            ]),
+          );
+        }),
+    );
+
+  asVerb(program.command("version"))
+    .description("versions of this program and of the cell it speaks to")
+    .action(async (options: VerbOptions) => {
+      const cell = await withWarren(options, (warren) =>
+        warren.scheduler.getStats({}, { timeoutMs: 2_000 }),
+      ).catch(() => undefined);
+      if (options.json) printJson({ warren: version, bun: Bun.version, scheduler: cell?.version ?? null });
+      else
+        process.stdout.write(
+          `warren ${version} (Bun ${Bun.version})\nscheduler ${cell?.version ?? "not reachable"}\n`,
+        );
+    });
+}
+
+function isoTime(text: string): number {
+  const ms = Date.parse(text);
+  if (!Number.isFinite(ms)) throw new UserError(`${text} is no time like 2026-11-21T10:00:00Z`);
+  return ms;
+}
+
+async function allTenants(warren: Warren): Promise<Tenant[]> {
+  const tenants: Tenant[] = [];
+  for (let pageToken = ""; ; ) {
+    const page = await warren.scheduler.listTenants({ pageSize: 1000, pageToken });
+    tenants.push(...page.tenants);
+    pageToken = page.nextPageToken;
+    if (!pageToken) return tenants;
+  }
+}
+
+function instanceRow(instance: Instance): string[] {
+  const { ref, state, mode, endpoint, usage } = instance;
+  const now = Date.now();
+  const ready = state === InstanceState.READY && mode !== InstanceMode.ACTIVE;
+  return [
+    ref?.tenant ?? "",
+    ref?.id ?? "",
+    ref?.node ?? "",
+    ready ? modeName(mode) : stateName(state),
+    endpoint ? `${endpoint.host}:${endpoint.port}` : "-",
+    instance.pid ? `${instance.pid}` : "-",
+    instance.startedAt ? age(Math.max(0, now - fromTimestamp(instance.startedAt, now))) : "-",
+    instance.startDuration ? age(fromDuration(instance.startDuration, 0)) : "-",
+    age(Math.max(0, now - fromTimestamp(instance.lastUsedAt, now))),
+    `${instance.inFlight}`,
+    usage ? bytes(Number(usage.memoryBytes)) : "-",
+    usage ? `${(Number(usage.cpuUs) / 1e6).toFixed(2)} s` : "-",
+  ];
+}
+
+function cold(tenants: readonly Tenant[], instances: readonly Instance[]): string[][] {
+  const warm = new Set(instances.map((instance) => instance.ref?.tenant));
+  return tenants
+    .filter((tenant) => !warm.has(tenant.spec?.key))
+    .map((tenant) => [tenant.spec?.key ?? "", "-", "-", "cold", ...Array<string>(8).fill("-")]);
+}

@@ -1,0 +1,86 @@
+/** Exit codes that mean something, and errors in a sentence. */
+import { PackError } from "@warren/client";
+import { ConfigError } from "@warren/common/config";
+import { CredentialsError } from "@warren/common/rpc/credentials";
+import { Code, ConnectError } from "@warren/common/rpc/errors";
+import { ServeError } from "@warren/common/rpc/server";
+import pc from "picocolors";
+
+export const exitCodes = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  notFound: 3,
+  refused: 4,
+  unavailable: 5,
+  deadline: 6,
+  denied: 7,
+  interrupted: 130,
+} as const;
+
+/** What `--help` says of them. */
+export const exitCodesHelp = `
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused (the start failed, the cap is reached), 5 not
+reachable or in back-off, 6 not done in time, 7 credential refused, 130 interrupted.`;
+
+/** Something the user can put right; the message says how. */
+export class UserError extends Error {
+  override readonly name = "UserError";
+  constructor(
+    message: string,
+    readonly exitCode: number = exitCodes.usage,
+  ) {
+    super(message);
+  }
+}
+
+const byCode: Partial<Record<Code, number>> = {
+  [Code.InvalidArgument]: exitCodes.usage,
+  [Code.NotFound]: exitCodes.notFound,
+  [Code.FailedPrecondition]: exitCodes.refused,
+  [Code.ResourceExhausted]: exitCodes.refused,
+  [Code.AlreadyExists]: exitCodes.refused,
+  [Code.Unimplemented]: exitCodes.refused,
+  [Code.Unavailable]: exitCodes.unavailable,
+  [Code.DeadlineExceeded]: exitCodes.deadline,
+  [Code.Unauthenticated]: exitCodes.denied,
+  [Code.PermissionDenied]: exitCodes.denied,
+  [Code.Canceled]: exitCodes.interrupted,
+};
+
+/** Errors whose message was written for the user; of others the stack is shown, since they are ours. */
+const forUsers = new Set([
+  "StoreUnavailableError",
+  "StoreLockedError",
+  "StoreMismatchError",
+  "NodeLockedError",
+  "GatewayError",
+  "DeadlineError",
+]);
+
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof UserError) return error.exitCode;
+  if (error instanceof ConnectError) return byCode[error.code] ?? exitCodes.failed;
+  if (error instanceof ConfigError || error instanceof PackError) return exitCodes.usage;
+  return exitCodes.failed;
+}
+
+export function messageOf(error: unknown): string {
+  if (error instanceof ConnectError)
+    return `${error.rawMessage} ${pc.dim(`(${Code[error.code]?.toLowerCase()})`)}`;
+  if (!(error instanceof Error)) return String(error);
+  const known =
+    error instanceof UserError ||
+    error instanceof ConfigError ||
+    error instanceof PackError ||
+    error instanceof CredentialsError ||
+    error instanceof ServeError ||
+    forUsers.has(error.name);
+  return known ? error.message : (error.stack ?? error.message);
+}
+
+/** Says what went wrong and ends the process. */
+export function fail(error: unknown): never {
+  process.stderr.write(`${pc.red("error:")} ${messageOf(error)}\n`);
+  process.exit(exitCodeOf(error));
+}

@@ -1,0 +1,38 @@
+/** The one executable: runs each process, and the operator's verbs. */
+import { Command, CommanderError } from "commander";
+import { completionCommand } from "./commands/completion.ts";
+import { deployCommand } from "./commands/deploy.ts";
+import { instanceCommands } from "./commands/instances.ts";
+import { listCommands } from "./commands/lists.ts";
+import { streamCommands } from "./commands/streams.ts";
+import { exitCodes, exitCodesHelp, fail } from "./exit.ts";
+import { processCommands } from "./processes/index.ts";
+import { upCommand } from "./up/command.ts";
+import { version } from "./version.ts";
+
+const program = new Command("warren")
+  .description(
+    "Warren runs many small Bun apps (tenants) on many hosts: cold until used, awake in milliseconds.",
+  )
+  .version(version, "-V, --version")
+  .showHelpAfterError("(add --help for the usage)")
+  .showSuggestionAfterError()
+  .addHelpText("after", exitCodesHelp)
+  .exitOverride();
+
+upCommand(program);
+deployCommand(program);
+instanceCommands(program);
+listCommands(program);
+streamCommands(program);
+processCommands(program);
+completionCommand(program);
+for (const command of program.commands) command.exitOverride();
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof CommanderError)) fail(error);
+  // Commander has said what is wrong; help and version were asked for.
+  process.exit(error.exitCode === 0 ? exitCodes.ok : exitCodes.usage);
+}

@@ -1,0 +1,152 @@
+/** `warren scheduler | agent | gateway | metering`: one process each. */
+import { availableParallelism, totalmem } from "node:os";
+import { startAgent } from "@warren/agent";
+import { createLogger } from "@warren/common/log";
+import { loadCredentials } from "@warren/common/rpc/credentials";
+import { startGateway } from "@warren/gateway";
+import { startMetering } from "@warren/metering";
+import { startScheduler } from "@warren/scheduler";
+import type { Command } from "commander";
+import { version } from "../version.ts";
+import { processCommand } from "./command.ts";
+import { runProcess } from "./run.ts";
+import { agentSchema, gatewaySchema, meteringSchema, schedulerSchema } from "./schemas.ts";
+
+/** Stopping a node's tenants may take their grace; everything else is quick. */
+const stopDeadlineMs = 15_000;
+const agentStopDeadlineMs = 60_000;
+
+export function processCommands(program: Command): void {
+  processCommand(program, {
+    name: "scheduler",
+    summary: "run a scheduler: the one brain of a cell",
+    schema: schedulerSchema,
+    run: (config) => {
+      const log = createLogger({ process: "scheduler" });
+      return runProcess({
+        process: "scheduler",
+        log,
+        readyFile: config.readyFile,
+        stopDeadlineMs,
+        async start(fatal) {
+          const scheduler = await startScheduler({
+            name: config.name,
+            stateDirectory: config.state,
+            natsUrl: config.nats,
+            host: config.host,
+            port: config.port,
+            credentials: loadCredentials(config.credentials),
+            config: {
+              cell: config.cell,
+              maxConcurrent: config.maxConcurrent,
+              idleStopAfterMs: config.idleAfter,
+              minResidenceMs: config.minResidence,
+              reportPeriodMs: config.reportPeriod,
+              nodeLostMs: config.nodeLostAfter,
+              nodeLateMs: Math.min(3.5 * config.reportPeriod, config.nodeLostAfter),
+            },
+            version,
+            log,
+            onFatal: fatal,
+          });
+          return { facts: { url: scheduler.url, epoch: `${scheduler.epoch}` }, stop: () => scheduler.stop() };
+        },
+      });
+    },
+  });
+
+  processCommand(program, {
+    name: "agent",
+    summary: "run a node's agent: it starts, watches and stops instances as the scheduler says",
+    schema: agentSchema,
+    run: (config) => {
+      const log = createLogger({ process: "agent", node: config.node });
+      const [from, to] = config.tenantPorts.split("-").map(Number);
+      return runProcess({
+        process: "agent",
+        log,
+        readyFile: config.readyFile,
+        stopDeadlineMs: agentStopDeadlineMs,
+        async start() {
+          const agent = await startAgent({
+            node: config.node,
+            runtimeDirectory: config.runtime,
+            host: config.host,
+            port: config.port,
+            schedulerUrl: config.scheduler,
+            credentials: loadCredentials(config.credentials),
+            capacity: {
+              memoryBytes: config.memory ?? totalmem(),
+              cpuMillis: Math.round((config.cpus ?? availableParallelism()) * 1000),
+              maxInstances: config.maxInstances,
+            },
+            labels: config.labels,
+            tenantPorts: { from: from!, to: to! },
+            allowDirectories: config.directories,
+            onStop: config.onStop,
+            version,
+            log,
+          });
+          return { facts: { url: agent.url, node: config.node }, stop: () => agent.stop() };
+        },
+      });
+    },
+  });
+
+  processCommand(program, {
+    name: "gateway",
+    summary: "run a gateway: HTTP in, tenants out, cold ones woken",
+    schema: gatewaySchema,
+    run: (config) => {
+      const log = createLogger({ process: "gateway" });
+      return runProcess({
+        process: "gateway",
+        log,
+        readyFile: config.readyFile,
+        stopDeadlineMs,
+        async start() {
+          const gateway = await startGateway({
+            name: config.name,
+            host: config.host,
+            port: config.port,
+            adminPort: config.adminPort,
+            domain: config.domain,
+            publicUrl: config.publicUrl,
+            schedulerUrl: config.scheduler,
+            credentials: loadCredentials(config.credentials),
+            holdDeadlineMs: config.hold,
+            log,
+          });
+          return { facts: { url: gateway.url, port: `${gateway.port}` }, stop: () => gateway.stop() };
+        },
+      });
+    },
+  });
+
+  processCommand(program, {
+    name: "metering",
+    summary: "run the metering process: events in, ledger and usage out",
+    schema: meteringSchema,
+    run: (config) => {
+      const log = createLogger({ process: "metering" });
+      return runProcess({
+        process: "metering",
+        log,
+        readyFile: config.readyFile,
+        stopDeadlineMs,
+        async start() {
+          const metering = await startMetering({
+            stateDirectory: config.state,
+            journalDirectory: config.journal,
+            natsUrl: config.nats,
+            host: config.host,
+            port: config.port,
+            credentials: loadCredentials(config.credentials),
+            log,
+          });
+          return { facts: { url: metering.url }, stop: () => metering.stop() };
+        },
+      });
+    },
+  });
+}

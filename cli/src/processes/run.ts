@@ -1,0 +1,74 @@
+/** The life of a process: start → say that it is ready → wait for a signal → stop, with a deadline. */
+import { rename, writeFile } from "node:fs/promises";
+import type { Logger } from "@warren/common/log";
+import { identify, type ProcessIdentity } from "@warren/common/process";
+import { withDeadline } from "@warren/common/time";
+import { exitCodes, fail } from "../exit.ts";
+
+/** What a process says of itself once it serves: in its ready file, for whoever supervises it. */
+export interface Ready extends ProcessIdentity {
+  readonly process: string;
+  readonly facts: Readonly<Record<string, string>>;
+}
+
+export interface Running {
+  /** Where it is: URLs, ports. */
+  readonly facts: Readonly<Record<string, string>>;
+  stop(): Promise<void>;
+}
+
+export interface RunOptions {
+  readonly process: string;
+  readonly log: Logger;
+  readonly readyFile?: string;
+  readonly stopDeadlineMs: number;
+  /** @param fatal ends the process: it can do no more good */
+  readonly start: (fatal: (error: Error) => void) => Promise<Running>;
+}
+
+/** Runs until a signal or a fatal error; never returns. */
+export async function runProcess(options: RunOptions): Promise<never> {
+  const { log } = options;
+  let fatal: Error | undefined;
+  let wake: () => void = () => {};
+  const end = new Promise<void>((resolve) => {
+    wake = resolve;
+  });
+  const onFatal = (error: Error): void => {
+    fatal ??= error;
+    wake();
+  };
+  let signals = 0;
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.on(signal, () => {
+      if (++signals > 1) process.exit(exitCodes.interrupted); // asked twice: at once
+      wake();
+    });
+  }
+  // A stray error in a callback must not leave half a process behind: the supervisor starts a whole one.
+  process.on("uncaughtException", (error) => {
+    log.fatal({ err: error }, "uncaught");
+    process.exit(exitCodes.failed);
+  });
+  process.on("unhandledRejection", (reason) => {
+    log.fatal({ err: reason }, "unhandled rejection");
+    process.exit(exitCodes.failed);
+  });
+
+  const running = await options.start(onFatal).catch((error: unknown) => fail(error));
+  if (options.readyFile) {
+    const ready: Ready = { ...identify(process.pid)!, process: options.process, facts: running.facts };
+    await writeFile(`${options.readyFile}.new`, JSON.stringify(ready), { mode: 0o600 });
+    await rename(`${options.readyFile}.new`, options.readyFile);
+  }
+  log.info(running.facts, `the ${options.process} serves`);
+  await end;
+  if (fatal) log.error({ err: fatal }, "stopping");
+  try {
+    await withDeadline(running.stop(), options.stopDeadlineMs, `stopping the ${options.process}`);
+  } catch (error) {
+    log.error({ err: error }, "not stopped cleanly");
+    process.exit(exitCodes.failed);
+  }
+  process.exit(fatal ? exitCodes.failed : exitCodes.ok);
+}

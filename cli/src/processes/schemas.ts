@@ -1,0 +1,95 @@
+/** What each process can be told. The descriptions are what `--help` says. */
+import { field } from "@warren/common/config";
+import { isKey, keyRule } from "@warren/common/ids";
+import { ports, tenantPorts } from "@warren/common/ports";
+import { z } from "zod";
+
+const name = () => z.string().refine(isKey, { error: keyRule });
+
+const everyProcess = {
+  credentials: field
+    .text()
+    .describe("credentials directory of this process (ca.crt, tls.crt, tls.key, tokens.pub)"),
+  readyFile: field.text().optional().describe("write who and where it is to this file once it serves"),
+  host: field.text().default("127.0.0.1").describe("address to listen on"),
+};
+
+export const schedulerSchema = z.object({
+  ...everyProcess,
+  name: name().default("scheduler").describe("its name: stable over restarts"),
+  state: field.text().describe("state directory: the embedded store, or its identity on NATS"),
+  port: field.port().default(ports.scheduler).describe("port of its API; 0 takes a free one"),
+  nats: field
+    .text()
+    .optional()
+    .describe("NATS server to keep state and events on (nats://host:4222), instead of the embedded store"),
+  cell: name().default("local").describe("name of the cell"),
+  maxConcurrent: field.count().default(1000).describe("most live instances in the cluster"),
+  idleAfter: field
+    .duration()
+    .default(300_000)
+    .describe("stop an instance after so long without a request, where its spec says nothing"),
+  minResidence: field.duration().default(1_000).describe("never evict an instance that was used so recently"),
+  reportPeriod: field.duration().default(1_000).describe("how often nodes report"),
+  nodeLostAfter: field
+    .duration()
+    .default(10_000)
+    .describe("without a report for so long a node counts as lost"),
+});
+
+export const agentSchema = z.object({
+  ...everyProcess,
+  node: name().describe("the node's name"),
+  runtime: field
+    .text()
+    .describe("runtime directory: records of what runs, logs, releases; gone after a reboot"),
+  scheduler: field.text().describe("the scheduler: https://host:port"),
+  port: field.port().default(ports.agent).describe("port of its API; 0 takes a free one"),
+  memory: field.size().optional().describe("memory for tenants (default: the host's)"),
+  cpus: z.coerce.number().positive().optional().describe("cores for tenants (default: the host's)"),
+  maxInstances: field.count().default(0).describe("most instances on this node; 0 means no bound of its own"),
+  labels: field.pairs().default({}).describe("labels of the node: zone=a,disk=ssd"),
+  tenantPorts: z
+    .string()
+    .regex(/^\d+-\d+$/, { error: "must be a range like 20000-32767" })
+    .default(`${tenantPorts.from}-${tenantPorts.to}`)
+    .describe("ports for tenants"),
+  directories: field
+    .flag()
+    .default(false)
+    .describe("run tenants from directories of this host (development)"),
+  onStop: z
+    .enum(["keep", "stop"])
+    .default("keep")
+    .describe("what becomes of tenants when the agent is stopped"),
+});
+
+export const gatewaySchema = z.object({
+  ...everyProcess,
+  name: name().default("gateway").describe("its name"),
+  scheduler: field.text().describe("the scheduler: https://host:port"),
+  port: field.port().default(ports.gateway).describe("port of tenants' HTTP; 0 takes a free one"),
+  adminPort: field
+    .port()
+    .default(ports.gatewayAdmin)
+    .describe("port of its health and metrics; 0 takes a free one"),
+  domain: field.text().default("localhost").describe("tenants are reached as <tenant>.<domain>"),
+  publicUrl: field
+    .text()
+    .optional()
+    .describe(
+      "how tenants are reached from outside, {tenant} standing for the key (default: from domain and port)",
+    ),
+  hold: field.duration().default(30_000).describe("how long a request waits for its tenant to wake"),
+});
+
+export const meteringSchema = z.object({
+  ...everyProcess,
+  state: field.text().describe("state directory: the ledger"),
+  journal: field.text().optional().describe("the scheduler's state directory, to read the embedded journal"),
+  nats: field
+    .text()
+    .optional()
+    .describe("NATS server that carries the events, instead of the embedded journal"),
+  port: field.port().default(ports.metering).describe("port of its API; 0 takes a free one"),
+});

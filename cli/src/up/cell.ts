@@ -1,0 +1,234 @@
+/**
+ * A whole cell on one machine: scheduler, agents, gateway and metering as child processes on one state directory.
+ * Ports are kept from one `up` to the next, so that a process that is started again is found where it was.
+ */
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { identify, isAlive, type ProcessIdentity } from "@warren/common/process";
+import { loopbackHosts, openCellSecrets } from "@warren/common/tls/cell";
+import { Role } from "@warren/proto/common";
+import { type Cluster, clusterFile } from "../cluster.ts";
+import { exitCodes, UserError } from "../exit.ts";
+import { Child, type ChildEvent } from "./child.ts";
+
+export interface CellOptions {
+  readonly state: string;
+  readonly nodes: number;
+  readonly gatewayPort: number;
+  readonly schedulerPort: number;
+  readonly meteringPort: number;
+  readonly natsUrl?: string;
+  readonly maxConcurrent: number;
+  /** As durations: "300s". */
+  readonly idleAfter: string;
+  readonly minResidence: string;
+  readonly domain: string;
+  readonly onEvent: (event: ChildEvent) => void;
+  /** Told when a child serves, in the order of starting. */
+  readonly onReady?: (child: Child) => void;
+}
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
+
+/** What children inherit: enough to run, nothing that is the caller's business. */
+function environment(): Record<string, string> {
+  const env: Record<string, string> = {};
+  for (const name of ["PATH", "HOME", "TMPDIR", "LANG", "TZ", "WARREN_BUN", "WARREN_LOG"]) {
+    const value = process.env[name];
+    if (value !== undefined) env[name] = value;
+  }
+  return env;
+}
+
+export class Cell {
+  readonly #options: CellOptions;
+  readonly #children: Child[] = [];
+  #cluster: Cluster | undefined;
+
+  constructor(options: CellOptions) {
+    this.#options = options;
+  }
+
+  get children(): readonly Child[] {
+    return this.#children;
+  }
+
+  /** Where the cell's processes are, once it is up. */
+  get cluster(): Cluster {
+    if (!this.#cluster) throw new Error("the cell is not up");
+    return this.#cluster;
+  }
+
+  child(name: string): Child {
+    const found = this.#children.find((child) => child.name === name);
+    if (!found) throw new Error(`no child ${name}`);
+    return found;
+  }
+
+  /** @throws UserError when another `up` has this state directory, or a child does not come up */
+  async start(): Promise<void> {
+    const { state, nodes, natsUrl, domain } = this.#options;
+    mkdirSync(join(state, "run"), { recursive: true, mode: 0o700 });
+    mkdirSync(join(state, "logs"), { recursive: true, mode: 0o700 });
+    chmodSync(state, 0o700);
+    this.#lock();
+    const secrets = await openCellSecrets(join(state, "credentials"), "local");
+    const credentials = async (name: string, role: Role) =>
+      (await secrets.credentialsFor(name, role, loopbackHosts)).directory;
+    const client = await credentials("client", Role.CLIENT);
+    const schedulerState = join(state, "scheduler");
+    const ports = this.#rememberedPorts();
+    const nats = natsUrl ? ["--nats", natsUrl] : [];
+
+    const scheduler = await this.#run("scheduler", [
+      "scheduler",
+      "--state",
+      schedulerState,
+      "--port",
+      `${ports.scheduler ?? this.#options.schedulerPort}`,
+      "--credentials",
+      await credentials("scheduler", Role.SCHEDULER),
+      "--max-concurrent",
+      `${this.#options.maxConcurrent}`,
+      "--idle-after",
+      this.#options.idleAfter,
+      "--min-residence",
+      this.#options.minResidence,
+      ...nats,
+    ]);
+    const url = scheduler.facts.url!;
+    this.#rememberPort("scheduler", url);
+    for (let i = 1; i <= nodes; i++) {
+      const node = `n${i}`;
+      await this.#run(`agent-${node}`, [
+        "agent",
+        "--node",
+        node,
+        "--runtime",
+        join(state, "nodes", node),
+        "--scheduler",
+        url,
+        "--port",
+        "0",
+        "--credentials",
+        await credentials(node, Role.AGENT),
+        "--directories",
+        "true",
+        "--on-stop",
+        "stop",
+      ]);
+    }
+    const gateway = await this.#run("gateway", [
+      "gateway",
+      "--scheduler",
+      url,
+      "--port",
+      `${ports.gateway ?? this.#options.gatewayPort}`,
+      "--admin-port",
+      "0",
+      "--domain",
+      domain,
+      "--credentials",
+      await credentials("gateway", Role.GATEWAY),
+    ]);
+    this.#rememberPort("gateway", gateway.facts.url!);
+    const metering = await this.#run("metering", [
+      "metering",
+      "--state",
+      join(state, "metering"),
+      "--port",
+      `${ports.metering ?? this.#options.meteringPort}`,
+      "--credentials",
+      await credentials("metering", Role.METERING),
+      ...(natsUrl ? nats : ["--journal", schedulerState]),
+    ]);
+    this.#rememberPort("metering", metering.facts.url!);
+    this.#cluster = {
+      scheduler: url,
+      metering: metering.facts.url!,
+      gateway: `http://${domain}:${new URL(gateway.facts.url!).port}`,
+      credentials: client,
+    };
+    this.#write(clusterFile, this.#cluster);
+  }
+
+  /** In reverse: the gateway takes nothing new before the tenants go. */
+  async stop(): Promise<void> {
+    const { state } = this.#options;
+    const byName = (prefix: string) => this.#children.filter(({ name }) => name.startsWith(prefix));
+    for (const group of [byName("gateway"), byName("agent"), byName("metering"), byName("scheduler")]) {
+      await Promise.all(group.map((child) => child.stop()));
+    }
+    rmSync(join(state, clusterFile), { force: true });
+    rmSync(join(state, "up.json"), { force: true });
+  }
+
+  async #run(name: string, args: readonly string[]): Promise<Child> {
+    const { state, onEvent, onReady } = this.#options;
+    const child = new Child({
+      name,
+      executable: join(root, "cli", "bin", "warren"),
+      args,
+      readyFile: join(state, "run", `${name}.json`),
+      logFile: join(state, "logs", `${name}.log`),
+      env: environment(),
+      startDeadlineMs: 30_000,
+      stopDeadlineMs: name.startsWith("agent") ? 60_000 : 15_000,
+      onEvent,
+    });
+    this.#children.push(child);
+    await child.start();
+    onReady?.(child);
+    return child;
+  }
+
+  /** One `up` per state directory; one that was killed holds nothing, since its pid is not its identity. */
+  #lock(): void {
+    const path = join(this.#options.state, "up.json");
+    if (existsSync(path)) {
+      const other = JSON.parse(readFileSync(path, "utf8")) as ProcessIdentity;
+      if (other.pid !== process.pid && isAlive(other)) {
+        throw new UserError(
+          `'warren up' already runs on ${this.#options.state} (pid ${other.pid}): use it, stop it, or give this one another --state`,
+          exitCodes.refused,
+        );
+      }
+    }
+    this.#write("up.json", identify(process.pid));
+  }
+
+  #portsFile(): string {
+    return join(this.#options.state, "ports.json");
+  }
+
+  #rememberedPorts(): Partial<Record<"scheduler" | "gateway" | "metering", number>> {
+    const asked = {
+      scheduler: this.#options.schedulerPort,
+      gateway: this.#options.gatewayPort,
+      metering: this.#options.meteringPort,
+    };
+    const known = existsSync(this.#portsFile())
+      ? (JSON.parse(readFileSync(this.#portsFile(), "utf8")) as Record<string, number>)
+      : {};
+    // Only what was free to choose is remembered.
+    return Object.fromEntries(
+      Object.entries(asked).flatMap(([name, port]) =>
+        port === 0 && known[name] ? [[name, known[name]]] : [],
+      ),
+    );
+  }
+
+  #rememberPort(name: string, url: string): void {
+    const known = existsSync(this.#portsFile())
+      ? (JSON.parse(readFileSync(this.#portsFile(), "utf8")) as object)
+      : {};
+    this.#write("ports.json", { ...known, [name]: Number(new URL(url).port) });
+  }
+
+  #write(file: string, value: unknown): void {
+    const path = join(this.#options.state, file);
+    writeFileSync(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  }
+}

@@ -1,0 +1,47 @@
+/** What all verbs of the operator have in common: options, a client, Ctrl-C. */
+import type { Warren } from "@warren/client";
+import { parseDuration } from "@warren/common/config";
+import { type Command, InvalidArgumentError } from "commander";
+import { openWarren } from "./cluster.ts";
+
+export interface VerbOptions {
+  readonly state?: string;
+  readonly json?: boolean;
+  readonly timeout?: number;
+}
+
+export function durationOption(text: string): number {
+  const ms = parseDuration(text);
+  if (ms === undefined) throw new InvalidArgumentError("It must be a duration like 250ms, 30s, 5m or 1h.");
+  return ms;
+}
+
+/** Adds `--state`, `--json` and `--timeout`. */
+export function asVerb(command: Command): Command {
+  return command
+    .option(
+      "--state <dir>",
+      "state directory of the cell (default: WARREN_STATE, else ~/.local/state/warren)",
+    )
+    .option("--json", "print JSON, one value per line")
+    .option("--timeout <duration>", "how long each call may take (default: 30s)", durationOption);
+}
+
+/** Opens a client, runs the verb, closes the client; the signal aborts at Ctrl-C. */
+export async function withWarren<T>(
+  options: VerbOptions,
+  run: (warren: Warren, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const stop = new AbortController();
+  const onSignal = () => stop.abort();
+  process.once("SIGINT", onSignal);
+  process.once("SIGTERM", onSignal);
+  const warren = openWarren(options);
+  try {
+    return await run(warren, stop.signal);
+  } finally {
+    process.off("SIGINT", onSignal);
+    process.off("SIGTERM", onSignal);
+    warren.close();
+  }
+}

@@ -1,0 +1,74 @@
+/** What the core is told once. All times in ms. */
+export interface CoreConfig {
+  /** The cell's name. */
+  readonly cell: string;
+  /** Rule 1: live instances in the cluster never exceed it. */
+  readonly maxConcurrent: number;
+  /** Until an unused instance is idle-killed, where its spec says nothing. */
+  readonly idleStopAfterMs: number;
+  /** An instance is not evicted before it has been unused for so long: whoever asked for it gets to use it. */
+  readonly minResidenceMs: number;
+  /** How long gateways may take to confirm a quiescing instance; then the attempt is abandoned. */
+  readonly quiesceMs: number;
+  /** After an abandoned attempt, until the next one on that instance. */
+  readonly quiesceAgainMs: number;
+  /** Drain and grace where the spec says nothing. */
+  readonly drainMs: number;
+  readonly graceMs: number;
+  /** Readiness timeout where the spec says nothing. */
+  readonly readinessMs: number;
+  /** Most calls that may wait, in all and per tenant. */
+  readonly maxWaiting: number;
+  readonly maxWaitingPerTenant: number;
+  /** How often nodes report, and after how long without a report they are late and lost. */
+  readonly reportPeriodMs: number;
+  readonly nodeLateMs: number;
+  readonly nodeLostMs: number;
+  /** A new leader declares no node lost before this, and evicts nothing before gateways had time to come back. */
+  readonly firstPeriodMs: number;
+  readonly gatewayReturnMs: number;
+  /** In-flight counts of a gateway that went away are believed for this long; of a client, after each Touch. */
+  readonly gatewayGoneMs: number;
+  readonly clientTouchMs: number;
+  /** Back-off of a tenant that fails: the first retry is immediate, the second waits about `base`. */
+  readonly backoffBaseMs: number;
+  readonly backoffMaxMs: number;
+  /** An instance that served for so long has forgiven the failures before it. */
+  readonly minUptimeMs: number;
+  /** Until a stop that could not be confirmed is asked again. */
+  readonly stopAgainMs: number;
+  /** What a new instance is charged before it is observed. */
+  readonly defaultMemoryBytes: number;
+  /** A node where a start failed by the node's fault is avoided for so long. */
+  readonly nodePenaltyMs: number;
+  /** Bound of the number of tenants. */
+  readonly maxTenants: number;
+}
+
+export const defaultCoreConfig: CoreConfig = {
+  cell: "local",
+  maxConcurrent: 1000,
+  idleStopAfterMs: 300_000,
+  minResidenceMs: 1_000,
+  quiesceMs: 2_000,
+  quiesceAgainMs: 1_000,
+  drainMs: 5_000,
+  graceMs: 5_000,
+  readinessMs: 30_000,
+  maxWaiting: 10_000,
+  maxWaitingPerTenant: 2_000,
+  reportPeriodMs: 1_000,
+  nodeLateMs: 3_500,
+  nodeLostMs: 10_000,
+  firstPeriodMs: 15_000,
+  gatewayReturnMs: 2_000,
+  gatewayGoneMs: 10_000,
+  clientTouchMs: 30_000,
+  backoffBaseMs: 500,
+  backoffMaxMs: 60_000,
+  minUptimeMs: 10_000,
+  stopAgainMs: 500,
+  defaultMemoryBytes: 32 * 1024 * 1024,
+  nodePenaltyMs: 5_000,
+  maxTenants: 1_000_000,
+};

@@ -1,0 +1,20 @@
+/** What every function of the core works on during one step. */
+import type { CoreConfig } from "./config.ts";
+import type { Effect } from "./effects.ts";
+import type { Moment, State } from "./model.ts";
+
+export interface Context {
+  readonly state: State;
+  readonly config: CoreConfig;
+  readonly at: Moment;
+  /** Uniform in [0, 1); seeded in tests and the simulator. */
+  readonly random: () => number;
+  /** A new instance id (ULID). */
+  readonly newId: () => string;
+  /** Adds an effect to this step. */
+  readonly emit: (effect: Effect) => void;
+}
+
+export function count(ctx: Context, name: string, by = 1): void {
+  ctx.state.counts[name] = (ctx.state.counts[name] ?? 0) + by;
+}

@@ -1,0 +1,157 @@
+/**
+ * The scheduler's core: a pure state machine. It has no clock, no randomness and no I/O of its own, so that the same
+ * code runs in production, in unit tests and under a simulator.
+ *
+ *     (state, input, at) → effects
+ *
+ * Rules of DESIGN section 5 that are decided here: 1 (queue.ts, life.ts), 2 (nodes.ts), 3 (quiesce.ts), 4 (waiters.ts),
+ * 6 (failures.ts), 7 (nodes.ts), 9 (config.ts).
+ */
+
+import type { CoreConfig } from "./config.ts";
+import type { Context } from "./context.ts";
+import type { Effect } from "./effects.ts";
+import { gatewayWent, watcherCame } from "./endpoints.ts";
+import { cancel, ensure } from "./ensure.ts";
+import { clearFailures } from "./failures.ts";
+import type { Input, Loaded } from "./inputs.ts";
+import { placementDurable, placementFailed, started, stopAnswered, track } from "./life.ts";
+import { emptyState, type Moment, type State } from "./model.ts";
+import { cordon, expected, forgetNode, join, report } from "./nodes.ts";
+import { operate } from "./operations.ts";
+import { touch } from "./quiesce.ts";
+import { applied, apply, deleted, install, notDurable } from "./tenants.ts";
+import { tick } from "./tick.ts";
+
+export interface CoreOptions {
+  readonly config: CoreConfig;
+  readonly epoch: bigint;
+  /** When this scheduler took over (mono). */
+  readonly since: number;
+  readonly random: () => number;
+  readonly newId: () => string;
+}
+
+export class Core {
+  readonly state: State;
+  readonly config: CoreConfig;
+  readonly #random: () => number;
+  readonly #newId: () => string;
+
+  constructor(options: CoreOptions) {
+    this.config = options.config;
+    this.state = emptyState(options.epoch, options.since);
+    this.#random = options.random;
+    this.#newId = options.newId;
+  }
+
+  /** Takes one input; answers what is to be done, in order. */
+  step(input: Input, at: Moment): Effect[] {
+    const effects: Effect[] = [];
+    const ctx: Context = {
+      state: this.state,
+      config: this.config,
+      at,
+      random: this.#random,
+      newId: this.#newId,
+      emit: (effect) => effects.push(effect),
+    };
+    take(ctx, input);
+    return effects;
+  }
+}
+
+function take(ctx: Context, input: Input): void {
+  const { state } = ctx;
+  switch (input.type) {
+    case "load":
+      load(ctx, input.loaded);
+      return;
+    case "apply":
+      apply(ctx, input.call, input.spec);
+      return;
+    case "apply-durable":
+      applied(ctx, input.call, input.record);
+      return;
+    case "delete-durable":
+      deleted(ctx, input.call, input.tenant);
+      return;
+    case "not-durable":
+      notDurable(ctx, input.call, input.tenant, input.message);
+      return;
+    case "release":
+      state.releases.set(input.release.digest, input.release);
+      return;
+    case "ensure":
+      ensure(ctx, input.call, input.tenant, input.deadline);
+      return;
+    case "cancel":
+      cancel(ctx, input.call, input.tenant);
+      return;
+    case "touch":
+      touch(ctx, input.source, input.entries);
+      return;
+    case "operation":
+      operate(ctx, input);
+      return;
+    case "clear-backoff": {
+      const tenant = state.tenants.get(input.tenant);
+      if (tenant) clearFailures(tenant);
+      return;
+    }
+    case "join":
+      join(ctx, input.call, input.info);
+      return;
+    case "report":
+      report(ctx, input);
+      return;
+    case "cordon":
+      cordon(ctx, input.call, input.node, input.cordoned);
+      return;
+    case "forget":
+      forgetNode(ctx, input.call, input.node);
+      return;
+    case "watcher-up":
+      watcherCame(ctx, input.watcher, input.gateway);
+      return;
+    case "gateway-down":
+      gatewayWent(ctx, input.gateway);
+      return;
+    case "tick":
+      tick(ctx);
+      return;
+    default:
+      ofInstance(ctx, input);
+  }
+}
+
+/** Inputs about one instance; one that is gone has nothing to hear any more (rule 6). */
+function ofInstance(
+  ctx: Context,
+  input: Extract<Input, { type: "placement-durable" | "placement-failed" | "started" | "stopped" }>,
+): void {
+  const instance = ctx.state.instances.get(input.instance);
+  if (!instance) return;
+  switch (input.type) {
+    case "placement-durable":
+      placementDurable(ctx, instance);
+      return;
+    case "placement-failed":
+      placementFailed(ctx, instance, input.message);
+      return;
+    case "started":
+      started(ctx, instance, input.outcome);
+      return;
+    case "stopped":
+      stopAnswered(ctx, instance, input.gone, input.error);
+      return;
+  }
+}
+
+/** Takes over from the scheduler before. Its placements hold their places until their nodes have spoken. */
+function load(ctx: Context, { tenants, releases, nodes, placements }: Loaded): void {
+  for (const record of tenants) install(ctx, record);
+  for (const release of releases) ctx.state.releases.set(release.digest, release);
+  for (const node of nodes) expected(ctx, node);
+  for (const ref of placements) track(ctx, ref, { kind: "unconfirmed" });
+}

@@ -1,0 +1,62 @@
+/** Everything the core can ask of the shell. */
+import type { Event, ExitReason, InstanceRef, TenantSpec } from "@warren/proto/common";
+import type { TenantEndpoint } from "@warren/proto/scheduler";
+import type { Input, NodeRecord, TenantRecord } from "./inputs.ts";
+import type { Refusal } from "./refusal.ts";
+
+/** What a granted call is answered with; the service adds what the caller needs of it. */
+export type Answer =
+  | { readonly kind: "ensured"; readonly instance: string; readonly cold: boolean }
+  | { readonly kind: "stopped"; readonly stopped: readonly InstanceRef[] }
+  | { readonly kind: "done" };
+
+/** What is to be persisted: a record of the state log. */
+export type Write =
+  | { readonly kind: "tenant"; readonly record: TenantRecord }
+  | { readonly kind: "tenant-gone"; readonly key: string }
+  | { readonly kind: "node"; readonly record: NodeRecord }
+  | { readonly kind: "node-gone"; readonly name: string }
+  | { readonly kind: "placement"; readonly ref: InstanceRef }
+  | { readonly kind: "placement-gone"; readonly id: string };
+
+export type EndpointMessage =
+  | {
+      readonly update: "complete";
+      readonly node: string;
+      readonly n: number;
+      readonly endpoints: readonly TenantEndpoint[];
+    }
+  | {
+      readonly update: "incremental";
+      readonly n: number;
+      readonly endpoints: readonly TenantEndpoint[];
+      readonly withdrawn: readonly string[];
+    };
+
+export type Effect =
+  /** In order; then feed `durable`, or `failed` when the store did not take it. */
+  | { readonly type: "persist"; readonly write: Write; readonly durable?: Input; readonly failed?: Input }
+  | {
+      readonly type: "start";
+      readonly ref: InstanceRef;
+      readonly spec: TenantSpec;
+      readonly agentUrl: string;
+      readonly incarnation: string;
+      readonly timeoutMs: number;
+    }
+  | {
+      readonly type: "stop";
+      readonly ref: InstanceRef;
+      readonly reason: ExitReason;
+      readonly graceMs: number;
+      readonly agentUrl: string;
+    }
+  | { readonly type: "answer"; readonly call: string; readonly answer: Answer }
+  | { readonly type: "refuse"; readonly call: string; readonly refusal: Refusal }
+  /** To one watcher, or to all. */
+  | { readonly type: "endpoints"; readonly to?: string; readonly message: EndpointMessage }
+  | {
+      readonly type: "event";
+      readonly tenant: string;
+      readonly payload: Exclude<Event["payload"], { case: undefined }>;
+    };

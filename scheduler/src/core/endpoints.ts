@@ -1,0 +1,78 @@
+/** What gateways are told: where instances answer, in versions `(epoch, n)`. */
+import { create } from "@bufbuild/protobuf";
+import { InstanceMode } from "@warren/proto/common";
+import { EndpointVersionSchema, type TenantEndpoint, TenantEndpointSchema } from "@warren/proto/scheduler";
+import type { Context } from "./context.ts";
+import type { Instance, Node } from "./model.ts";
+
+/** Whether gateways may know of it: it is ready, not withdrawn, and not given up with its node. */
+export function routable(instance: Instance): boolean {
+  return instance.phase.kind === "ready" && !instance.lost && instance.endpoint !== undefined;
+}
+
+export function endpointOf(ctx: Context, instance: Instance): TenantEndpoint {
+  const quiescing = instance.phase.kind === "ready" && instance.phase.quiescing;
+  return create(TenantEndpointSchema, {
+    instance: instance.ref,
+    endpoint: instance.endpoint,
+    mode: quiescing ? InstanceMode.QUIESCING : InstanceMode.ACTIVE,
+    version: create(EndpointVersionSchema, { epoch: ctx.state.epoch, n: BigInt(instance.version) }),
+  });
+}
+
+/** Tells all watchers of a new or changed endpoint. */
+export function publish(ctx: Context, instance: Instance): void {
+  instance.version = ++ctx.state.n;
+  tellAll(ctx, [endpointOf(ctx, instance)], []);
+}
+
+/** Tells all watchers that an instance takes nothing new. */
+export function withdraw(ctx: Context, instance: Instance): void {
+  instance.version = ++ctx.state.n;
+  tellAll(ctx, [], [instance.ref.id]);
+}
+
+function tellAll(ctx: Context, endpoints: TenantEndpoint[], withdrawn: string[]): void {
+  ctx.emit({ type: "endpoints", message: { update: "incremental", n: ctx.state.n, endpoints, withdrawn } });
+}
+
+/** All endpoints of one node, to one watcher or to all. */
+export function complete(ctx: Context, node: Node, to?: string): void {
+  const endpoints: TenantEndpoint[] = [];
+  for (const instance of ctx.state.instances.values()) {
+    if (instance.ref.node === node.name && routable(instance)) endpoints.push(endpointOf(ctx, instance));
+  }
+  ctx.emit({
+    type: "endpoints",
+    to,
+    message: { update: "complete", node: node.name, n: ctx.state.n, endpoints },
+  });
+}
+
+/**
+ * A watcher came: it is told of every node that has spoken or is given up; of the others once they are. A gateway,
+ * unlike a mere onlooker, must from now on confirm before an instance is put away.
+ */
+export function watcherCame(
+  ctx: Context,
+  watcher: string,
+  gateway: { readonly publicUrl: string } | undefined,
+): void {
+  if (gateway) {
+    const watches = (ctx.state.gateways.get(watcher)?.watches ?? 0) + 1;
+    ctx.state.gateways.set(watcher, {
+      watches,
+      goneAt: Number.POSITIVE_INFINITY,
+      publicUrl: gateway.publicUrl,
+    });
+  }
+  for (const node of ctx.state.nodes.values()) if (node.confirmed || node.lost) complete(ctx, node, watcher);
+}
+
+/** A gateway went: its requests in flight are believed in for a while, since its connections may well go on. */
+export function gatewayWent(ctx: Context, gateway: string): void {
+  const known = ctx.state.gateways.get(gateway);
+  if (!known) return;
+  known.watches--;
+  if (known.watches <= 0) known.goneAt = ctx.at.mono;
+}

@@ -1,0 +1,58 @@
+/**
+ * Back-off of one tenant: never shared with another, and known for the whole cluster, so that a broken tenant does not
+ * wander from node to node. The first retry is immediate; later ones wait exponentially longer, with jitter.
+ */
+import { create } from "@bufbuild/protobuf";
+import { backoff, toDuration } from "@warren/common/time";
+import { BackoffStartedSchema, type Exit, ExitReason } from "@warren/proto/common";
+import { type Context, count } from "./context.ts";
+import type { Tenant } from "./model.ts";
+
+const failures: ReadonlySet<ExitReason> = new Set([
+  ExitReason.CRASHED,
+  ExitReason.READINESS_TIMEOUT,
+  ExitReason.OOM_KILLED,
+  ExitReason.UNHEALTHY,
+  ExitReason.UNKNOWN,
+]);
+
+/** Whether an end like this is the tenant's own failing. A clean exit is one only if it never served. */
+export function isFailure(exit: Exit, served: boolean): boolean {
+  return failures.has(exit.reason) || (exit.reason === ExitReason.EXITED_CLEAN && !served);
+}
+
+/** @param uptimeMs how long the instance had served; 0 if never */
+export function noteEnd(ctx: Context, tenant: Tenant, exit: Exit, uptimeMs: number): void {
+  tenant.lastExit = exit;
+  if (uptimeMs >= ctx.config.minUptimeMs) clearFailures(tenant);
+  if (!isFailure(exit, uptimeMs > 0)) return;
+  tenant.failures++;
+  count(ctx, "failures");
+  if (tenant.failures === 1) return;
+  const delay = backoff({
+    baseMs: ctx.config.backoffBaseMs,
+    maxMs: ctx.config.backoffMaxMs,
+    attempt: tenant.failures - 2,
+    random: ctx.random,
+  });
+  tenant.backoffUntil = ctx.at.mono + delay;
+  count(ctx, "backoffs");
+  ctx.emit({
+    type: "event",
+    tenant: tenant.key,
+    payload: {
+      case: "backoff",
+      value: create(BackoffStartedSchema, {
+        tenant: tenant.key,
+        failures: tenant.failures,
+        delay: toDuration(delay),
+        last: exit,
+      }),
+    },
+  });
+}
+
+export function clearFailures(tenant: Tenant): void {
+  tenant.failures = 0;
+  tenant.backoffUntil = 0;
+}

@@ -1,0 +1,119 @@
+/** Everything that can happen to the core. */
+import type {
+  InstanceRef,
+  Isolation,
+  NodeCapacity,
+  NodePressure,
+  Release,
+  Instance as ReportedInstance,
+  TenantSpec,
+  Transition,
+  UsageReport,
+} from "@warren/proto/common";
+
+/** A tenant as it is persisted. Times in ms since 1970. */
+export interface TenantRecord {
+  readonly spec: TenantSpec;
+  readonly version: number;
+  readonly createdAt: number;
+  readonly updatedAt: number;
+}
+
+/** A node of the roster as it is persisted. */
+export interface NodeRecord {
+  readonly name: string;
+  readonly agentUrl: string;
+  readonly bootId: string;
+  readonly cordoned: boolean;
+}
+
+/** What a scheduler before this one had persisted. */
+export interface Loaded {
+  readonly tenants: readonly TenantRecord[];
+  readonly releases: readonly Release[];
+  readonly nodes: readonly NodeRecord[];
+  readonly placements: readonly InstanceRef[];
+}
+
+export interface JoinInfo {
+  readonly node: string;
+  readonly agentUrl: string;
+  readonly bootId: string;
+  readonly incarnation: string;
+  readonly version: string;
+  readonly capacity: NodeCapacity;
+  readonly isolation: readonly Isolation[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly allowDirectories: boolean;
+}
+
+export interface TouchEntry {
+  readonly instance: string;
+  /** ms since the last use. */
+  readonly idleMs: number;
+  readonly inFlight: number;
+  /** `n` of the newest version seen, of this epoch; 0 otherwise. */
+  readonly seen: number;
+  readonly sealed: boolean;
+}
+
+/** How a StartInstance ended. */
+export type StartOutcome =
+  | { readonly kind: "answered"; readonly instance: ReportedInstance }
+  /** The agent refused: nothing was started. */
+  | {
+      readonly kind: "refused";
+      readonly message: string /** Another node might take it. */;
+      readonly elsewhere: boolean;
+    }
+  /** Nobody knows whether it was started. */
+  | { readonly kind: "unknown"; readonly message: string };
+
+export type Input =
+  | { readonly type: "load"; readonly loaded: Loaded }
+  | { readonly type: "apply"; readonly call: string; readonly spec: TenantSpec }
+  | { readonly type: "apply-durable"; readonly call: string; readonly record: TenantRecord }
+  | { readonly type: "delete-durable"; readonly call: string; readonly tenant: string }
+  | { readonly type: "not-durable"; readonly call: string; readonly tenant: string; readonly message: string }
+  | { readonly type: "release"; readonly release: Release }
+  | { readonly type: "ensure"; readonly call: string; readonly tenant: string; readonly deadline: number }
+  | { readonly type: "cancel"; readonly call: string; readonly tenant: string }
+  | { readonly type: "touch"; readonly source: string; readonly entries: readonly TouchEntry[] }
+  | {
+      readonly type: "operation";
+      readonly call: string;
+      readonly kind: "stop" | "restart" | "delete";
+      readonly tenant: string;
+      readonly deadline: number;
+    }
+  | { readonly type: "clear-backoff"; readonly tenant: string }
+  | { readonly type: "placement-durable"; readonly instance: string }
+  | { readonly type: "placement-failed"; readonly instance: string; readonly message: string }
+  | { readonly type: "started"; readonly instance: string; readonly outcome: StartOutcome }
+  | {
+      readonly type: "stopped";
+      readonly instance: string;
+      readonly gone?: ReportedInstance;
+      readonly error?: string;
+    }
+  | { readonly type: "join"; readonly call: string; readonly info: JoinInfo }
+  | {
+      readonly type: "report";
+      readonly call: string;
+      readonly node: string;
+      readonly incarnation: string;
+      readonly fencedEpoch: bigint;
+      readonly transitions: readonly Transition[];
+      readonly usages: readonly UsageReport[];
+      readonly pressure?: NodePressure;
+      readonly inventory?: readonly ReportedInstance[];
+    }
+  | { readonly type: "cordon"; readonly call: string; readonly node: string; readonly cordoned: boolean }
+  | { readonly type: "forget"; readonly call: string; readonly node: string }
+  | {
+      readonly type: "watcher-up";
+      readonly watcher: string;
+      readonly gateway?: { readonly publicUrl: string };
+    }
+  | { readonly type: "gateway-down"; readonly gateway: string }
+  | { readonly type: "tick" };

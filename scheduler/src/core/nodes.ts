@@ -1,0 +1,288 @@
+/**
+ * Nodes join, report, are late, get lost and come back. An agent's inventory is taken after it has fenced itself to
+ * this epoch, so what is not in it cannot come to life any more: only that frees a place.
+ */
+import { create } from "@bufbuild/protobuf";
+import { fromDuration } from "@warren/common/time";
+import {
+  Availability,
+  type Exit,
+  ExitReason,
+  ExitSchema,
+  InstanceState,
+  NodeChange,
+  NodeChangedSchema,
+  type Instance as ReportedInstance,
+} from "@warren/proto/common";
+import { type Context, count } from "./context.ts";
+import { complete, routable, withdraw } from "./endpoints.ts";
+import type { Input, JoinInfo, NodeRecord } from "./inputs.ts";
+import { becameReady, commandStop, gone, observe, standing, track, vanish } from "./life.ts";
+import type { Instance, Node } from "./model.ts";
+import { pump } from "./queue.ts";
+import { hasWaiters } from "./waiters.ts";
+
+export function expected(ctx: Context, record: NodeRecord): Node {
+  const node: Node = {
+    name: record.name,
+    agentUrl: record.agentUrl,
+    bootId: record.bootId,
+    incarnation: "",
+    version: "",
+    isolation: [],
+    labels: {},
+    allowDirectories: false,
+    cordoned: record.cordoned,
+    confirmed: false,
+    lost: false,
+    lastReport: ctx.at.mono,
+    lastReportWall: 0,
+    cpuMillis: 0,
+    penaltyUntil: 0,
+  };
+  ctx.state.nodes.set(node.name, node);
+  return node;
+}
+
+export function join(ctx: Context, call: string, info: JoinInfo): void {
+  const { state, at, config } = ctx;
+  const known = state.nodes.get(info.node);
+  const rebooted = known !== undefined && known.bootId !== info.bootId;
+  if (known?.incarnation && rebooted && at.mono - known.lastReport < config.nodeLateMs) {
+    ctx.emit({
+      type: "refuse",
+      call,
+      refusal: {
+        kind: "duplicate-node",
+        node: info.node,
+        message: `a node named ${info.node} with another boot id reported ${Math.round(at.mono - known.lastReport)} ms ago: give this one another name, or stop the other`,
+      },
+    });
+    return;
+  }
+  const record = {
+    name: info.node,
+    agentUrl: info.agentUrl,
+    bootId: info.bootId,
+    cordoned: known?.cordoned ?? false,
+  };
+  const node = known ?? expected(ctx, record);
+  if (rebooted) {
+    // Another boot proves that no process of before is alive.
+    for (const instance of on(ctx, node)) {
+      if (instance.phase.kind !== "persisting") gone(ctx, instance, nodeLost("its node was started anew"));
+    }
+  }
+  if (!known || rebooted || known.agentUrl !== info.agentUrl) {
+    ctx.emit({ type: "persist", write: { kind: "node", record } });
+  }
+  Object.assign(node, {
+    agentUrl: info.agentUrl,
+    bootId: info.bootId,
+    incarnation: info.incarnation,
+    version: info.version,
+    capacity: info.capacity,
+    isolation: info.isolation,
+    labels: info.labels,
+    allowDirectories: info.allowDirectories,
+    confirmed: false,
+    pressure: undefined,
+    lastReport: at.mono,
+    lastReportWall: at.wall,
+  });
+  ctx.emit({ type: "answer", call, answer: { kind: "done" } });
+}
+
+/** Weight of the newest observation of CPU: about three reports to believe a change. */
+const cpuWeight = 0.3;
+
+export function report(ctx: Context, input: Extract<Input, { type: "report" }>): void {
+  const { state, at } = ctx;
+  const node = state.nodes.get(input.node);
+  const stranger =
+    node?.incarnation !== input.incarnation ||
+    input.fencedEpoch !== state.epoch ||
+    (!node.confirmed && !input.inventory) ||
+    (node.lost && !input.inventory);
+  if (!node || stranger) {
+    // A lost node joins again, so that its inventory settles what became of its instances.
+    if (node) node.confirmed = false;
+    ctx.emit({
+      type: "refuse",
+      call: input.call,
+      refusal: {
+        kind: "join-again",
+        message: `this scheduler does not know node ${input.node} as it is now: join again`,
+      },
+    });
+    return;
+  }
+  node.lastReport = at.mono;
+  node.lastReportWall = at.wall;
+  if (input.pressure) {
+    node.pressure = input.pressure;
+    node.cpuMillis += cpuWeight * (input.pressure.tenantCpuMillis - node.cpuMillis);
+  }
+  for (const { instance: ref, usage } of input.usages) {
+    const instance = ref && state.instances.get(ref.id);
+    if (instance && usage) instance.usage = usage;
+  }
+  for (const transition of input.transitions) {
+    const instance = transition.instance && state.instances.get(transition.instance.id);
+    if (!instance || instance.ref.node !== node.name) continue;
+    if (transition.usage) instance.usage = transition.usage;
+    if (transition.pid) instance.pid = transition.pid;
+    if (transition.to === InstanceState.EXITED) {
+      gone(ctx, instance, transition.exit ?? create(ExitSchema, {}));
+    } else if (transition.to === InstanceState.READY && transition.endpoint) {
+      instance.startMs = fromDuration(transition.after, instance.startMs);
+      becameReady(ctx, instance, transition.endpoint);
+    }
+  }
+  if (input.inventory) confirm(ctx, node, input.inventory);
+  ctx.emit({ type: "answer", call: input.call, answer: { kind: "done" } });
+}
+
+/** The node has said which instances it has: all others of it are gone for good. */
+function confirm(ctx: Context, node: Node, inventory: readonly ReportedInstance[]): void {
+  const { state } = ctx;
+  const wasUp = node.confirmed && !node.lost;
+  node.confirmed = true;
+  node.lost = false;
+  const seen = new Set<string>();
+  for (const reported of inventory) {
+    if (!reported.ref) continue;
+    seen.add(reported.ref.id);
+    const known = state.instances.get(reported.ref.id);
+    if (!known) {
+      // Nobody here placed it (any more): it goes, and holds a place until it is gone.
+      const stray = track(ctx, reported.ref, { kind: "unconfirmed" });
+      commandStop(ctx, stray, ExitReason.SUPERSEDED);
+    } else {
+      reconcile(ctx, known, reported);
+    }
+  }
+  for (const instance of on(ctx, node)) {
+    if (!seen.has(instance.ref.id) && instance.phase.kind !== "persisting") {
+      vanish(ctx, instance);
+    }
+  }
+  complete(ctx, node);
+  if (!wasUp)
+    changed(ctx, node, NodeChange.UP, `joined as ${node.agentUrl} with ${inventory.length} instances`);
+  pump(ctx);
+}
+
+function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance): void {
+  if (instance.lost) {
+    // Of two, the higher generation wins (rule 2); and the cap holds for those who return, too (rule 1).
+    const successor = standing(ctx.state, instance.ref.tenant);
+    instance.lost = false;
+    const over = ctx.state.live >= ctx.config.maxConcurrent;
+    ctx.state.live++;
+    instance.phase = { kind: "unconfirmed" };
+    if (successor || over) {
+      commandStop(ctx, instance, ExitReason.SUPERSEDED);
+      return;
+    }
+  }
+  switch (instance.phase.kind) {
+    case "unconfirmed":
+      if (reported.state >= InstanceState.DRAINING) {
+        commandStop(ctx, instance, ExitReason.KILLED);
+        return;
+      }
+      if (reported.state < InstanceState.READY) {
+        const until = ctx.at.mono + 2 * ctx.config.readinessMs;
+        instance.phase = { kind: "starting", since: ctx.at.mono, until };
+      }
+      break;
+    case "stopping":
+      instance.phase.asked = false; // the agent that was asked may have died with the question
+      instance.phase.askAgainAt = ctx.at.mono;
+      break;
+  }
+  observe(ctx, instance, reported);
+}
+
+/** Late and lost nodes. */
+export function watchNodes(ctx: Context): void {
+  const { state, config, at } = ctx;
+  if (at.mono - state.since < config.firstPeriodMs) return;
+  for (const node of state.nodes.values()) {
+    if (!node.lost && at.mono - node.lastReport >= config.nodeLostMs) lose(ctx, node);
+  }
+}
+
+function lose(ctx: Context, node: Node): void {
+  const { state } = ctx;
+  node.lost = true;
+  node.confirmed = false;
+  count(ctx, "nodes_lost");
+  const missing: Instance[] = [];
+  for (const instance of on(ctx, node)) {
+    const atMostOne = state.tenants.get(instance.ref.tenant)?.spec.availability === Availability.AT_MOST_ONE;
+    if (instance.lost || atMostOne || instance.phase.kind === "persisting") continue;
+    if (routable(instance)) withdraw(ctx, instance);
+    instance.lost = true;
+    state.live--;
+    missing.push(instance);
+  }
+  complete(ctx, node);
+  const silent = Math.round((ctx.at.mono - node.lastReport) / 1000);
+  changed(
+    ctx,
+    node,
+    NodeChange.LOST,
+    `no report for ${silent} s; ${missing.length} instances may be started elsewhere`,
+  );
+  for (const { ref } of missing) if (hasWaiters(state, ref.tenant)) state.queue.add(ref.tenant);
+  pump(ctx);
+}
+
+export function cordon(ctx: Context, call: string, name: string, cordoned: boolean): void {
+  const node = ctx.state.nodes.get(name);
+  if (!node) {
+    ctx.emit({ type: "refuse", call, refusal: { kind: "no-node-of-name", node: name } });
+    return;
+  }
+  if (node.cordoned !== cordoned) {
+    node.cordoned = cordoned;
+    const { agentUrl, bootId } = node;
+    ctx.emit({ type: "persist", write: { kind: "node", record: { name, agentUrl, bootId, cordoned } } });
+    changed(ctx, node, cordoned ? NodeChange.CORDONED : NodeChange.UNCORDONED, "");
+    pump(ctx);
+  }
+  ctx.emit({ type: "answer", call, answer: { kind: "done" } });
+}
+
+/** Somebody vouches that the node is gone for good: that is proof. */
+export function forgetNode(ctx: Context, call: string, name: string): void {
+  const node = ctx.state.nodes.get(name);
+  if (!node) {
+    ctx.emit({ type: "refuse", call, refusal: { kind: "no-node-of-name", node: name } });
+    return;
+  }
+  for (const instance of on(ctx, node)) gone(ctx, instance, nodeLost("its node was forgotten"));
+  ctx.state.nodes.delete(name);
+  ctx.emit({ type: "persist", write: { kind: "node-gone", name } });
+  complete(ctx, node);
+  changed(ctx, node, NodeChange.FORGOTTEN, "");
+  ctx.emit({ type: "answer", call, answer: { kind: "done" } });
+}
+
+function on(ctx: Context, node: Node): Instance[] {
+  return [...ctx.state.instances.values()].filter((instance) => instance.ref.node === node.name);
+}
+
+function nodeLost(message: string): Exit {
+  return create(ExitSchema, { reason: ExitReason.NODE_LOST, message });
+}
+
+function changed(ctx: Context, node: Node, change: NodeChange, message: string): void {
+  ctx.emit({
+    type: "event",
+    tenant: "",
+    payload: { case: "node", value: create(NodeChangedSchema, { node: node.name, change, message }) },
+  });
+}

@@ -1,0 +1,71 @@
+/** Stop, Restart and Delete: asked by a person or a control plane, answered when nothing of the tenant is left. */
+import { ExitReason, type InstanceRef } from "@warren/proto/common";
+import type { Context } from "./context.ts";
+import { ensure } from "./ensure.ts";
+import { clearFailures } from "./failures.ts";
+import { beginStop } from "./life.ts";
+import { instancesOf, type Operation } from "./model.ts";
+import { refuseWaiters } from "./waiters.ts";
+
+const reasons = {
+  stop: ExitReason.KILLED,
+  restart: ExitReason.RESTARTED,
+  delete: ExitReason.KILLED,
+} as const;
+
+export function operate(
+  ctx: Context,
+  { call, kind, tenant: key, deadline }: Omit<Operation, "stopped">,
+): void {
+  const tenant = ctx.state.tenants.get(key);
+  if (!tenant || (tenant.deleting && kind !== "delete")) {
+    ctx.emit({ type: "refuse", call, refusal: { kind: "no-tenant", tenant: key } });
+    return;
+  }
+  const pending = ctx.state.operations.get(key) ?? [];
+  if (pending.length >= ctx.config.maxWaitingPerTenant) {
+    const refusal = {
+      kind: "too-many" as const,
+      what: `operations on tenant ${key}`,
+      limit: ctx.config.maxWaitingPerTenant,
+    };
+    ctx.emit({ type: "refuse", call, refusal });
+    return;
+  }
+  if (kind === "restart") clearFailures(tenant);
+  if (kind === "delete") {
+    tenant.deleting = true;
+    refuseWaiters(ctx, key, { kind: "no-tenant", tenant: key });
+  }
+  pending.push({ call, kind, tenant: key, deadline, stopped: [] });
+  ctx.state.operations.set(key, pending);
+  for (const instance of instancesOf(ctx.state, key))
+    if (!instance.lost) beginStop(ctx, instance, reasons[kind]);
+  completeOperations(ctx, key);
+}
+
+/** Answers the tenant's operations if nothing of it is left (but what a lost node may still hold). */
+export function completeOperations(ctx: Context, key: string, ended?: InstanceRef): void {
+  const pending = ctx.state.operations.get(key);
+  if (!pending) return;
+  if (ended) for (const operation of pending) operation.stopped.push(ended);
+  if (instancesOf(ctx.state, key).some((instance) => !instance.lost)) return;
+  ctx.state.operations.delete(key);
+  for (const { call, kind, deadline, stopped } of pending) {
+    switch (kind) {
+      case "stop":
+        ctx.emit({ type: "answer", call, answer: { kind: "stopped", stopped } });
+        break;
+      case "restart":
+        ensure(ctx, call, key, deadline);
+        break;
+      case "delete":
+        ctx.emit({
+          type: "persist",
+          write: { kind: "tenant-gone", key },
+          durable: { type: "delete-durable", call, tenant: key },
+          failed: { type: "not-durable", call, tenant: key, message: "the store did not take the deletion" },
+        });
+    }
+  }
+}

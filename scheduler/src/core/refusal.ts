@@ -1,0 +1,29 @@
+/** Why a call is not granted. The shell turns each into a Connect/gRPC code with its typed detail. */
+import type { Exit, InstanceRef } from "@warren/proto/common";
+
+export type Refusal =
+  | { readonly kind: "no-tenant"; readonly tenant: string }
+  | { readonly kind: "no-source"; readonly tenant: string }
+  | { readonly kind: "no-release"; readonly digest: string }
+  | { readonly kind: "no-node-of-name"; readonly node: string }
+  | { readonly kind: "not-implemented"; readonly field: string }
+  | { readonly kind: "too-many"; readonly what: string; readonly limit: number }
+  | { readonly kind: "cap"; readonly maxConcurrent: number; readonly live: number; readonly waiting: number }
+  | {
+      readonly kind: "backoff";
+      readonly tenant: string;
+      readonly delayMs: number;
+      readonly failures: number;
+      readonly exit?: Exit;
+    }
+  | { readonly kind: "start-failed"; readonly instance: InstanceRef; readonly exit: Exit }
+  | {
+      readonly kind: "no-node";
+      readonly tenant: string;
+      readonly refused: Readonly<Record<string, number>>;
+      readonly transient: boolean;
+    }
+  | { readonly kind: "deadline"; readonly tenant: string; readonly what: string }
+  | { readonly kind: "store-down"; readonly message: string }
+  | { readonly kind: "join-again"; readonly message: string }
+  | { readonly kind: "duplicate-node"; readonly node: string; readonly message: string };

@@ -1,0 +1,45 @@
+/** `warren_scheduler_*`: read from the core's state at each scrape, so that nothing is counted twice. */
+import { createMetrics, Gauge, type Registry } from "@warren/common/metrics";
+import type { State } from "./core/model.ts";
+
+export function schedulerMetrics(state: State, maxConcurrent: number, dropped: () => number): Registry {
+  const registry = createMetrics("warren_scheduler");
+  const gauge = (name: string, help: string, value: () => number) =>
+    new Gauge({
+      name: `warren_scheduler_${name}`,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(value());
+      },
+    });
+  gauge("live_instances", "Instances that hold a place under the cap.", () => state.live);
+  gauge("max_concurrent", "The cap.", () => maxConcurrent);
+  gauge("waiting_calls", "Ensure calls that wait.", () => state.waiting);
+  gauge("queued_tenants", "Tenants that want an instance and have none.", () => state.queue.size);
+  gauge("tenants", "Tenants.", () => state.tenants.size);
+  gauge("gateways", "Gateways that watch.", () => state.gateways.size);
+  gauge("events_dropped_total", "Own events dropped because the journal was away.", dropped);
+  const nodes = new Gauge({
+    name: "warren_scheduler_nodes",
+    help: "Nodes by state.",
+    labelNames: ["state"],
+    registers: [registry],
+    collect() {
+      const counts = { up: 0, expected: 0, lost: 0 };
+      for (const node of state.nodes.values())
+        counts[node.lost ? "lost" : node.confirmed ? "up" : "expected"]++;
+      for (const [name, n] of Object.entries(counts)) nodes.set({ state: name }, n);
+    },
+  });
+  const counts = new Gauge({
+    name: "warren_scheduler_decisions_total",
+    help: "What was decided and seen since this scheduler took over, by name.",
+    labelNames: ["name"],
+    registers: [registry],
+    collect() {
+      for (const [name, n] of Object.entries(state.counts)) counts.set({ name }, n);
+    },
+  });
+  return registry;
+}

@@ -1,0 +1,86 @@
+/** Refusals of the core as Connect/gRPC errors with typed details: what was wrong, and what to do. */
+
+import { Code, type ConnectError, detail, rpcError } from "@warren/common/rpc/errors";
+import { toDuration } from "@warren/common/time";
+import {
+  CapReachedSchema,
+  type Exit,
+  ExitReason,
+  NoNodeSchema,
+  RetryDelaySchema,
+  StartFailedSchema,
+} from "@warren/proto/common";
+import { refusedText } from "./core/place.ts";
+import type { Refusal } from "./core/refusal.ts";
+
+export function exitText(exit: Exit): string {
+  const reason = ExitReason[exit.reason]?.toLowerCase().replaceAll("_", "-") ?? "unknown";
+  const how = exit.signal ? ` by ${exit.signal}` : exit.code !== undefined ? ` with code ${exit.code}` : "";
+  const why = exit.message ? `: ${exit.message}` : "";
+  return exit.reason === ExitReason.UNSPECIFIED ? exit.message : `${reason}${how}${why}`;
+}
+
+export function toRpcError(refusal: Refusal): ConnectError {
+  switch (refusal.kind) {
+    case "no-tenant":
+      return rpcError(Code.NotFound, `no tenant ${refusal.tenant}: apply its spec first ('warren deploy')`);
+    case "no-source":
+      return rpcError(
+        Code.FailedPrecondition,
+        `tenant ${refusal.tenant} has no source: deploy a release, or give its spec a directory`,
+      );
+    case "no-release":
+      return rpcError(Code.NotFound, `no release ${refusal.digest}: upload it first`);
+    case "no-node-of-name":
+      return rpcError(Code.NotFound, `no node ${refusal.node} in the roster ('warren nodes' lists them)`);
+    case "not-implemented":
+      return rpcError(
+        Code.Unimplemented,
+        `spec.${refusal.field} asks for what this version does not do yet: leave the field out`,
+      );
+    case "too-many":
+      return rpcError(
+        Code.ResourceExhausted,
+        `there are ${refusal.limit} ${refusal.what} already, the most allowed: try later`,
+      );
+    case "cap":
+      return rpcError(
+        Code.ResourceExhausted,
+        `the cap is reached: ${refusal.live} instances are live of ${refusal.maxConcurrent} allowed, and no idle one could make room in time; raise maxConcurrent or try later`,
+        detail(CapReachedSchema, refusal),
+      );
+    case "backoff": {
+      const last = refusal.exit ? `; the last ended ${exitText(refusal.exit)}` : "";
+      return rpcError(
+        Code.Unavailable,
+        `tenant ${refusal.tenant} has failed ${refusal.failures} times in a row and is tried again in ${Math.ceil(refusal.delayMs)} ms${last} ('warren logs ${refusal.tenant}' shows its output)`,
+        detail(RetryDelaySchema, { delay: toDuration(refusal.delayMs) }),
+      );
+    }
+    case "start-failed": {
+      const output = refusal.exit.lastOutput.slice(-5).join("\n");
+      return rpcError(
+        Code.FailedPrecondition,
+        `tenant ${refusal.instance.tenant} could not be started on node ${refusal.instance.node}: ${exitText(refusal.exit)}${output ? `\n${output}` : ""}`,
+        detail(StartFailedSchema, { instance: refusal.instance, exit: refusal.exit }),
+      );
+    }
+    case "no-node":
+      return rpcError(
+        refusal.transient ? Code.Unavailable : Code.FailedPrecondition,
+        `no node can take tenant ${refusal.tenant}: ${refusedText(refusal.refused)}`,
+        detail(NoNodeSchema, { refused: refusal.refused }),
+      );
+    case "deadline":
+      return rpcError(Code.DeadlineExceeded, `tenant ${refusal.tenant}: ${refusal.what}`);
+    case "store-down":
+      return rpcError(
+        Code.Unavailable,
+        `${refusal.message}: the store cannot be reached; what is warm goes on, try again later`,
+      );
+    case "join-again":
+      return rpcError(Code.FailedPrecondition, refusal.message);
+    case "duplicate-node":
+      return rpcError(Code.AlreadyExists, refusal.message);
+  }
+}

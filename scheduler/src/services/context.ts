@@ -1,0 +1,22 @@
+/** What the services stand on. */
+import type { Logger } from "@warren/common/log";
+import type { Store } from "@warren/store";
+import type { Agents } from "../agents.ts";
+import type { Engine } from "../engine.ts";
+import type { Releases } from "../releases.ts";
+import type { StateWriter } from "../state-writer.ts";
+import type { Watchers } from "../watchers.ts";
+
+export interface Services {
+  readonly engine: Engine;
+  readonly store: Store;
+  readonly writer: StateWriter;
+  readonly releases: Releases;
+  readonly watchers: Watchers;
+  readonly agents: Agents;
+  readonly epoch: bigint;
+  readonly version: string;
+  readonly log: Logger;
+  /** Ends the streams when the scheduler stops. */
+  readonly stopping: AbortSignal;
+}

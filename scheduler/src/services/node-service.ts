@@ -1,0 +1,119 @@
+/** NodeService: what agents tell the scheduler. */
+import { create } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import { encodeEvent } from "@warren/common/cloudevents";
+import { principalKey } from "@warren/common/rpc/auth";
+import { Code, rpcError } from "@warren/common/rpc/errors";
+import { fromTimestamp, toDuration } from "@warren/common/time";
+import type { Transition, UsageReport } from "@warren/proto/common";
+import {
+  JoinResponseSchema,
+  type NodeRecord,
+  type NodeService,
+  type ReportRequest,
+  ReportResponseSchema,
+} from "@warren/proto/scheduler";
+import type { JournalRecord } from "@warren/store";
+import type { Services } from "./context.ts";
+
+export function nodeService(services: Services): ServiceImpl<typeof NodeService> {
+  const { engine, store, releases, epoch, log } = services;
+  const { config } = engine.core;
+  return {
+    async join(request, context) {
+      const who = context.values.get(principalKey)?.name;
+      if (who !== undefined && who !== request.node) {
+        throw rpcError(
+          Code.PermissionDenied,
+          `this credential is for node ${who}, not for ${request.node}: each node has its own`,
+        );
+      }
+      if (request.highestEpoch > epoch) {
+        throw rpcError(
+          Code.FailedPrecondition,
+          `node ${request.node} has seen epoch ${request.highestEpoch}; this scheduler holds ${epoch}`,
+        );
+      }
+      await engine.ask((call) => ({
+        type: "join",
+        call,
+        info: {
+          node: request.node,
+          agentUrl: request.agentUrl,
+          bootId: request.bootId,
+          incarnation: request.incarnation,
+          version: request.version,
+          capacity: request.capacity!,
+          isolation: request.isolation,
+          labels: request.labels,
+          allowDirectories: request.allowDirectories,
+        },
+      }));
+      services.agents.keepOnly(new Set([...engine.core.state.nodes.values()].map((node) => node.agentUrl)));
+      log.info({ node: request.node, url: request.agentUrl }, "a node joined");
+      return create(JoinResponseSchema, {
+        epoch,
+        reportPeriod: toDuration(config.reportPeriodMs),
+        cell: config.cell,
+      });
+    },
+
+    async report(request) {
+      const transitions: Transition[] = [];
+      const usages: UsageReport[] = [];
+      for (const { what } of request.records) {
+        if (what.case === "transition") transitions.push(what.value);
+        else if (what.case === "usage") usages.push(what.value);
+      }
+      // The state first: a journal that is away must not keep a free place taken.
+      await engine.ask((call) => ({
+        type: "report",
+        call,
+        node: request.node,
+        incarnation: request.incarnation,
+        fencedEpoch: request.fencedEpoch,
+        transitions,
+        usages,
+        pressure: request.pressure,
+        inventory: request.inventory?.instances,
+      }));
+      let ackedSeq = 0n;
+      if (request.records.length) {
+        try {
+          await store.journal.append(journalRecords(request), { deadlineMs: 5_000 });
+          ackedSeq = request.records.at(-1)!.seq;
+        } catch (error) {
+          // Not acknowledged: the agent keeps them and sends them again.
+          log.warn({ err: error, node: request.node }, "the journal did not take a node's records");
+        }
+      }
+      return create(ReportResponseSchema, {
+        ackedSeq,
+        reportPeriod: toDuration(config.reportPeriodMs),
+        epoch,
+      });
+    },
+
+    async *downloadRelease(request, context) {
+      yield* releases.send(request.digest, context.signal);
+    },
+  };
+}
+
+function journalRecords(request: ReportRequest): JournalRecord[] {
+  return request.records.flatMap((record) => {
+    const payload = payloadOf(record);
+    if (!payload) return [];
+    return encodeEvent({
+      id: `${request.node}:${request.stream}:${record.seq}`,
+      source: request.node,
+      time: fromTimestamp(record.at, 0),
+      tenant: payload.value.instance?.tenant ?? "",
+      payload,
+    });
+  });
+}
+
+function payloadOf({ what }: NodeRecord) {
+  return what.case === undefined ? undefined : what;
+}

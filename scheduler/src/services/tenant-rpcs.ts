@@ -1,0 +1,76 @@
+/** SchedulerService, the part about tenants and their releases: what a control plane keeps. */
+import type { ServiceImpl } from "@connectrpc/connect";
+import { isKey, keyRule } from "@warren/common/ids";
+import { Code, rpcError } from "@warren/common/rpc/errors";
+import { fromTimestamp } from "@warren/common/time";
+import type { SchedulerService } from "@warren/proto/scheduler";
+import { explain } from "../core/explain.ts";
+import { releaseEntry } from "../records.ts";
+import { toRpcError } from "../refusals.ts";
+import type { Services } from "./context.ts";
+import { deadlineOf } from "./deadline.ts";
+import { tenantView } from "./views.ts";
+
+const defaultPage = 100;
+const releasesPage = 1000;
+
+export function tenantRpcs({ engine, releases, writer }: Services) {
+  const { state, config } = engine.core;
+  const known = (key: string) => {
+    const tenant = state.tenants.get(key);
+    if (!tenant || tenant.deleting) throw toRpcError({ kind: "no-tenant", tenant: key });
+    return tenant;
+  };
+  return {
+    async applyTenant({ spec }) {
+      await engine.ask((call) => ({ type: "apply", call, spec: spec! }));
+      return { tenant: tenantView(state, known(spec!.key)) };
+    },
+    getTenant({ tenant }) {
+      return { tenant: tenantView(state, known(tenant)) };
+    },
+    listTenants({ pageSize, pageToken }) {
+      const most = pageSize || defaultPage;
+      const keys = [...state.tenants.keys()].filter((key) => key > pageToken).sort();
+      const page = keys.slice(0, most);
+      return {
+        tenants: page.map((key) => tenantView(state, state.tenants.get(key)!)),
+        nextPageToken: keys.length > most ? page.at(-1)! : "",
+      };
+    },
+    async deleteTenant({ tenant }, context) {
+      if (!state.tenants.has(tenant)) throw toRpcError({ kind: "no-tenant", tenant });
+      const deadline = deadlineOf(context, engine.now());
+      await engine.ask((call) => ({ type: "operation", call, kind: "delete", tenant, deadline }));
+      return {};
+    },
+    async uploadRelease(parts) {
+      const release = await releases.receive(parts);
+      const before = state.releases.get(release.digest);
+      if (before) return { release: before };
+      await writer.append(releaseEntry(release)).catch((error: Error) => {
+        throw toRpcError({ kind: "store-down", message: error.message });
+      });
+      engine.feed({ type: "release", release });
+      return { release };
+    },
+    listReleases({ tenant }) {
+      if (tenant && !isKey(tenant)) throw rpcError(Code.InvalidArgument, `tenant: ${keyRule}`);
+      return {
+        releases: [...state.releases.values()]
+          .filter((release) => !tenant || release.tenant === tenant)
+          .sort((a, b) => fromTimestamp(b.createdAt, 0) - fromTimestamp(a.createdAt, 0))
+          .slice(0, releasesPage),
+      };
+    },
+    explain({ tenant }) {
+      known(tenant);
+      return { text: explain(state, config, tenant, engine.now()) ?? "" };
+    },
+    clearBackoff({ tenant }) {
+      known(tenant);
+      engine.feed({ type: "clear-backoff", tenant });
+      return {};
+    },
+  } satisfies Partial<ServiceImpl<typeof SchedulerService>>;
+}
