@@ -236,6 +236,19 @@ describe("trouble", () => {
     connection.close();
   });
 
+  test("closing with a stream open harms nobody, then or later", async () => {
+    // In a child, since what would go wrong is an uncaught error out of a timer of 5 s.
+    const child = Bun.spawn(
+      [process.execPath, join(import.meta.dir, "close-child.ts"), server.url, join(directory, "cell/client")],
+      {
+        stdout: "pipe",
+        stderr: "pipe",
+      },
+    );
+    expect(await child.exited, await new Response(child.stderr).text()).toBe(0);
+    expect(await new Response(child.stdout).text()).toBe("fine\n");
+  }, 15_000);
+
   test("1,500 cancelled calls leave the connection standing", async () => {
     const connection = open(client);
     const rpc = connection.client(SchedulerService);

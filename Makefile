@@ -1,0 +1,47 @@
+# Everything installs what it needs first: a machine may have only Node and npm, or only Bun.
+BUN := tools/node_modules/.bin/bun
+BUNX := $(BUN) --bun x
+STAMP := node_modules/.warren-setup
+
+.PHONY: help setup check fmt test unit demo gen client clean baseline
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## install Bun, packages and (as root on Debian) system parts
+
+$(STAMP): tools/setup.sh tools/package.json package.json bun.lock $(wildcard */package.json) examples/api/package.json
+	@sh tools/setup.sh
+	@touch $@
+
+check: $(STAMP) ## format, lint, types, imports, contracts, unit tests
+	@$(BUNX) biome ci --error-on-warnings .
+	@$(BUNX) tsc --noEmit -p .
+	@$(BUN) tools/check-imports.ts
+	@$(BUN) tools/check-proto.ts
+	@$(BUN) tools/test.ts unit
+
+fmt: $(STAMP) ## mend format, imports and what lint can mend
+	@$(BUNX) biome check --write .
+	@$(BUNX) buf format -w
+
+gen: $(STAMP) ## generate TypeScript from the contracts
+	@$(BUNX) buf generate
+
+baseline: $(STAMP) ## take today's contracts as those that later ones must not break
+	@$(BUNX) buf build -o proto/baseline.binpb
+
+unit: $(STAMP) ## the rooms' own tests
+	@$(BUN) tools/test.ts unit
+
+test: check ## everything CI runs
+	@$(BUN) tools/test.ts all
+
+demo: $(STAMP) ## a whole cell with real tenants; ONCE=1 verifies and ends, NATS_URL=… runs it on JetStream
+	@$(BUN) test/src/demo/main.ts
+
+client: $(STAMP) ## bundle the client library for Node into client/dist
+	@$(BUN) client/build.ts
+
+clean: ## what was installed and built
+	rm -rf node_modules */node_modules */dist examples/*/node_modules tools/node_modules

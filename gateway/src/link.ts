@@ -1,0 +1,49 @@
+/** What the gateway asks of a scheduler: small, so that the rest can be tested without one. */
+import { connectRpc } from "@warren/common/rpc/client";
+import type { Credentials } from "@warren/common/rpc/credentials";
+import {
+  type EnsureResponse,
+  SchedulerService,
+  type Touched,
+  type WatchEndpointsResponse,
+} from "@warren/proto/scheduler";
+
+/** Failures are ConnectErrors whose code can be believed. */
+export interface SchedulerLink {
+  /** Answers when the tenant has a ready instance. Aborting detaches this caller only. */
+  ensure(tenant: string, options: { signal: AbortSignal; deadlineMs: number }): Promise<EnsureResponse>;
+  /** Tells of uses. @returns ids that the scheduler does not know */
+  touch(batch: Touched[], options: { deadlineMs: number }): Promise<readonly string[]>;
+  /** Endpoint changes until the signal aborts or the watch breaks. */
+  watch(options: { signal: AbortSignal }): AsyncIterable<WatchEndpointsResponse>;
+  close(): void;
+}
+
+/** A link over Connect. The watch has a connection of its own: a reset of one must not end the other (FACTS, trap 4). */
+export function connectScheduler(options: {
+  url: string;
+  credentials: Credentials;
+  /** This gateway's id. */
+  gateway: string;
+  /** How tenants are reached through it; known once it listens. */
+  publicUrl: () => string;
+}): SchedulerLink {
+  const { url, credentials, gateway, publicUrl } = options;
+  const calls = connectRpc({ url, credentials });
+  const stream = connectRpc({ url, credentials });
+  const scheduler = calls.client(SchedulerService);
+  const watcher = stream.client(SchedulerService);
+  return {
+    ensure: (tenant, { signal, deadlineMs }) =>
+      scheduler.ensure({ tenant }, { signal, timeoutMs: deadlineMs }),
+    async touch(batch, { deadlineMs }) {
+      const answer = await scheduler.touch({ source: gateway, instances: batch }, { timeoutMs: deadlineMs });
+      return answer.unknown;
+    },
+    watch: ({ signal }) => watcher.watchEndpoints({ gateway, publicUrl: publicUrl() }, { signal }),
+    close() {
+      calls.close();
+      stream.close();
+    },
+  };
+}

@@ -1,0 +1,227 @@
+/** HTTP in, tenant out, by `Bun.serve` and `fetch`: streams both ways, and buffers nothing of its own. */
+
+import { ulid } from "@warren/common/ids";
+import type { Logger } from "@warren/common/log";
+import type { Server } from "bun";
+import { type Address, addressOf } from "./address.ts";
+import { meteredBody, untouchedBody } from "./body.ts";
+import { type Dispatch, NotTakenError } from "./dispatch.ts";
+import { requestHeaders, responseHeaders } from "./headers.ts";
+import type { Lease } from "./lease.ts";
+import type { GatewayMetrics } from "./metrics.ts";
+import type { Passage } from "./passage.ts";
+import { answer, type Refusal, RefusedError, refusalOf } from "./refusal.ts";
+import { authority } from "./route.ts";
+import { LeftError } from "./wakes.ts";
+import { type Bridge, isUpgrade, type SocketData } from "./websocket.ts";
+
+export interface ProxyOptions {
+  readonly domain: string;
+  readonly trustForwarded: boolean;
+  readonly answerDeadlineMs: number;
+  readonly idleConnectionMs: number;
+  readonly dispatch: Dispatch;
+  readonly bridge: Bridge;
+  readonly metrics: GatewayMetrics;
+  readonly log: Logger;
+}
+
+/** Requests that may be given to a tenant twice, when they have no body. */
+const safe = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
+/** Nothing was sent: there was no connection. */
+const unsent = new Set([
+  "ECONNREFUSED",
+  "ConnectionRefused",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "FailedToOpenSocket",
+]);
+
+export class TenantProxy {
+  #draining = false;
+
+  constructor(private readonly options: ProxyOptions) {}
+
+  /** From now on, requests on connections that are still open are refused. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** @returns undefined when the request became a WebSocket */
+  async handle(request: Request, server: Server<SocketData>): Promise<Response | undefined> {
+    const { metrics, domain } = this.options;
+    // Streams may be quiet for as long as they like; the server's own timeout is for connections that ask nothing.
+    server.timeout(request, 0);
+    const host = request.headers.get("host") ?? "";
+    const address = addressOf(host, targetOf(request.url), domain);
+    const response = await this.#answer(request, server, host, address);
+    metrics.answered(response?.status ?? 101);
+    if (response && !response.body) this.#rest(request, server);
+    return response;
+  }
+
+  async #answer(
+    request: Request,
+    server: Server<SocketData>,
+    host: string,
+    address: Address,
+  ): Promise<Response | undefined> {
+    if (address.kind === "refused") {
+      const { status, message, tenant } = address;
+      return this.#refuse(
+        { status, error: status === 400 ? "bad-tenant" : "no-tenant-named", message },
+        tenant,
+        request,
+        server,
+      );
+    }
+    if (this.#draining) {
+      return this.#refuse(stopping, address.tenant, request, server);
+    }
+    const passage: Passage = {
+      request,
+      server,
+      tenant: address.tenant,
+      target: address.target,
+      upgrade: isUpgrade(request),
+      client: {
+        address: server.requestIP(request)?.address ?? "unknown",
+        host,
+        prefix: address.prefix,
+        trusted: this.options.trustForwarded,
+      },
+    };
+    try {
+      const { dispatch, bridge } = this.options;
+      return await dispatch.to(address.tenant, request.signal, (lease) =>
+        passage.upgrade
+          ? bridge.open(passage, lease, () => this.#send(passage, lease))
+          : this.#send(passage, lease),
+      );
+    } catch (error) {
+      // Nobody reads it; Bun wants an answer all the same.
+      if (error instanceof LeftError || request.signal.aborted) return new Response(null, { status: 499 });
+      const refusal = refusalOf(error, address.tenant);
+      if (!(error instanceof RefusedError)) {
+        this.options.log.debug({ err: error, tenant: address.tenant, status: refusal.status }, "refused");
+      }
+      return this.#refuse(refusal, address.tenant, request, server);
+    }
+  }
+
+  #refuse(refusal: Refusal, tenant: string, request: Request, server: Server<SocketData>): Response {
+    this.options.metrics.refused(refusal.error);
+    this.#rest(request, server);
+    return answer(refusal, tenant, ulid(), request.method === "HEAD");
+  }
+
+  /** Gives the request to the instance and the beginning of its answer to the client. */
+  async #send(passage: Passage, lease: Lease): Promise<Response> {
+    const { request, tenant, target, client } = passage;
+    const repeatable = safe.has(request.method) && request.body === null;
+    const abort = new AbortController();
+    const left = () => abort.abort(new LeftError("the client went away"));
+    if (request.signal.aborted) left();
+    else request.signal.addEventListener("abort", left, { once: true });
+    const late = setTimeout(
+      () => abort.abort(new RefusedError(noAnswer(tenant))),
+      this.options.answerDeadlineMs,
+    );
+    const body = request.body ? untouchedBody(request.body) : undefined;
+    const headers = requestHeaders(request.headers, client);
+    if (passage.upgrade) {
+      // The tenant refused to upgrade; it is asked once more, in the same words, for its own answer.
+      headers.set("Connection", "Upgrade");
+      headers.set("Upgrade", "websocket");
+    }
+    let response: Response;
+    try {
+      const init: BunFetchRequestInit & { decompress: boolean; keepalive: boolean; timeout: boolean } = {
+        method: request.method,
+        headers,
+        body: body?.stream ?? null,
+        redirect: "manual",
+        decompress: false,
+        // A pooled connection may have been closed at the other end: harmless only for what may be sent twice (D3).
+        keepalive: repeatable,
+        timeout: false, // fetch's own 5 minutes would cut quiet streams
+        signal: abort.signal,
+      };
+      response = await fetch(`http://${authority(lease.route)}${target}`, init);
+    } catch (error) {
+      if (abort.signal.aborted) throw abort.signal.reason;
+      const neverSent = unsent.has(String((error as NodeJS.ErrnoException).code));
+      const again = (neverSent && !body?.touched()) || repeatable;
+      if (again) body?.giveBack();
+      throw new NotTakenError(again, (error as Error).message);
+    } finally {
+      clearTimeout(late);
+    }
+    return this.#pass(response, passage, lease, abort);
+  }
+
+  /** The answer is complete: from now on the connection may be idle for so long, and no longer. */
+  #rest(request: Request, server: Server<SocketData>): void {
+    server.timeout(request, idleSeconds(this.options.idleConnectionMs));
+  }
+
+  #pass(response: Response, { request, server }: Passage, lease: Lease, abort: AbortController): Response {
+    // Bun may never begin to read a body whose client is gone by now.
+    abort.signal.addEventListener("abort", () => lease.end(), { once: true });
+    if (abort.signal.aborted) lease.end();
+    const headers = responseHeaders(response.headers);
+    const { status, statusText } = response;
+    if (status === 101) {
+      const error = new RefusedError(changedItsMind);
+      abort.abort(error);
+      throw error;
+    }
+    const bare = request.method === "HEAD" || status === 204 || status === 304 || !response.body;
+    if (bare) {
+      response.body?.cancel().catch(() => {});
+      lease.end();
+      return new Response(null, { status, statusText, headers });
+    }
+    const length = response.headers.get("content-length");
+    const stream = meteredBody(response.body!, {
+      length: length === null ? undefined : Number(length),
+      onBytes: (bytes) => lease.sent(bytes),
+      onEnd: () => {
+        lease.end();
+        this.#rest(request, server);
+      },
+      onLeft: () => abort.abort(new LeftError("the client went away")),
+    });
+    return new Response(stream, { status, statusText, headers });
+  }
+}
+
+const changedItsMind: Refusal = {
+  status: 502,
+  error: "bad-upgrade",
+  message: "the tenant first refused the WebSocket and then took it",
+};
+
+const stopping: Refusal = {
+  status: 503,
+  error: "gateway-stopping",
+  message: "this gateway is being stopped",
+  retryAfter: 1,
+};
+
+function noAnswer(tenant: string): Refusal {
+  return { status: 504, error: "no-answer-in-time", message: `"${tenant}" did not answer in time` };
+}
+
+/** As `Bun.serve` counts: whole seconds, at most 255. */
+export function idleSeconds(ms: number): number {
+  return Math.min(255, Math.max(1, Math.ceil(ms / 1000)));
+}
+
+/** Path and query of an absolute URL, without the fragment that some clients send. */
+function targetOf(url: string): string {
+  const path = url.indexOf("/", url.indexOf("//") + 2);
+  if (path < 0) return "/";
+  const fragment = url.indexOf("#", path);
+  return fragment < 0 ? url.slice(path) : url.slice(path, fragment);
+}

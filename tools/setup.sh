@@ -1,0 +1,42 @@
+#!/bin/sh
+# Makes a machine ready: the pinned Bun, the packages, and what only Debian has. Does nothing that is done already.
+set -eu
+cd "$(dirname "$0")/.."
+pinned=$(sed -n 's/.*"bun": "\([0-9.]*\)".*/\1/p' tools/package.json)
+bun=tools/node_modules/.bin/bun
+
+have_bun() { [ -x "$bun" ] && [ "$("$bun" --version 2>/dev/null)" = "$pinned" ]; }
+
+if ! have_bun; then
+  echo "setup: installing Bun $pinned"
+  if command -v npm >/dev/null 2>&1; then
+    (cd tools && npm ci --no-audit --no-fund --loglevel=error)
+    have_bun || (cd tools && node node_modules/bun/install.js)
+  elif command -v bun >/dev/null 2>&1; then
+    (cd tools && bun install --no-save && bun node_modules/bun/install.js)
+  else
+    echo "setup: neither npm nor bun is here: install Node 20 or newer, or Bun, and try again" >&2
+    exit 1
+  fi
+  have_bun || { echo "setup: Bun $pinned could not be installed into tools/" >&2; exit 1; }
+fi
+
+echo "setup: installing packages"
+"$bun" install --frozen-lockfile --silent
+for manifest in examples/*/package.json; do
+  dir=$(dirname "$manifest")
+  [ ! -f "$dir/bun.lock" ] || "$bun" install --frozen-lockfile --silent --cwd "$dir"
+done
+
+# Tests run a real NATS server and a stock HTTP client. Without them they are skipped by name.
+missing=
+for tool in nats-server curl; do command -v $tool >/dev/null 2>&1 || missing="$missing $tool"; done
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "setup: installing$missing"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+  else
+    echo "setup: not here, and only root can install them:$missing (apt-get install$missing)" >&2
+  fi
+fi
