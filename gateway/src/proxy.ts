@@ -37,6 +37,11 @@ const unsent = new Set([
   "FailedToOpenSocket",
 ]);
 
+/** Whether fetch failed before a byte of the request went out. */
+function neverSent(error: unknown): boolean {
+  return unsent.has(String((error as NodeJS.ErrnoException).code));
+}
+
 export class TenantProxy {
   #draining = false;
 
@@ -134,24 +139,33 @@ export class TenantProxy {
       headers.set("Connection", "Upgrade");
       headers.set("Upgrade", "websocket");
     }
-    let response: Response;
-    try {
+    const fetched = (keepalive: boolean): Promise<Response> => {
       const init: BunFetchRequestInit & { decompress: boolean; keepalive: boolean; timeout: boolean } = {
         method: request.method,
         headers,
         body: body?.stream ?? null,
         redirect: "manual",
         decompress: false,
-        // A pooled connection may have been closed at the other end: harmless only for what may be sent twice (D3).
-        keepalive: repeatable,
+        keepalive,
         timeout: false, // fetch's own 5 minutes would cut quiet streams
         signal: abort.signal,
       };
-      response = await fetch(`http://${authority(lease.route)}${target}`, init);
+      return fetch(`http://${authority(lease.route)}${target}`, init);
+    };
+    let response: Response;
+    let sent = false;
+    try {
+      // A pooled connection may have been closed at the other end: harmless only for what may be sent twice (D3).
+      response = await fetched(repeatable).catch((error: unknown) => {
+        sent = !neverSent(error);
+        if (!repeatable || !sent || abort.signal.aborted) throw error;
+        // Once more of the same instance, on a connection of its own. Never of the next one: a request that is the
+        // death of one instance would be the death of them all.
+        return fetched(false);
+      });
     } catch (error) {
       if (abort.signal.aborted) throw abort.signal.reason;
-      const neverSent = unsent.has(String((error as NodeJS.ErrnoException).code));
-      const again = (neverSent && !body?.touched()) || repeatable;
+      const again = !sent && neverSent(error) && !body?.touched();
       if (again) body?.giveBack();
       throw new NotTakenError(again, (error as Error).message);
     } finally {

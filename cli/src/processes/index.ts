@@ -1,11 +1,10 @@
-/** `warren scheduler | agent | gateway | metering`: one process each. */
+/**
+ * `warren scheduler | agent | gateway | metering`: one process each. Each room is loaded only by
+ * its own process: a verb like `warren ps` must not wait for all of them.
+ */
 import { availableParallelism, totalmem } from "node:os";
-import { startAgent } from "@warren/agent";
 import { createLogger } from "@warren/common/log";
 import { loadCredentials } from "@warren/common/rpc/credentials";
-import { startGateway } from "@warren/gateway";
-import { startMetering } from "@warren/metering";
-import { startScheduler } from "@warren/scheduler";
 import type { Command } from "commander";
 import { version } from "../version.ts";
 import { processCommand } from "./command.ts";
@@ -29,7 +28,7 @@ export function processCommands(program: Command): void {
         readyFile: config.readyFile,
         stopDeadlineMs,
         async start(fatal) {
-          const scheduler = await startScheduler({
+          const scheduler = await (await import("@warren/scheduler")).startScheduler({
             name: config.name,
             stateDirectory: config.state,
             natsUrl: config.nats,
@@ -68,7 +67,7 @@ export function processCommands(program: Command): void {
         readyFile: config.readyFile,
         stopDeadlineMs: agentStopDeadlineMs,
         async start() {
-          const agent = await startAgent({
+          const agent = await (await import("@warren/agent")).startAgent({
             node: config.node,
             runtimeDirectory: config.runtime,
             host: config.host,
@@ -105,7 +104,7 @@ export function processCommands(program: Command): void {
         readyFile: config.readyFile,
         stopDeadlineMs,
         async start() {
-          const gateway = await startGateway({
+          const gateway = await (await import("@warren/gateway")).startGateway({
             name: config.name,
             host: config.host,
             port: config.port,
@@ -135,7 +134,7 @@ export function processCommands(program: Command): void {
         readyFile: config.readyFile,
         stopDeadlineMs,
         async start() {
-          const metering = await startMetering({
+          const metering = await (await import("@warren/metering")).startMetering({
             stateDirectory: config.state,
             journalDirectory: config.journal,
             natsUrl: config.nats,

@@ -1,0 +1,188 @@
+/** Rule 7 on real processes: kill -9 of each, and what goes on meanwhile. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pause, waitUntil } from "@warren/common/time";
+import { startNatsServer } from "@warren/store/testing/nats-server";
+import { writeApp } from "../src/apps.ts";
+import { startCell, type TestCell } from "../src/cell.ts";
+import { startTraffic } from "../src/traffic.ts";
+
+let directory: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "warren-faults-"));
+});
+
+afterEach(async () => {
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function deploy(cell: TestCell, tenants: readonly string[]): Promise<void> {
+  const app = await writeApp(directory, "app", "hello");
+  for (const tenant of tenants) {
+    const release = await cell.warren.upload(tenant, app);
+    await cell.warren.apply({ key: tenant, source: { case: "release", value: release.digest } });
+    expect((await cell.get(tenant)).status).toBe(200);
+  }
+}
+
+const ids = async (cell: TestCell) => (await cell.ready()).map(({ ref }) => ref!.id).sort();
+
+async function kill(cell: TestCell, name: string): Promise<void> {
+  const child = cell.cell.child(name);
+  const pid = child.pid!;
+  process.kill(pid, "SIGKILL");
+  await waitUntil(() => child.pid !== pid, { deadlineMs: 40_000, what: `${name} to be started again` });
+}
+
+for (const store of ["embedded", "nats"] as const) {
+  describe(`on the ${store} store`, () => {
+    test("rule 7: kill -9 of scheduler, metering and an agent during traffic: warm requests succeed, the ids stay", async () => {
+      await using nats = store === "nats" ? await startNatsServer() : undefined;
+      const cell = await startCell({ nodes: 2, natsUrl: nats?.url });
+      try {
+        const tenants = ["a", "b", "c"];
+        await deploy(cell, tenants);
+        const before = await ids(cell);
+        expect(before).toHaveLength(3);
+        const traffic = tenants.map((tenant) => startTraffic(cell.url(tenant), 25));
+        await cell.remember();
+        for (const name of ["scheduler", "agent-n1", "metering", "agent-n2"]) {
+          await kill(cell, name);
+          await waitUntil(async () => (await ids(cell).catch(() => [])).join() === before.join(), {
+            deadlineMs: 30_000,
+            what: `the same instances after kill -9 of ${name}`,
+          });
+        }
+        await Promise.all(traffic.map((one) => one.stop()));
+        expect(traffic.flatMap(({ failures }) => failures)).toEqual([]);
+        expect(traffic.every(({ ok }) => ok > 20)).toBe(true);
+        // And the cell still does everything.
+        expect((await cell.warren.scheduler.restart({ tenant: "a" })).instance?.id).toBeTruthy();
+        expect((await cell.get("a")).status).toBe(200);
+        await waitUntil(
+          async () => (await cell.warren.metering.getUsage({ tenant: "a" })).rows[0]?.starts === 2n,
+          {
+            deadlineMs: 15_000,
+            what: "both starts of a in the ledger",
+          },
+        );
+      } finally {
+        await cell.stop();
+      }
+      expect(cell.left()).toEqual([]);
+    }, 120_000);
+  });
+}
+
+test("rule 7: NATS goes away: warm tenants answer, a cold start is refused with the cause; all is well when it is back", async () => {
+  await using nats = await startNatsServer();
+  const cell = await startCell({ natsUrl: nats.url });
+  try {
+    await deploy(cell, ["warm", "cold"]);
+    await cell.warren.scheduler.stop({ tenant: "cold" });
+    await nats.stop();
+    const traffic = startTraffic(cell.url("warm"), 25);
+    const error = await cell.warren.scheduler
+      .ensure({ tenant: "cold" }, { timeoutMs: 14_000 })
+      .catch((e: Error) => e);
+    expect(error).toBeInstanceOf(Error);
+    expect((error as Error).message).toContain("the store cannot be reached");
+    await traffic.stop();
+    expect(traffic.failures).toEqual([]);
+    expect(traffic.ok).toBeGreaterThan(20);
+    await nats.restart();
+    await waitUntil(
+      () =>
+        cell.get("cold").then(
+          ({ status }) => status === 200,
+          () => false,
+        ),
+      {
+        deadlineMs: 40_000,
+        what: "the cold tenant to start once NATS is back",
+      },
+    );
+    expect((await cell.get("warm")).status).toBe(200);
+  } finally {
+    await cell.stop();
+  }
+  expect(cell.left()).toEqual([]);
+}, 120_000);
+
+test("a second 'up' adopts the children of one that was killed", async () => {
+  const state = join(directory, "state");
+  const script = join(import.meta.dir, "..", "..", "cli", "bin", "warren");
+  const args = [
+    script,
+    "up",
+    "--json",
+    "--state",
+    state,
+    "--nodes",
+    "1",
+    "--port",
+    "0",
+    "--scheduler-port",
+    "0",
+    "--metering-port",
+    "0",
+  ];
+  const first = Bun.spawn(args, { stdout: "pipe", stderr: "inherit", env: { PATH: process.env.PATH ?? "" } });
+  await firstLine(first.stdout);
+  const pidsOf = async () =>
+    Promise.all(
+      ["scheduler", "agent-n1", "gateway", "metering"].map(
+        async (name) => ((await Bun.file(join(state, "run", `${name}.json`)).json()) as { pid: number }).pid,
+      ),
+    );
+  const before = await pidsOf();
+  first.kill("SIGKILL");
+  await first.exited;
+  const second = Bun.spawn(args, {
+    stdout: "pipe",
+    stderr: "inherit",
+    env: { PATH: process.env.PATH ?? "" },
+  });
+  try {
+    await firstLine(second.stdout);
+    expect(await pidsOf()).toEqual(before);
+    const third = Bun.spawnSync(args, { env: { PATH: process.env.PATH ?? "" } });
+    expect(third.exitCode).toBe(4);
+    expect(third.stderr.toString()).toContain(`already runs on ${state} (pid ${second.pid})`);
+  } finally {
+    second.kill("SIGTERM");
+    expect(await second.exited).toBe(0);
+  }
+  for (const pid of before) {
+    await waitUntil(() => !alive(pid), { deadlineMs: 5_000, what: `pid ${pid} to be gone` });
+  }
+}, 90_000);
+
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** `up --json` prints where everything is once it is up. */
+async function firstLine(stdout: ReadableStream<Uint8Array>): Promise<string> {
+  const reader = stdout.getReader();
+  let text = "";
+  const deadline = AbortSignal.timeout(30_000);
+  while (!text.includes("\n")) {
+    const next = await Promise.race([
+      reader.read(),
+      pause(30_000, deadline).then(() => ({ done: true, value: undefined }) as const),
+    ]);
+    if (next.done) throw new Error(`'warren up' ended or said nothing: ${text}`);
+    text += new TextDecoder().decode(next.value);
+  }
+  reader.releaseLock();
+  return text;
+}

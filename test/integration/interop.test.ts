@@ -1,0 +1,175 @@
+/** Clients that are not ours, against a real cell. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import { Expose } from "@warren/proto/common";
+import {
+  type EnsureRequest,
+  EnsureRequestSchema,
+  type EnsureResponse,
+  EnsureResponseSchema,
+  SchedulerService,
+} from "@warren/proto/scheduler";
+import { writeApp } from "../src/apps.ts";
+import { startCell, type TestCell } from "../src/cell.ts";
+
+let cell: TestCell;
+let directory: string;
+let token: string;
+let ca: string;
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "warren-interop-"));
+  cell = await startCell();
+  const credentials = cell.cell.cluster.credentials;
+  token = await readFile(join(credentials, "token"), "utf8");
+  ca = join(credentials, "ca.crt");
+  const release = await cell.warren.upload("direct", await writeApp(directory, "direct", "hello"));
+  await cell.warren.apply({
+    key: "direct",
+    expose: Expose.NODE,
+    source: { case: "release", value: release.digest },
+  });
+}, 60_000);
+
+afterAll(async () => {
+  await cell?.stop();
+  await rm(directory, { recursive: true, force: true });
+}, 60_000);
+
+async function answers(endpoint: { host: string; port: number } | undefined): Promise<void> {
+  expect(endpoint?.port).toBeGreaterThan(0);
+  const text = await (await fetch(`http://${endpoint!.host}:${endpoint!.port}/`)).text();
+  expect(text).toStartWith("hello from");
+}
+
+test("a stock @grpc/grpc-js client ensures a tenant and gets its endpoint", async () => {
+  const Client = grpc.makeGenericClientConstructor(
+    {
+      ensure: {
+        path: `/${SchedulerService.typeName}/Ensure`,
+        requestStream: false,
+        responseStream: false,
+        requestSerialize: (message: EnsureRequest) => Buffer.from(toBinary(EnsureRequestSchema, message)),
+        requestDeserialize: (bytes: Buffer) => fromBinary(EnsureRequestSchema, bytes),
+        responseSerialize: (message: EnsureResponse) => Buffer.from(toBinary(EnsureResponseSchema, message)),
+        responseDeserialize: (bytes: Buffer) => fromBinary(EnsureResponseSchema, bytes),
+      },
+    },
+    "SchedulerService",
+  );
+  const client = new Client(
+    new URL(cell.cell.cluster.scheduler).host,
+    grpc.credentials.createSsl(await readFile(ca)),
+  );
+  const metadata = new grpc.Metadata();
+  metadata.set("authorization", `Bearer ${token}`);
+  try {
+    const call = (tenant: string) =>
+      new Promise<EnsureResponse>((resolve, reject) => {
+        const ensure = client.ensure as unknown as (
+          request: EnsureRequest,
+          metadata: grpc.Metadata,
+          options: grpc.CallOptions,
+          done: (error: grpc.ServiceError | null, response?: EnsureResponse) => void,
+        ) => void;
+        ensure.call(
+          client,
+          create(EnsureRequestSchema, { tenant }),
+          metadata,
+          { deadline: Date.now() + 10_000 },
+          (error, response) => (error ? reject(error) : resolve(response!)),
+        );
+      });
+    await answers((await call("direct")).endpoint);
+    const error = (await call("../x").catch((e: unknown) => e)) as grpc.ServiceError;
+    expect(error.code).toBe(grpc.status.INVALID_ARGUMENT);
+  } finally {
+    client.close();
+  }
+});
+
+test("a curl ensures a tenant over Connect with JSON and gets its endpoint", async () => {
+  const child = Bun.spawn(
+    [
+      "curl",
+      "-sS",
+      "--max-time",
+      "10",
+      "--cacert",
+      ca,
+      "-H",
+      `Authorization: Bearer ${token}`,
+      "-H",
+      "Content-Type: application/json",
+      "-d",
+      '{"tenant":"direct"}',
+      `${cell.cell.cluster.scheduler}/${SchedulerService.typeName}/Ensure`,
+    ],
+    { stdout: "pipe", stderr: "inherit" },
+  );
+  const answer = (await new Response(child.stdout).json()) as {
+    url: string;
+    endpoint: { host: string; port: number };
+  };
+  expect(answer.url).toBe(cell.url("direct", ""));
+  await answers(answer.endpoint);
+});
+
+test("the client library deploys, ensures and watches under Node", async () => {
+  const bundle = join(directory, "client");
+  const built = Bun.spawnSync([process.execPath, join(import.meta.dir, "../../client/build.ts"), bundle], {
+    stderr: "inherit",
+  });
+  expect(built.exitCode).toBe(0);
+  const app = await writeApp(directory, "from-node", "hello");
+  const script = join(directory, "control-plane.mjs");
+  await writeFile(
+    script,
+    `import { loadCredentials, Warren, Code, isRpcCode } from ${JSON.stringify(join(bundle, "index.js"))};
+const warren = new Warren({ url: process.env.URL, meteringUrl: process.env.METERING, credentials: loadCredentials(process.env.CREDENTIALS) });
+const events = warren.events({ tenant: "from-node" });
+const first = events.next();
+const release = await warren.upload("from-node", process.env.APP);
+await warren.apply({ key: "from-node", source: { case: "release", value: release.digest } });
+const ensured = await warren.scheduler.ensure({ tenant: "from-node" });
+const refused = await warren.scheduler.ensure({ tenant: "nobody" }).catch((error) => isRpcCode(error, Code.NotFound));
+const event = (await first).value;
+const { rows } = await warren.metering.getUsage({ tenant: "nobody" });
+await events.return();
+console.log(JSON.stringify({ node: process.versions.bun ? "no" : "yes", digest: release.digest, url: ensured.url, refused, event: event.payload.case, rows: rows.length }));
+warren.close();
+`,
+  );
+  const child = Bun.spawn(["node", script], {
+    env: {
+      PATH: process.env.PATH ?? "",
+      URL: cell.cell.cluster.scheduler,
+      METERING: cell.cell.cluster.metering,
+      CREDENTIALS: cell.cell.cluster.credentials,
+      APP: app,
+    },
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: 30_000,
+  });
+  const [stdout, stderr, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  expect(code, stderr).toBe(0);
+  const said = JSON.parse(stdout) as Record<string, unknown>;
+  expect(said).toMatchObject({
+    node: "yes",
+    refused: true,
+    event: "release",
+    rows: 0,
+    url: cell.url("from-node", ""),
+  });
+  // The same files give the same digest under Bun.
+  expect((await cell.warren.upload("from-node", app)).digest).toBe(said.digest as string);
+}, 60_000);

@@ -1,0 +1,28 @@
+/** Tiny apps for tests, each a directory with one file. */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
+export const apps = {
+  hello: `Bun.serve({ port: process.env.PORT, fetch: () => new Response("hello from " + process.pid) });`,
+  exitsAtOnce: `console.log("I am not in the mood"); process.exit(3);`,
+  neverListens: `console.log("thinking"); setInterval(() => {}, 1000);`,
+  notHealthy: `Bun.serve({ port: process.env.PORT, fetch: () => new Response("no", { status: 500 }) });`,
+  slow: `Bun.serve({ port: process.env.PORT, async fetch(request) {
+    const ms = Number(new URL(request.url).searchParams.get("ms") ?? 0);
+    await Bun.sleep(ms);
+    return new Response("slept " + ms);
+  } });`,
+} as const;
+
+export async function writeApp(
+  parent: string,
+  name: string,
+  source: keyof typeof apps,
+  warren: object = {},
+): Promise<string> {
+  const directory = join(parent, name);
+  await mkdir(directory, { recursive: true });
+  await writeFile(join(directory, "index.ts"), apps[source]);
+  await writeFile(join(directory, "package.json"), JSON.stringify({ name, module: "index.ts", warren }));
+  return directory;
+}
