@@ -17,8 +17,8 @@ import {
 import { type Context, count } from "./context.ts";
 import { complete, routable, withdraw } from "./endpoints.ts";
 import type { Input, JoinInfo, NodeRecord } from "./inputs.ts";
-import { becameReady, commandStop, gone, observe, standing, track, vanish } from "./life.ts";
-import type { Instance, Node } from "./model.ts";
+import { becameReady, beginStop, commandStop, gone, observe, standing, track, vanish } from "./life.ts";
+import { type Instance, instancesOf, type Node } from "./model.ts";
 import { pump } from "./queue.ts";
 import { hasWaiters } from "./waiters.ts";
 
@@ -203,6 +203,18 @@ function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance)
       break;
   }
   observe(ctx, instance, reported);
+  keepNewest(ctx, instance.ref.tenant);
+}
+
+/**
+ * Of two instances of one slot the higher generation wins (rule 2). There are two when a lost node's tenant was started
+ * elsewhere; a new scheduler learns that only from the inventories.
+ */
+function keepNewest(ctx: Context, tenant: string): void {
+  const newest = standing(ctx.state, tenant);
+  for (const instance of instancesOf(ctx.state, tenant)) {
+    if (instance !== newest && !instance.lost) beginStop(ctx, instance, ExitReason.SUPERSEDED);
+  }
 }
 
 /** Late and lost nodes. */

@@ -33,7 +33,8 @@ export function pump(ctx: Context): void {
       blocked.push(tenant);
     }
   }
-  if (blocked.length) makeRoom(ctx, blocked);
+  const excess = Math.max(0, state.live - config.maxConcurrent);
+  if (blocked.length + excess > 0) makeRoom(ctx, blocked, excess);
 }
 
 function admit(ctx: Context, tenant: Tenant): void {
@@ -64,10 +65,11 @@ function admit(ctx: Context, tenant: Tenant): void {
   });
 }
 
-function makeRoom(ctx: Context, blocked: readonly Tenant[]): void {
+/** @param excess live instances beyond the cap: those of a lost node that came back */
+function makeRoom(ctx: Context, blocked: readonly Tenant[], excess: number): void {
   let leaving = 0;
   for (const instance of ctx.state.instances.values()) if (isLeaving(instance)) leaving++;
-  const victims = leastRecentlyUsed(ctx, blocked.length - leaving);
+  const victims = leastRecentlyUsed(ctx, blocked.length + excess - leaving);
   victims.forEach((victim, i) => {
     count(ctx, "evictions");
     ctx.emit({
@@ -77,7 +79,7 @@ function makeRoom(ctx: Context, blocked: readonly Tenant[]): void {
         case: "eviction",
         value: create(EvictionDecidedSchema, {
           instance: victim.ref,
-          inFavourOf: blocked[leaving + i]?.key ?? blocked[0]!.key,
+          inFavourOf: (blocked[leaving + i] ?? blocked[0])?.key ?? "",
           idleFor: toDuration(ctx.at.mono - victim.lastUsed),
         }),
       },

@@ -34,7 +34,7 @@ export function tick(ctx: Context): void {
         break;
     }
   }
-  if (ctx.state.queue.size) pump(ctx);
+  if (ctx.state.queue.size || ctx.state.live > ctx.config.maxConcurrent) pump(ctx);
 }
 
 function idleAfter(ctx: Context, tenant: string): number {

@@ -1,0 +1,552 @@
+/**
+ * The core with a model of everything around it, in virtual time: a store that takes a while, nodes that start and stop
+ * instances as told, gateways that seal when asked. Everything random comes from a seed. After each step it checks the
+ * rules that must always hold.
+ */
+import { create } from "@bufbuild/protobuf";
+import { toDuration } from "@warren/common/time";
+import {
+  Availability,
+  EndpointSchema,
+  ExitReason,
+  ExitSchema,
+  type Instance,
+  type InstanceRef,
+  InstanceSchema,
+  InstanceState,
+  NodeCapacitySchema,
+  NodePressureSchema,
+  type TenantSpec,
+  TenantSpecSchema,
+} from "@warren/proto/common";
+import { type CoreConfig, defaultCoreConfig } from "../src/core/config.ts";
+import { Core } from "../src/core/core.ts";
+import type { Answer, Effect, Write } from "../src/core/effects.ts";
+import type { Input, Loaded } from "../src/core/inputs.ts";
+import type { Moment } from "../src/core/model.ts";
+import type { Refusal } from "../src/core/refusal.ts";
+
+/** Mulberry32: small, seeded, good enough for tests. */
+export function seeded(seed: number): () => number {
+  let a = seed >>> 0;
+  return () => {
+    a = (a + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(a ^ (a >>> 15), a | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** How a tenant's start goes. */
+export type Behaviour = "ready" | "crashes" | "hangs" | "refused";
+
+interface Running {
+  readonly ref: InstanceRef;
+  state: InstanceState;
+  port: number;
+}
+
+export interface ModelNode {
+  readonly name: string;
+  incarnation: number;
+  bootId: string;
+  /** Reports and takes commands. */
+  reachable: boolean;
+  /** Its agent runs. */
+  alive: boolean;
+  fencedEpoch: bigint;
+  readonly instances: Map<string, Running>;
+}
+
+export interface ModelGateway {
+  readonly id: string;
+  connected: boolean;
+  /** Requests in flight by instance. */
+  readonly inFlight: Map<string, number>;
+}
+
+type Outcome = { readonly answer: Answer } | { readonly refusal: Refusal };
+
+export class Cluster {
+  readonly config: CoreConfig;
+  readonly random: () => number;
+  core: Core;
+  now = 1_000;
+  epoch = 1n;
+  storeUp = true;
+  readonly nodes = new Map<string, ModelNode>();
+  readonly gateways = new Map<string, ModelGateway>();
+  readonly behaviour = new Map<string, Behaviour>();
+  readonly outcomes = new Map<string, Outcome>();
+  readonly events: Extract<Effect, { type: "event" }>[] = [];
+  /** All that was persisted, by key. */
+  readonly log = new Map<string, Write>();
+  /** Instances that were given up with their node: while they live, rules 1 and 2 do not count them. */
+  readonly exempt = new Set<string>();
+  /** Starts commanded, by tenant. */
+  readonly starts = new Map<string, number>();
+  #agenda: { at: number; order: number; run: () => void }[] = [];
+  #order = 0;
+  #calls = 0;
+  #ids = 0;
+
+  constructor(options: { seed?: number; nodes?: number; config?: Partial<CoreConfig> } = {}) {
+    this.random = seeded(options.seed ?? 1);
+    this.config = { ...defaultCoreConfig, gatewayReturnMs: 0, firstPeriodMs: 0, ...options.config };
+    this.core = this.#newCore();
+    for (let i = 1; i <= (options.nodes ?? 1); i++) this.addNode(`n${i}`);
+    this.#every(50, () => this.feed({ type: "tick" }));
+  }
+
+  #newCore(): Core {
+    return new Core({
+      config: this.config,
+      epoch: this.epoch,
+      since: this.now,
+      random: this.random,
+      newId: () => `01J${String(++this.#ids).padStart(23, "0")}`,
+    });
+  }
+
+  // What a user does.
+
+  apply(key: string, spec: Partial<Omit<TenantSpec, "$typeName" | "$unknown">> = {}): string {
+    const full = create(TenantSpecSchema, { key, source: { case: "directory", value: "/app" }, ...spec });
+    const made = this.ask((call) => ({ type: "apply", call, spec: full }));
+    this.run(20);
+    return made;
+  }
+
+  /** Answers the call's name; its outcome comes with time. */
+  ensure(tenant: string, withinMs = 10_000): string {
+    return this.ask((call) => ({ type: "ensure", call, tenant, deadline: this.now + withinMs }));
+  }
+
+  operation(kind: "stop" | "restart" | "delete", tenant: string, withinMs = 60_000): string {
+    return this.ask((call) => ({ type: "operation", call, kind, tenant, deadline: this.now + withinMs }));
+  }
+
+  ask(make: (call: string) => Input): string {
+    const call = `call${++this.#calls}`;
+    this.feed(make(call));
+    return call;
+  }
+
+  granted(call: string): Answer {
+    const outcome = this.outcomes.get(call);
+    if (!outcome || !("answer" in outcome)) throw new Error(`${call}: ${JSON.stringify(outcome)}`);
+    return outcome.answer;
+  }
+
+  refused(call: string): Refusal {
+    const outcome = this.outcomes.get(call);
+    if (!outcome || !("refusal" in outcome))
+      throw new Error(`${call} was not refused: ${JSON.stringify(outcome)}`);
+    return outcome.refusal;
+  }
+
+  // What goes wrong.
+
+  /** kill -9 of the scheduler, and a new one on the same log. */
+  restartScheduler(): void {
+    this.epoch++;
+    const loaded = this.#load();
+    this.core = this.#newCore();
+    this.outcomes.clear(); // the callers' connections broke with it
+    this.feed({ type: "load", loaded });
+    for (const gateway of this.gateways.values()) if (gateway.connected) this.#watch(gateway);
+    for (const node of this.nodes.values()) if (node.alive && node.reachable) this.join(node);
+  }
+
+  addNode(name: string): ModelNode {
+    const node: ModelNode = {
+      name,
+      incarnation: 1,
+      bootId: "boot1",
+      reachable: true,
+      alive: true,
+      fencedEpoch: 0n,
+      instances: new Map(),
+    };
+    this.nodes.set(name, node);
+    this.join(node);
+    this.#every(500, () => {
+      if (node.alive && node.reachable) this.report(node);
+    });
+    return node;
+  }
+
+  addGateway(id: string): ModelGateway {
+    const gateway: ModelGateway = { id, connected: true, inFlight: new Map() };
+    this.gateways.set(id, gateway);
+    this.#watch(gateway);
+    return gateway;
+  }
+
+  #watch(gateway: ModelGateway): void {
+    this.feed({
+      type: "watcher-up",
+      watcher: gateway.id,
+      gateway: { publicUrl: "http://{tenant}.localhost" },
+    });
+    for (const [instance, inFlight] of gateway.inFlight) this.touch(gateway, instance, inFlight);
+  }
+
+  disconnect(gateway: ModelGateway): void {
+    gateway.connected = false;
+    this.feed({ type: "gateway-down", gateway: gateway.id });
+  }
+
+  touch(gateway: ModelGateway, instance: string, inFlight: number, idleMs = 0): void {
+    gateway.inFlight.set(instance, inFlight);
+    this.feed({
+      type: "touch",
+      source: gateway.id,
+      entries: [{ instance, idleMs, inFlight, seen: 0, sealed: false }],
+    });
+  }
+
+  join(node: ModelNode): void {
+    const call = this.ask((call) => ({
+      type: "join",
+      call,
+      info: {
+        node: node.name,
+        agentUrl: `https://${node.name}`,
+        bootId: node.bootId,
+        incarnation: `${node.name}-${node.incarnation}`,
+        version: "1",
+        capacity: create(NodeCapacitySchema, { memoryBytes: 8n << 30n, cpuMillis: 4000 }),
+        isolation: [],
+        labels: {},
+        allowDirectories: true,
+      },
+    }));
+    const outcome = this.outcomes.get(call);
+    if (!outcome || !("answer" in outcome)) return;
+    node.fencedEpoch = this.epoch;
+    this.report(node, true);
+  }
+
+  report(node: ModelNode, withInventory = false): void {
+    const instances = [...node.instances.values()];
+    const call = this.ask((call) => ({
+      type: "report",
+      call,
+      node: node.name,
+      incarnation: `${node.name}-${node.incarnation}`,
+      fencedEpoch: node.fencedEpoch,
+      transitions: [],
+      usages: [],
+      pressure: create(NodePressureSchema, {
+        tenantMemoryBytes: BigInt(instances.length * 10 * 1024 * 1024),
+        liveInstances: instances.length,
+      }),
+      inventory: withInventory ? instances.map((running) => this.#view(running)) : undefined,
+    }));
+    const outcome = this.outcomes.get(call);
+    if (outcome && "refusal" in outcome && !withInventory) this.join(node);
+  }
+
+  /** kill -9 of an agent; its instances live on. */
+  killAgent(node: ModelNode): void {
+    node.alive = false;
+  }
+
+  startAgent(node: ModelNode): void {
+    node.alive = true;
+    node.incarnation++;
+    // A start under way died with its agent: the new one finds it not ready, and ends it.
+    for (const [id, running] of node.instances)
+      if (running.state < InstanceState.READY) node.instances.delete(id);
+    this.join(node);
+  }
+
+  /** A process dies by itself. */
+  crash(id: string): void {
+    for (const node of this.nodes.values()) {
+      const running = node.instances.get(id);
+      if (!running) continue;
+      node.instances.delete(id);
+      if (node.alive && node.reachable) this.#transition(node, running.ref, ExitReason.CRASHED);
+    }
+  }
+
+  /** Processes that exist, wherever. */
+  live(): InstanceRef[] {
+    return [...this.nodes.values()].flatMap((node) => [...node.instances.values()].map(({ ref }) => ref));
+  }
+
+  // Virtual time.
+
+  at(): Moment {
+    return { mono: this.now, wall: 1_700_000_000_000 + this.now };
+  }
+
+  /** Lets `ms` pass. */
+  run(ms: number): void {
+    const end = this.now + ms;
+    for (;;) {
+      const next = this.#agenda[0];
+      if (!next || next.at > end) break;
+      this.#agenda.shift();
+      this.now = Math.max(this.now, next.at);
+      next.run();
+    }
+    this.now = end;
+  }
+
+  feed(input: Input): void {
+    for (const effect of this.core.step(input, this.at())) this.#perform(effect);
+    this.check();
+  }
+
+  /** The rules of DESIGN section 5 that can be seen from here. */
+  check(): void {
+    const { state, config } = this.core;
+    let live = 0;
+    for (const instance of state.instances.values()) {
+      if (instance.lost) this.exempt.add(instance.ref.id);
+      else live++;
+    }
+    if (live !== state.live)
+      throw new Error(`the count of live instances is ${state.live}, there are ${live}`);
+    const processes = this.live().filter(({ id }) => !this.exempt.has(id)).length;
+    if (processes > config.maxConcurrent)
+      throw new Error(`rule 1: ${processes} live, ${config.maxConcurrent} allowed`);
+    const owner = new Map<string, string>();
+    for (const ref of this.live()) {
+      if (this.exempt.has(ref.id) || state.instances.get(ref.id)?.phase.kind === "stopping") continue;
+      const other = owner.get(ref.tenant);
+      if (other) throw new Error(`rule 2: ${other} and ${ref.id} both live for ${ref.tenant}`);
+      owner.set(ref.tenant, ref.id);
+    }
+    let waiting = 0;
+    for (const waiters of state.waiters.values()) waiting += waiters.length;
+    if (waiting !== state.waiting)
+      throw new Error(`the count of waiting calls is ${state.waiting}, there are ${waiting}`);
+  }
+
+  #schedule(ms: number, run: () => void): void {
+    const entry = { at: this.now + ms, order: ++this.#order, run };
+    let i = this.#agenda.length;
+    while (i > 0 && this.#agenda[i - 1]!.at > entry.at) i--;
+    this.#agenda.splice(i, 0, entry);
+  }
+
+  #every(ms: number, run: () => void): void {
+    this.#schedule(ms, () => {
+      run();
+      this.#every(ms, run);
+    });
+  }
+
+  #view({ ref, state, port }: Running): Instance {
+    return create(InstanceSchema, {
+      ref,
+      state,
+      endpoint:
+        state >= InstanceState.READY ? create(EndpointSchema, { host: "127.0.0.1", port }) : undefined,
+      startDuration: toDuration(20),
+    });
+  }
+
+  #exited(ref: InstanceRef, reason: ExitReason): Instance {
+    return create(InstanceSchema, { ref, state: InstanceState.EXITED, exit: create(ExitSchema, { reason }) });
+  }
+
+  #transition(node: ModelNode, ref: InstanceRef, reason: ExitReason): void {
+    this.ask((call) => ({
+      type: "report",
+      call,
+      node: node.name,
+      incarnation: `${node.name}-${node.incarnation}`,
+      fencedEpoch: node.fencedEpoch,
+      transitions: [
+        {
+          $typeName: "warren.common.v1.Transition",
+          instance: ref,
+          from: InstanceState.READY,
+          to: InstanceState.EXITED,
+          fromMode: 0,
+          toMode: 0,
+          pid: 0,
+          exit: create(ExitSchema, { reason }),
+        },
+      ],
+      usages: [],
+    }));
+  }
+
+  #perform(effect: Effect): void {
+    switch (effect.type) {
+      case "persist":
+        this.#schedule(1, () => {
+          if (!this.storeUp) {
+            if (effect.failed) this.feed(effect.failed);
+            return;
+          }
+          this.#record(effect.write);
+          if (effect.durable) this.feed(effect.durable);
+        });
+        return;
+      case "start":
+        this.#start(effect);
+        return;
+      case "stop":
+        this.#stop(effect);
+        return;
+      case "answer":
+        this.#settle(effect.call, { answer: effect.answer });
+        return;
+      case "refuse":
+        this.#settle(effect.call, { refusal: effect.refusal });
+        return;
+      case "endpoints":
+        this.#tell(effect);
+        return;
+      case "event":
+        this.events.push(effect);
+    }
+  }
+
+  #settle(call: string, outcome: Outcome): void {
+    if (this.outcomes.has(call)) throw new Error(`rule 4: ${call} was answered twice`);
+    this.outcomes.set(call, outcome);
+  }
+
+  #start({ ref, incarnation }: Extract<Effect, { type: "start" }>): void {
+    const { core } = this;
+    const node = this.nodes.get(ref.node)!;
+    const epoch = this.epoch;
+    this.starts.set(ref.tenant, (this.starts.get(ref.tenant) ?? 0) + 1);
+    const answer = (input: Input): void => {
+      if (this.core === core) this.feed(input);
+    };
+    if (!this.log.has(`placement.${ref.id}`))
+      throw new Error(`${ref.id} was commanded before it was persisted`);
+    const behaviour = this.behaviour.get(ref.tenant) ?? "ready";
+    if (behaviour === "refused") {
+      this.#schedule(1, () =>
+        answer({
+          type: "started",
+          instance: ref.id,
+          outcome: { kind: "refused", message: "no such directory", elsewhere: false },
+        }),
+      );
+      return;
+    }
+    this.#schedule(1 + this.random() * 3, () => {
+      const right = node.alive && node.reachable && node.fencedEpoch === epoch;
+      if (!right || `${node.name}-${node.incarnation}` !== incarnation) {
+        answer({ type: "started", instance: ref.id, outcome: { kind: "unknown", message: "lost" } });
+        return;
+      }
+      const running: Running = { ref, state: InstanceState.STARTING, port: 1000 + this.#order };
+      node.instances.set(ref.id, running);
+      this.check();
+      if (behaviour === "hangs") return;
+      this.#schedule(5 + this.random() * 50, () => {
+        if (node.instances.get(ref.id) !== running || running.state !== InstanceState.STARTING) return;
+        if (behaviour === "crashes") {
+          node.instances.delete(ref.id);
+          answer({
+            type: "started",
+            instance: ref.id,
+            outcome: { kind: "answered", instance: this.#exited(ref, ExitReason.CRASHED) },
+          });
+          return;
+        }
+        running.state = InstanceState.READY;
+        answer({
+          type: "started",
+          instance: ref.id,
+          outcome: { kind: "answered", instance: this.#view(running) },
+        });
+      });
+    });
+  }
+
+  #stop({ ref, reason }: Extract<Effect, { type: "stop" }>): void {
+    const { core } = this;
+    const node = this.nodes.get(ref.node)!;
+    const answer = (input: Input): void => {
+      if (this.core === core) this.feed(input);
+    };
+    this.#schedule(1 + this.random() * 3, () => {
+      if (!node.alive || !node.reachable) {
+        answer({ type: "stopped", instance: ref.id, error: "not reachable" });
+        return;
+      }
+      const running = node.instances.get(ref.id);
+      for (const gateway of this.gateways.values()) {
+        const gentle = reason === ExitReason.IDLE_KILLED || reason === ExitReason.LRU_EVICTED;
+        if (gentle && gateway.connected && (gateway.inFlight.get(ref.id) ?? 0) > 0) {
+          throw new Error(`rule 3: ${ref.id} is stopped (${ExitReason[reason]}) with a request in flight`);
+        }
+      }
+      if (running) running.state = InstanceState.STOPPING;
+      this.#schedule(2 + this.random() * 20, () => {
+        node.instances.delete(ref.id);
+        answer({ type: "stopped", instance: ref.id, gone: this.#exited(ref, reason) });
+      });
+    });
+  }
+
+  /** Gateways that have nothing in flight seal what is quiescing or withdrawn. */
+  #tell({ message, to }: Extract<Effect, { type: "endpoints" }>): void {
+    const asked = [
+      ...message.endpoints.filter(({ mode }) => mode === 2).map(({ instance }) => instance!.id),
+      ...("withdrawn" in message ? message.withdrawn : []),
+    ];
+    for (const gateway of this.gateways.values()) {
+      if (!gateway.connected || (to !== undefined && to !== gateway.id)) continue;
+      for (const instance of asked) {
+        const { n } = message;
+        this.#schedule(1, () => {
+          const inFlight = gateway.inFlight.get(instance) ?? 0;
+          const sealed = inFlight === 0;
+          this.feed({
+            type: "touch",
+            source: gateway.id,
+            entries: [{ instance, idleMs: 60_000, inFlight, seen: n, sealed }],
+          });
+        });
+      }
+    }
+  }
+
+  #record(write: Write): void {
+    switch (write.kind) {
+      case "tenant":
+        this.log.set(`tenant.${write.record.spec.key}`, write);
+        return;
+      case "tenant-gone":
+        this.log.delete(`tenant.${write.key}`);
+        return;
+      case "node":
+        this.log.set(`node.${write.record.name}`, write);
+        return;
+      case "node-gone":
+        this.log.delete(`node.${write.name}`);
+        return;
+      case "placement":
+        this.log.set(`placement.${write.ref.id}`, write);
+        return;
+      case "placement-gone":
+        this.log.delete(`placement.${write.id}`);
+    }
+  }
+
+  #load(): Loaded {
+    const writes = [...this.log.values()];
+    return {
+      tenants: writes.flatMap((write) => (write.kind === "tenant" ? [write.record] : [])),
+      nodes: writes.flatMap((write) => (write.kind === "node" ? [write.record] : [])),
+      placements: writes.flatMap((write) => (write.kind === "placement" ? [write.ref] : [])),
+      releases: [],
+    };
+  }
+}
+
+export const atMostOne = { availability: Availability.AT_MOST_ONE };
