@@ -14,6 +14,11 @@ export class Lease {
     table.begin(route);
   }
 
+  /** The instance has begun to answer, on a connection that is kept. */
+  answered(): void {
+    this.route.pooled = true;
+  }
+
   /** Body bytes went to the client. */
   sent(bytes: number): void {
     this.table.sent(this.route, bytes);

@@ -152,13 +152,15 @@ export class TenantProxy {
       };
       return fetch(`http://${authority(lease.route)}${target}`, init);
     };
+    const mayHavePool = lease.route.pooled;
     let response: Response;
     let sent = false;
     try {
       // A pooled connection may have been closed at the other end: harmless only for what may be sent twice (D3).
       response = await fetched(repeatable).catch((error: unknown) => {
-        sent = !neverSent(error);
-        if (!repeatable || !sent || abort.signal.aborted) throw error;
+        // When a pooled connection breaks, Bun connects anew by itself: "refused" may then hide that it was sent.
+        sent = !neverSent(error) || (repeatable && mayHavePool);
+        if (!repeatable || neverSent(error) || abort.signal.aborted) throw error;
         // Once more of the same instance, on a connection of its own. Never of the next one: a request that is the
         // death of one instance would be the death of them all.
         return fetched(false);
@@ -171,6 +173,7 @@ export class TenantProxy {
     } finally {
       clearTimeout(late);
     }
+    if (repeatable) lease.answered();
     return this.#pass(response, passage, lease, abort);
   }
 

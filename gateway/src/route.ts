@@ -25,6 +25,8 @@ export interface Route {
   inFlight: number;
   /** Monotonic ms of the last beginning or end of a request; before the first, of when it was learnt. */
   lastUse: number;
+  /** It has answered over a connection that may now be in fetch's pool. */
+  pooled: boolean;
   /** Requests ended, since this gateway knows the instance. */
   requests: number;
   /** Body bytes sent to clients, since this gateway knows the instance. */

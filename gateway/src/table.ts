@@ -350,6 +350,7 @@ function blank(now: number): Route {
     standing: "open",
     inFlight: 0,
     lastUse: now,
+    pooled: false,
     requests: 0,
     bytesOut: 0,
     suspectUntil: 0,

@@ -228,4 +228,28 @@ describe("an instance that does not take a request", () => {
     expect(broken.requests()).toBe(2);
     expect(await (await house.ask("shop")).text()).toBe("second ");
   });
+
+  test("a GET that kills an instance it had served before is not given to the next one", async () => {
+    const { scheduler } = house;
+    let asked = 0;
+    const mortal = Bun.spawn(
+      [
+        process.execPath,
+        "-e",
+        `const s = Bun.serve({ port: 0, hostname: "127.0.0.1", routes: { "/": () => new Response("alive"), "/crash": () => process.exit(1) } }); console.log(s.port)`,
+      ],
+      { stdout: "pipe" },
+    );
+    const { value } = await mortal.stdout.getReader().read();
+    const first = scheduler.endpoint("shop", Number(new TextDecoder().decode(value)));
+    const second = scheduler.endpoint("shop", hello("second").port);
+    scheduler.onEnsure = async () => scheduler.ready(asked++ === 0 ? first : second);
+    // The connection goes back to the pool, where Bun would mend it behind our back.
+    for (let i = 0; i < 3; i++) expect(await (await house.ask("shop")).text()).toBe("alive");
+    const crash = await house.ask("shop", "/crash");
+    expect(crash.status).toBe(502);
+    expect(asked).toBe(1);
+    expect(await (await house.ask("shop")).text()).toBe("second ");
+    await mortal.exited;
+  });
 });

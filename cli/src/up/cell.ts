@@ -41,6 +41,8 @@ function environment(): Record<string, string> {
   return env;
 }
 
+const portsFile = "ports.json";
+
 export class Cell {
   readonly #options: CellOptions;
   readonly #children: Child[] = [];
@@ -78,15 +80,12 @@ export class Cell {
       (await secrets.credentialsFor(name, role, loopbackHosts)).directory;
     const client = await credentials("client", Role.CLIENT);
     const schedulerState = join(state, "scheduler");
-    const ports = this.#rememberedPorts();
     const nats = natsUrl ? ["--nats", natsUrl] : [];
 
-    const scheduler = await this.#run("scheduler", [
+    const scheduler = await this.#run("scheduler", this.#options.schedulerPort, [
       "scheduler",
       "--state",
       schedulerState,
-      "--port",
-      `${ports.scheduler ?? this.#options.schedulerPort}`,
       "--credentials",
       await credentials("scheduler", Role.SCHEDULER),
       "--max-concurrent",
@@ -98,10 +97,9 @@ export class Cell {
       ...nats,
     ]);
     const url = scheduler.facts.url!;
-    this.#rememberPort("scheduler", url);
     for (let i = 1; i <= nodes; i++) {
       const node = `n${i}`;
-      await this.#run(`agent-${node}`, [
+      await this.#run(`agent-${node}`, 0, [
         "agent",
         "--node",
         node,
@@ -109,8 +107,6 @@ export class Cell {
         join(state, "nodes", node),
         "--scheduler",
         url,
-        "--port",
-        "0",
         "--credentials",
         await credentials(node, Role.AGENT),
         "--directories",
@@ -119,12 +115,10 @@ export class Cell {
         "stop",
       ]);
     }
-    const gateway = await this.#run("gateway", [
+    const gateway = await this.#run("gateway", this.#options.gatewayPort, [
       "gateway",
       "--scheduler",
       url,
-      "--port",
-      `${ports.gateway ?? this.#options.gatewayPort}`,
       "--admin-port",
       "0",
       "--domain",
@@ -132,18 +126,14 @@ export class Cell {
       "--credentials",
       await credentials("gateway", Role.GATEWAY),
     ]);
-    this.#rememberPort("gateway", gateway.facts.url!);
-    const metering = await this.#run("metering", [
+    const metering = await this.#run("metering", this.#options.meteringPort, [
       "metering",
       "--state",
       join(state, "metering"),
-      "--port",
-      `${ports.metering ?? this.#options.meteringPort}`,
       "--credentials",
       await credentials("metering", Role.METERING),
       ...(natsUrl ? nats : ["--journal", schedulerState]),
     ]);
-    this.#rememberPort("metering", metering.facts.url!);
     this.#cluster = {
       scheduler: url,
       metering: metering.facts.url!,
@@ -164,12 +154,14 @@ export class Cell {
     rmSync(join(state, "up.json"), { force: true });
   }
 
-  async #run(name: string, args: readonly string[]): Promise<Child> {
+  async #run(name: string, port: number, args: readonly string[]): Promise<Child> {
     const { state, onEvent, onReady } = this.#options;
     const child = new Child({
       name,
       executable: join(root, "cli", "bin", "warren"),
       args,
+      port,
+      lastPort: this.#lastPorts()[name],
       readyFile: join(state, "run", `${name}.json`),
       logFile: join(state, "logs", `${name}.log`),
       env: environment(),
@@ -179,6 +171,7 @@ export class Cell {
     });
     this.#children.push(child);
     await child.start();
+    this.#write(portsFile, { ...this.#lastPorts(), [name]: Number(new URL(child.facts.url!).port) });
     onReady?.(child);
     return child;
   }
@@ -198,32 +191,10 @@ export class Cell {
     this.#write("up.json", identify(process.pid));
   }
 
-  #portsFile(): string {
-    return join(this.#options.state, "ports.json");
-  }
-
-  #rememberedPorts(): Partial<Record<"scheduler" | "gateway" | "metering", number>> {
-    const asked = {
-      scheduler: this.#options.schedulerPort,
-      gateway: this.#options.gatewayPort,
-      metering: this.#options.meteringPort,
-    };
-    const known = existsSync(this.#portsFile())
-      ? (JSON.parse(readFileSync(this.#portsFile(), "utf8")) as Record<string, number>)
-      : {};
-    // Only what was free to choose is remembered.
-    return Object.fromEntries(
-      Object.entries(asked).flatMap(([name, port]) =>
-        port === 0 && known[name] ? [[name, known[name]]] : [],
-      ),
-    );
-  }
-
-  #rememberPort(name: string, url: string): void {
-    const known = existsSync(this.#portsFile())
-      ? (JSON.parse(readFileSync(this.#portsFile(), "utf8")) as object)
-      : {};
-    this.#write("ports.json", { ...known, [name]: Number(new URL(url).port) });
+  /** Ports by child, as an earlier `up` had them. */
+  #lastPorts(): Record<string, number> {
+    const path = join(this.#options.state, portsFile);
+    return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Record<string, number>) : {};
   }
 
   #write(file: string, value: unknown): void {

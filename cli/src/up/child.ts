@@ -14,8 +14,12 @@ export interface ChildOptions {
   readonly name: string;
   /** The launcher. */
   readonly executable: string;
-  /** Verb and flags, but for --ready-file. */
+  /** Verb and flags, but for --ready-file and --port. */
   readonly args: readonly string[];
+  /** The port that was asked for; with 0 the first one it gets is kept over its restarts. */
+  readonly port: number;
+  /** The port it had before, under an earlier parent. */
+  readonly lastPort?: number;
   readonly readyFile: string;
   readonly logFile: string;
   readonly env: Readonly<Record<string, string>>;
@@ -39,6 +43,7 @@ export class Child {
   #identity: ProcessIdentity | undefined;
   #ready: Ready | undefined;
   #stopping = false;
+  #port: number;
   #watching: Promise<void> | undefined;
   readonly #stop = new AbortController();
   /** Whether `start` found it running. */
@@ -46,6 +51,7 @@ export class Child {
 
   constructor(options: ChildOptions) {
     this.#options = options;
+    this.#port = options.port || (options.lastPort ?? 0);
   }
 
   get name(): string {
@@ -71,9 +77,10 @@ export class Child {
       this.adopted = true;
       this.#identity = found.ready;
       this.#ready = found.ready;
+      this.#keepPort();
     } else {
       if (found) await this.#end(found.ready);
-      await this.#spawn();
+      await this.#spawnAnew();
     }
     this.#watching = this.#watch();
   }
@@ -88,14 +95,19 @@ export class Child {
     rmSync(this.#argsFile(), { force: true });
   }
 
+  #keepPort(): void {
+    const { url } = this.facts;
+    if (url) this.#port = Number(new URL(url).port);
+  }
+
   #argsFile(): string {
     return `${this.#options.readyFile}.args`;
   }
 
   #fingerprint(): string {
-    const { args, env } = this.#options;
+    const { args, env, port } = this.#options;
     return createHash("sha256")
-      .update(JSON.stringify([args, env]))
+      .update(JSON.stringify([args, env, port]))
       .digest("hex");
   }
 
@@ -108,6 +120,17 @@ export class Child {
     }
   }
 
+  /** The port of an earlier parent's time may be somebody else's by now; nobody waits for this child there yet. */
+  async #spawnAnew(): Promise<void> {
+    try {
+      await this.#spawn();
+    } catch (error) {
+      if (this.#options.port !== 0 || this.#port === 0) throw error;
+      this.#port = 0;
+      await this.#spawn();
+    }
+  }
+
   async #spawn(): Promise<void> {
     const { executable, args, readyFile, logFile, env, startDeadlineMs, name } = this.#options;
     rmSync(readyFile, { force: true });
@@ -115,7 +138,7 @@ export class Child {
     const log = openSync(logFile, "a", 0o600);
     let spawned: Bun.Subprocess;
     try {
-      spawned = Bun.spawn([executable, ...args, "--ready-file", readyFile], {
+      spawned = Bun.spawn([executable, ...args, "--port", `${this.#port}`, "--ready-file", readyFile], {
         env,
         stdin: "ignore",
         stdout: log,
@@ -141,6 +164,7 @@ export class Child {
       if (this.#identity) await this.#end(this.#identity);
       throw new UserError(`${error.message}\n${lastWords(logFile)}`, 1);
     });
+    this.#keepPort();
     if (outcome === "ended") throw new UserError(`${name} could not be started:\n${lastWords(logFile)}`, 1);
   }
 

@@ -95,7 +95,7 @@ async function coldAndWarm(cell: TestCell, told: Told): Promise<void> {
   told.title("Cold to warm");
   for (const [tenant, path] of [
     ["hello", "/"],
-    ["api", "/todos"],
+    ["api", "/notes"],
   ] as const) {
     told.does(`GET ${cell.url(tenant, path)}, cold`);
     const cold = await timed(cell, tenant, path);
@@ -108,11 +108,14 @@ async function coldAndWarm(cell: TestCell, told: Told): Promise<void> {
     told.verify(median(warm) < cold.took, `warm: ${ms(median(warm))} (median of 30)`);
   }
   const json = { method: "POST", headers: { "content-type": "application/json" } };
-  const bad = await cell.get("api", "/todos", { ...json, body: "{}" });
-  const good = await cell.get("api", "/todos", { ...json, body: JSON.stringify({ title: "try Warren" }) });
+  const bad = await cell.get("api", "/notes", { ...json, body: "{}" });
+  const good = await cell.get("api", "/notes", {
+    ...json,
+    body: JSON.stringify({ title: "try Warren", text: "and tell" }),
+  });
   await Promise.all([bad.text(), good.text()]);
   told.verify(
-    bad.status === 400 && good.status === 201,
+    bad.status === 422 && good.status === 201,
     `api: an invalid body answers ${bad.status}, a valid one ${good.status}`,
   );
 }
