@@ -161,7 +161,7 @@ describe("processes", () => {
     const { code, stderr } = await cli([...(await own()), "--port", "0", "--nats", "nats://127.0.0.1:1"]);
     expect(stderr).toContain("127.0.0.1:1");
     expect(code).toBe(1);
-  });
+  }, 30_000);
 
   test("a scheduler that is not there: its URL", async () => {
     const credentials = cell.cell.cluster.credentials;

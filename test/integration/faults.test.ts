@@ -63,7 +63,11 @@ for (const store of ["embedded", "nats"] as const) {
         expect((await cell.warren.scheduler.restart({ tenant: "a" })).instance?.id).toBeTruthy();
         expect((await cell.get("a")).status).toBe(200);
         await waitUntil(
-          async () => (await cell.warren.metering.getUsage({ tenant: "a" })).rows[0]?.starts === 2n,
+          () =>
+            cell.warren.metering.getUsage({ tenant: "a" }).then(
+              ({ rows }) => rows[0]?.starts === 2n,
+              () => false,
+            ),
           {
             deadlineMs: 15_000,
             what: "both starts of a in the ledger",

@@ -62,7 +62,7 @@ test("a stock @grpc/grpc-js client ensures a tenant and gets its endpoint", asyn
     "SchedulerService",
   );
   const client = new Client(
-    new URL(cell.cell.cluster.scheduler).host,
+    `localhost:${new URL(cell.cell.cluster.scheduler).port}`,
     grpc.credentials.createSsl(await readFile(ca)),
   );
   const metadata = new grpc.Metadata();

@@ -1,0 +1,11 @@
+/** The id of an instance is a ULID: its first ten characters are the moment at which the scheduler placed it. */
+const shape = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
+const digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+export const isUlid = (text: string): boolean => shape.test(text);
+
+/** When it was made, in ms since 1970; nothing if it is no ULID. */
+export function createdAt(id: string): number | undefined {
+  if (!isUlid(id)) return undefined;
+  return [...id.slice(0, 10)].reduce((sum, digit) => sum * 32 + digits.indexOf(digit), 0);
+}

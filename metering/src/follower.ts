@@ -1,0 +1,130 @@
+/**
+ * Follows the journal and feeds the ledger, for as long as the process lives.
+ *
+ *  F1  A batch is acknowledged only after it was committed, with its position in the same transaction.
+ *  F2  Whatever fails (journal, disk), the follower starts again from the position committed last, after a pause.
+ *  F3  Stopping finishes the batch in hand.
+ *  F4  A journal that has been quiet for a while is looked at anew: should it have been wiped and begun again under us,
+ *      its new records lie before our position, and following from there would never show them.
+ *
+ * On NATS it reads without a `durable`: a position that the server keeps would be a second truth beside the ledger's.
+ * After a restore of the ledger from a backup it would be ahead of it, and what lies between would never be billed;
+ * and after kill -9 it would deliver newer records first and the unacknowledged ones only 30 s later.
+ */
+import type { Logger } from "@warren/common/log";
+import { backoff, type Clock, pause, withDeadline } from "@warren/common/time";
+import type { JournalBatch, JournalReader } from "@warren/store";
+import type { Ledger } from "./ledger/ledger.ts";
+import type { MeteringMetrics } from "./metrics.ts";
+import { resumeAt } from "./resume.ts";
+
+/** Records in one transaction: some ten milliseconds in which nothing else is answered. */
+const batchRecords = 512;
+/** Of the pause after a failure, in ms. */
+const retry = { baseMs: 100, maxMs: 10_000 } as const;
+const stopMs = 5_000;
+
+export interface FollowerOptions {
+  readonly reader: JournalReader;
+  readonly ledger: Ledger;
+  /** The journal's name in the ledger. */
+  readonly source: string;
+  readonly metrics: MeteringMetrics;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Uniform in [0, 1); default Math.random. */
+  readonly random?: () => number;
+  /** How long one look into the journal may take when resuming, in ms; default 3 s. */
+  readonly lookMs?: number;
+  /** After so long without a record the position is verified again, in ms; default 30 s. */
+  readonly quietMs?: number;
+}
+
+export class Follower implements AsyncDisposable {
+  readonly #options: FollowerOptions;
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+  #failures = 0;
+
+  private constructor(options: FollowerOptions) {
+    this.#options = options;
+    this.#running = this.#run();
+  }
+
+  static start(options: FollowerOptions): Follower {
+    return new Follower(options);
+  }
+
+  /** @throws DeadlineError when the batch in hand is not done within 5 s; the ledger is whole all the same */
+  stop(): Promise<void> {
+    this.#stop.abort();
+    return withDeadline(this.#running, stopMs, "finishing the batch in hand");
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    const { metrics, log, random = Math.random } = this.#options;
+    while (!signal.aborted) {
+      try {
+        await this.#follow(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        metrics.failed();
+        const ms = backoff({ ...retry, attempt: this.#failures++, random });
+        log.warn({ err: error, retryMs: Math.round(ms) }, "events are not counted now; trying again");
+        await pause(ms, signal);
+      }
+    }
+  }
+
+  /** Until the journal has been quiet for a while, or the signal aborts. */
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { reader, ledger, source, log, lookMs = 3_000, quietMs = 30_000 } = this.#options;
+    const position = ledger.position(source);
+    const { after, warning } = await resumeAt({ reader, position, signal, lookMs });
+    if (warning) log.warn({ source }, warning);
+    log.debug({ source, after: `${after}` }, "following the journal");
+    const quiet = new AbortController();
+    const timer = setTimeout(() => quiet.abort(), quietMs);
+    try {
+      const following = AbortSignal.any([signal, quiet.signal]);
+      for await (const batch of reader.read({ after, batch: batchRecords, signal: following })) {
+        this.#count(batch);
+        await this.#acknowledge(batch);
+        this.#failures = 0;
+        timer.refresh();
+        // Pages of the embedded journal come without a pause; calls must have their turn in between.
+        await new Promise((turn) => setImmediate(turn));
+      }
+      if (!following.aborted) throw new Error("the journal's reader has ended");
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #count(batch: JournalBatch): void {
+    const { ledger, source, metrics, clock, log } = this.#options;
+    const begun = clock.monotonic();
+    const counted = ledger.count(source, batch.records, clock.now());
+    metrics.counted(counted, { commitMs: clock.monotonic() - begun, now: clock.now() });
+    if (counted.newlyQuarantined === 0) return;
+    const { kind, reason, record } = counted.quarantined[0]!;
+    log.warn(
+      { records: counted.newlyQuarantined, kind, reason, id: record.id, seq: `${record.seq}` },
+      "odd records were put in quarantine; the first is shown",
+    );
+  }
+
+  /** The commit counts, not this: should it fail, the records at worst come again and change nothing. */
+  async #acknowledge(batch: JournalBatch): Promise<void> {
+    try {
+      await batch.ack();
+    } catch (error) {
+      this.#options.log.debug({ err: error }, "a batch that is committed was not acknowledged");
+    }
+  }
+}

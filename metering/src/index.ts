@@ -1,0 +1,1 @@
+export { type Metering, type MeteringOptions, startMetering } from "./metering.ts";

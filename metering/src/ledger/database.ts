@@ -1,0 +1,107 @@
+/** The ledger's file. */
+import { Database } from "bun:sqlite";
+import { join } from "node:path";
+import { StoreMismatchError } from "@warren/store";
+import { createPrivateFile } from "@warren/store/files";
+
+/** "WARM": tells a ledger from any other SQLite file. */
+const applicationId = 0x5741524d;
+export const schemaVersion = 1;
+
+/** The four meters are u64 in SQLite's 64 bits: see u64.ts. Hours are hours since 1970, other times ms since 1970. */
+const schema = `
+  -- One per instance, for ever (core/account.ts): about 150 bytes.
+  CREATE TABLE accounts (
+    instance            TEXT PRIMARY KEY,
+    tenant              TEXT NOT NULL,
+    started             INTEGER NOT NULL,
+    cpu_us              INTEGER NOT NULL,
+    memory_byte_seconds INTEGER NOT NULL,
+    wall_ms             INTEGER NOT NULL,
+    frozen_ms           INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  -- One per hour in which an instance was seen, even if it used nothing. The hour first: new ones go to the end.
+  CREATE TABLE postings (
+    hour                INTEGER NOT NULL,
+    tenant              TEXT NOT NULL,
+    instance            TEXT NOT NULL,
+    starts              INTEGER NOT NULL,
+    cpu_us              INTEGER NOT NULL,
+    memory_byte_seconds INTEGER NOT NULL,
+    wall_ms             INTEGER NOT NULL,
+    frozen_ms           INTEGER NOT NULL,
+    PRIMARY KEY (hour, tenant, instance)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX postings_by_tenant ON postings (tenant, hour);
+  -- The last record counted of each journal; its id tells whether it is still the same journal.
+  CREATE TABLE positions (
+    source    TEXT PRIMARY KEY,
+    seq       INTEGER NOT NULL,
+    record_id TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  -- Bounded, the oldest go first; the counts stay.
+  CREATE TABLE quarantine (
+    n           INTEGER PRIMARY KEY AUTOINCREMENT,
+    record_id   TEXT NOT NULL UNIQUE,
+    kind        TEXT NOT NULL,
+    reason      TEXT NOT NULL,
+    source      TEXT NOT NULL,
+    seq         INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    subject     TEXT NOT NULL,
+    headers     TEXT NOT NULL,
+    data        BLOB NOT NULL
+  ) STRICT;
+  CREATE TABLE quarantine_counts (kind TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+`;
+
+export const ledgerPath = (directory: string): string => join(directory, "ledger.db");
+
+/**
+ * Opens the ledger, making it (0600) if there is none. The caller holds the directory's lock.
+ * @throws StoreMismatchError when it is of a newer version or not a ledger; it is left as it is
+ */
+export function openLedgerDatabase(directory: string): Database {
+  const path = ledgerPath(directory);
+  createPrivateFile(path); // the -wal and -shm files get the same mode
+  const db = new Database(path, { create: false, readwrite: true, strict: true, safeIntegers: true });
+  try {
+    db.run("PRAGMA busy_timeout = 2000"); // for somebody who looks in with the sqlite3 shell
+    db.run("PRAGMA journal_mode = WAL");
+    // A power failure may take the last commits, but position and totals together: they are counted again.
+    db.run("PRAGMA synchronous = NORMAL");
+    db.run("PRAGMA journal_size_limit = 67108864");
+    db.transaction(() => prepare(db, path)).immediate();
+    return db;
+  } catch (error) {
+    db.close();
+    if ((error as { code?: unknown }).code === "SQLITE_NOTADB") {
+      throw new StoreMismatchError(`${path} is not a Warren ledger: it is left as it is`, { cause: error });
+    }
+    throw error;
+  }
+}
+
+function prepare(db: Database, path: string): void {
+  const tables = db.query<{ n: bigint }, []>("SELECT count(*) AS n FROM sqlite_schema").get()?.n ?? 0n;
+  if (tables === 0n) {
+    db.run(schema);
+    db.run(`PRAGMA application_id = ${applicationId}`);
+    db.run(`PRAGMA user_version = ${schemaVersion}`);
+    return;
+  }
+  if (pragma(db, "application_id") !== applicationId) {
+    throw new StoreMismatchError(`${path} is not a Warren ledger: it is left as it is`);
+  }
+  const version = pragma(db, "user_version");
+  if (version !== schemaVersion) {
+    throw new StoreMismatchError(
+      `${path} has schema version ${version}, this program knows ${schemaVersion}: it is left as it is; ` +
+        "run the newer Warren that wrote it",
+    );
+  }
+}
+
+function pragma(db: Database, name: string): number {
+  return Number(db.query<Record<string, bigint>, []>(`PRAGMA ${name}`).get()?.[name] ?? 0n);
+}

@@ -1,0 +1,72 @@
+/** Starts the metering process: ledger → journal → serve → follow; and stops it in reverse. */
+import type { Logger } from "@warren/common/log";
+import type { Credentials } from "@warren/common/rpc/credentials";
+import { serveRpc } from "@warren/common/rpc/server";
+import { systemClock } from "@warren/common/time";
+import { MeteringService } from "@warren/proto/metering";
+import { Follower } from "./follower.ts";
+import { Ledger } from "./ledger/ledger.ts";
+import { meteringMetrics } from "./metrics.ts";
+import { meteringService } from "./service.ts";
+import { openReader, sourceOf } from "./source.ts";
+
+export interface MeteringOptions {
+  /** Where the ledger lies; made (0700) if missing, and locked. */
+  readonly stateDirectory: string;
+  /** The scheduler's state directory, to read the embedded journal; need not exist yet. This or `natsUrl`. */
+  readonly journalDirectory?: string;
+  /** The NATS that carries the events. */
+  readonly natsUrl?: string;
+  /** Address to listen on; default 127.0.0.1. */
+  readonly host?: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  readonly credentials: Credentials;
+  readonly log: Logger;
+}
+
+export interface Metering extends AsyncDisposable {
+  /** "https://host:port" */
+  readonly url: string;
+  readonly port: number;
+  /** Finishes the batch in hand; at most about 6 s. */
+  stop(): Promise<void>;
+}
+
+/** For running calls when it stops, in ms. */
+const graceMs = 1_000;
+
+/**
+ * @throws ConfigError when not exactly one journal is named
+ * @throws StoreLockedError, StoreMismatchError when the ledger is in use, of a newer version, or none
+ * @throws StoreUnavailableError when there is no NATS at `natsUrl`
+ * @throws ServeError when the port is taken or the credentials are not a server's
+ */
+export async function startMetering(options: MeteringOptions): Promise<Metering> {
+  const { log } = options;
+  const source = sourceOf(options);
+  await using resources = new AsyncDisposableStack();
+  const ledger = resources.use(Ledger.open(options.stateDirectory));
+  const reader = resources.use(await openReader(options));
+  const metrics = meteringMetrics(ledger, source);
+  const server = await serveRpc({
+    name: "metering",
+    host: options.host,
+    port: options.port,
+    credentials: options.credentials,
+    log,
+    metrics: metrics.registry,
+    routes: (router) => router.service(MeteringService, meteringService(ledger, source)),
+  });
+  resources.defer(() => server.stop(graceMs));
+  resources.use(Follower.start({ reader, ledger, source, metrics, clock: systemClock, log }));
+  // All is up: from here on it is `stop` that disposes.
+  const running = resources.move();
+  let stopped: Promise<void> | undefined;
+  const stop = (): Promise<void> => {
+    stopped ??= running.disposeAsync();
+    return stopped;
+  };
+  log.info({ url: server.url, source }, "metering counts");
+  return { url: server.url, port: server.port, stop, [Symbol.asyncDispose]: stop };
+}

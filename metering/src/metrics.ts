@@ -1,0 +1,67 @@
+/** `warren_metering_*`. */
+import { Counter, createMetrics, Gauge, Histogram, type Registry } from "@warren/common/metrics";
+import type { Counted } from "./core/count.ts";
+import { oddityKinds } from "./core/observation.ts";
+import type { Ledger } from "./ledger/ledger.ts";
+
+export interface MeteringMetrics {
+  readonly registry: Registry;
+  /** @param timing how long the commit took in ms, and the time in ms since 1970 */
+  counted(batch: Counted, timing: { commitMs: number; now: number }): void;
+  /** The journal or the ledger failed. */
+  failed(): void;
+}
+
+export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics {
+  const registry = createMetrics("warren_metering");
+  const registers = [registry];
+  const events = new Counter({
+    name: "warren_metering_events_total",
+    help: "Events read from the journal by this process, by type; repeats included.",
+    labelNames: ["type"],
+    registers,
+  });
+  const failures = new Counter({
+    name: "warren_metering_failures_total",
+    help: "Times that counting failed and was tried again.",
+    registers,
+  });
+  const commits = new Histogram({
+    name: "warren_metering_commit_seconds",
+    help: "Time to count and commit one batch.",
+    buckets: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3],
+    registers,
+  });
+  const lag = new Gauge({
+    name: "warren_metering_lag_seconds",
+    help: "How long before it was counted the event counted last had happened. The journal's end is not known here.",
+    registers,
+  });
+  new Gauge({
+    name: "warren_metering_counted_seq",
+    help: "Place in the journal up to which the ledger has counted.",
+    registers,
+    collect() {
+      this.set(Number(ledger.position(source)?.seq ?? 0n));
+    },
+  });
+  new Gauge({
+    name: "warren_metering_quarantined_total",
+    help: "Records ever put in this ledger's quarantine, by kind.",
+    labelNames: ["kind"],
+    registers,
+    collect() {
+      const counts = ledger.quarantineCounts();
+      for (const kind of oddityKinds) this.set({ kind }, counts.get(kind) ?? 0);
+    },
+  });
+  return {
+    registry,
+    failed: () => failures.inc(),
+    counted(batch, { commitMs, now }) {
+      for (const [type, n] of batch.events) events.inc({ type }, n);
+      commits.observe(commitMs / 1_000);
+      if (batch.lastEventAt !== undefined) lag.set(Math.max(0, now - batch.lastEventAt) / 1_000);
+    },
+  };
+}

@@ -1,0 +1,203 @@
+/** The pure ledger: what a bill says, whatever happens to the events on their way. */
+import { describe, expect, test } from "bun:test";
+import { nothing } from "../src/core/meters.ts";
+import { boundsOf, windowOf } from "../src/core/window.ts";
+import { hour, instanceId, ten, transitionAt, usageAt, used } from "./events.ts";
+import { MapLedger } from "./model.ts";
+
+const shop = { tenant: "shop", instance: instanceId(1) };
+const other = { tenant: "shop", instance: instanceId(2) };
+const now = ten + 5 * hour;
+const minute = 60_000;
+
+describe("rule 8: failures of the reference systems", () => {
+  test("restart-and-adopt billed once", () => {
+    const before = [
+      transitionAt(shop, ten, "STARTING", "READY", { usage: { cpuUs: 10n } }),
+      usageAt(shop, ten + minute, { cpuUs: 100n, wallMs: 60_000n }, "n1:before:2"),
+    ];
+    // The restarted agent adopts the instance: same id, counters that go on, a new stream, all states told anew.
+    const after = [
+      transitionAt(shop, ten + 2 * minute, "STARTING", "READY", { id: "n1:after:1" }),
+      usageAt(shop, ten + 2 * minute, { cpuUs: 100n, wallMs: 60_000n }, "n1:after:2"),
+      usageAt(shop, ten + 3 * minute, { cpuUs: 150n, wallMs: 180_000n }, "n1:after:3"),
+    ];
+    const ledger = new MapLedger().count(before, now).count(after, now).count(before, now);
+    expect(ledger.total("shop")).toEqual({
+      ...used({ cpuUs: 150n, wallMs: 180_000n }),
+      starts: 1,
+      instances: 1,
+    });
+  });
+
+  test("a late observation adds only what is new, in its own hour", () => {
+    const ledger = new MapLedger().count(
+      [
+        usageAt(shop, ten + 50 * minute, { cpuUs: 100n }),
+        usageAt(shop, ten + 70 * minute, { cpuUs: 160n }),
+        usageAt(shop, ten + 55 * minute, { cpuUs: 120n, wallMs: 7n }),
+      ],
+      now,
+    );
+    expect(ledger.total("shop").cpuUs).toBe(160n);
+    expect(ledger.total("shop", ten)).toMatchObject({ cpuUs: 100n, wallMs: 7n });
+    expect(ledger.total("shop", ten + hour)).toMatchObject({ cpuUs: 60n, wallMs: 0n });
+    expect(ledger.kinds).toEqual([]);
+  });
+
+  test("two instances of one tenant are two counters, not one that goes back", () => {
+    const ledger = new MapLedger().count(
+      [
+        usageAt(shop, ten, { cpuUs: 1_000n }),
+        usageAt(other, ten, { cpuUs: 10n }),
+        usageAt(shop, ten + minute, { cpuUs: 1_100n }),
+        usageAt(other, ten + minute, { cpuUs: 20n }),
+      ],
+      now,
+    );
+    expect(ledger.total("shop")).toMatchObject({ cpuUs: 1_120n, instances: 2 });
+  });
+
+  test("a life shorter than the observation interval is metered", () => {
+    const ledger = new MapLedger().count(
+      [
+        transitionAt(shop, ten, "PENDING", "STARTING"),
+        transitionAt(shop, ten + 8, "STARTING", "READY"),
+        transitionAt(shop, ten + 40, "READY", "EXITED", { usage: { cpuUs: 12n, wallMs: 40n } }),
+      ],
+      now,
+    );
+    expect(ledger.total("shop")).toEqual({ ...used({ cpuUs: 12n, wallMs: 40n }), starts: 1, instances: 1 });
+  });
+});
+
+describe("rule 8: starts and instances", () => {
+  test("one that never became ready is an instance and no start, and its use counts", () => {
+    const ledger = new MapLedger().count(
+      [
+        transitionAt(shop, ten, "PENDING", "STARTING"),
+        transitionAt(shop, ten + 5, "STARTING", "EXITED", { usage: { cpuUs: 3n } }),
+      ],
+      now,
+    );
+    expect(ledger.total("shop")).toMatchObject({ cpuUs: 3n, starts: 0, instances: 1 });
+  });
+
+  test("freezing and waking is no start", () => {
+    const ledger = new MapLedger().count(
+      [
+        transitionAt(shop, ten, "STARTING", "READY"),
+        transitionAt(shop, ten + minute, "READY", "READY"),
+        transitionAt(shop, ten + hour, "READY", "READY"),
+      ],
+      now,
+    );
+    expect(ledger.total("shop").starts).toBe(1);
+    expect(ledger.total("shop", ten + hour)).toMatchObject({ starts: 0, instances: 1 });
+  });
+
+  test("an instance is seen in every hour that has a record of it, also where nothing grew", () => {
+    const idle = (at: number) => usageAt(shop, at, { cpuUs: 5n });
+    const ledger = new MapLedger().count([idle(ten), idle(ten + hour), idle(ten + hour)], now);
+    expect(ledger.total("shop", ten + hour)).toMatchObject({ cpuUs: 0n, instances: 1 });
+    expect(ledger.total("shop").instances).toBe(1);
+  });
+});
+
+describe("rule 8: absurd events are set aside and counted by kind, and skew nothing", () => {
+  const sane = [usageAt(shop, ten, { cpuUs: 100n, memoryByteSeconds: 2n ** 60n })];
+
+  test.each([
+    ["a counter that wrapped below zero", { cpuUs: 2n ** 64n - 5n }],
+    ["a jump that no machine can do", { cpuUs: 10n ** 18n }],
+    ["a life longer than since its placement", { wallMs: BigInt(400 * 24 * hour) }],
+    ["more frozen than alive can be", { frozenMs: 2n ** 63n }],
+    ["all memory there ever was", { memoryByteSeconds: 2n ** 63n }],
+  ])("%s", (_, usage) => {
+    const ledger = new MapLedger().count([...sane, usageAt(shop, ten, { wallMs: 1n, ...usage })], now);
+    expect(ledger.kinds).toEqual(["usage-implausible"]);
+    expect(ledger.total("shop")).toEqual({
+      ...used({ cpuUs: 100n, memoryByteSeconds: 2n ** 60n }),
+      starts: 0,
+      instances: 1,
+    });
+  });
+
+  test("the next sane observation brings what an absurd one withheld", () => {
+    const ledger = new MapLedger().count(
+      [...sane, usageAt(shop, ten, { cpuUs: 2n ** 63n }), usageAt(shop, ten + minute, { cpuUs: 150n })],
+      now,
+    );
+    expect(ledger.total("shop").cpuUs).toBe(150n);
+  });
+
+  test.each([
+    ["time-future", now + 48 * hour],
+    ["time-future", Date.UTC(9999, 0)],
+    ["time-past", 0],
+    ["time-past", Date.UTC(2019, 11, 31)],
+  ])("a clock that is wrong (%s): what was used counts once, in the hour of its receipt", (kind, time) => {
+    const event = usageAt(shop, time, { cpuUs: 100n });
+    const ledger = new MapLedger().count([event], now).count([event], now + 2 * hour);
+    expect(ledger.kinds).toEqual([kind, kind]);
+    expect(ledger.total("shop", now)).toMatchObject({ cpuUs: 100n, instances: 1 });
+    expect(ledger.total("shop", now + 2 * hour)).toMatchObject({ ...nothing, instances: 0 });
+  });
+
+  test("a clock that is up to a day ahead is believed", () => {
+    const ledger = new MapLedger().count([usageAt(shop, now + 23 * hour, { cpuUs: 1n })], now);
+    expect(ledger.kinds).toEqual([]);
+    expect(ledger.total("shop", now + 23 * hour).cpuUs).toBe(1n);
+  });
+
+  test("our own clock far behind does not throw away what was used", () => {
+    const ledger = new MapLedger().count(sane, Date.UTC(1970, 0, 1, 3));
+    expect(ledger.kinds).toEqual(["time-future"]);
+    expect(ledger.total("shop").cpuUs).toBe(100n);
+  });
+
+  test("an instance does not change its tenant", () => {
+    const stolen = usageAt({ ...shop, tenant: "rich" }, ten, { cpuUs: 999n });
+    const ledger = new MapLedger().count([...sane, stolen], now);
+    expect(ledger.kinds).toEqual(["tenant-changed"]);
+    expect(ledger.total("rich").instances).toBe(0);
+  });
+
+  test.each([
+    ["bad-instance", usageAt({ tenant: "shop", instance: "../x" }, ten, {})],
+    ["bad-instance", usageAt({ tenant: "", instance: shop.instance }, ten, {})],
+    ["unreadable", { ...usageAt(shop, ten, {}), data: new Uint8Array([0xff, 0x00]) }],
+    ["unreadable", { ...usageAt(shop, ten, {}), data: new TextEncoder().encode('{"usage":{"cpuUs":"-1"}}') }],
+    [
+      "unreadable",
+      { ...usageAt(shop, ten, {}), data: new TextEncoder().encode('{"usage":{"cpuUs":"NaN"}}') },
+    ],
+    ["unreadable", { ...usageAt(shop, ten, {}), headers: {} }],
+    ["unreadable", { ...usageAt(shop, ten, {}), headers: { "ce-type": "dev.warren.constructor" } }],
+  ])("%s", (kind, record) => {
+    const ledger = new MapLedger().count([...sane, record], now);
+    expect(ledger.kinds).toEqual([kind]);
+    expect(ledger.total("shop").cpuUs).toBe(100n);
+  });
+});
+
+describe("windows are whole UTC hours", () => {
+  test("the start is cut to its hour; of an hour that the end falls into, all counts", () => {
+    const h = ten / hour;
+    expect(windowOf(ten + 15 * minute, ten + 20 * minute)).toEqual({ fromHour: h, untilHour: h + 1 });
+    expect(windowOf(ten, ten + hour)).toEqual({ fromHour: h, untilHour: h + 1 });
+    const { fromHour, untilHour } = windowOf(undefined, undefined);
+    expect(fromHour).toBeLessThan(0);
+    expect(untilHour).toBeGreaterThan(h * 1_000);
+  });
+
+  test("a day is shown no wider than what was asked for", () => {
+    const midnight = Date.UTC(2026, 5, 1);
+    const day = midnight / hour / 24;
+    expect(boundsOf("day", day, windowOf(undefined, undefined))).toEqual({
+      start: midnight,
+      end: midnight + 24 * hour,
+    });
+    expect(boundsOf("day", day, windowOf(ten, ten + hour))).toEqual({ start: ten, end: ten + hour });
+  });
+});
