@@ -3,7 +3,7 @@
  * no times, no owners. The same files give the same bytes on every machine, and so the same digest.
  */
 import { createReadStream } from "node:fs";
-import { lstat, readdir, readlink } from "node:fs/promises";
+import { lstat, readdir, readFile, readlink } from "node:fs/promises";
 import { join, posix, relative, sep } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { pack as tarPack } from "tar-stream";
@@ -34,6 +34,12 @@ export interface PackOptions {
   readonly onProgress?: (progress: { entries: number; bytes: number }) => void;
 }
 
+/** Files up to this size are read whole: a stream for each of thousands of small ones costs more than the reading. */
+const wholeBytes = 1024 * 1024;
+
+/** About so many bytes are yielded at once. */
+const pieceBytes = 256 * 1024;
+
 type Entry =
   | {
       readonly kind: "file";
@@ -58,19 +64,26 @@ export async function* pack(directory: string, options: PackOptions = {}): Async
       options.signal?.throwIfAborted();
       // tar-stream writes uid, gid and names of owners as zero and empty unless told.
       const header = { name: entry.name, mtime: new Date(0), uid: 0, gid: 0 };
-      if (entry.kind === "file") {
+      if (entry.kind === "file" && entry.size > wholeBytes) {
         await pipeline(
           createReadStream(entry.path),
           tar.entry({ ...header, size: entry.size, mode: entry.mode, type: "file" }),
         );
-        bytes += entry.size;
+      } else if (entry.kind === "file") {
+        const content = await readFile(entry.path);
+        if (content.byteLength !== entry.size)
+          throw new PackError(`${entry.name} changed while it was packed: try again`);
+        await written((done) =>
+          tar.entry({ ...header, size: entry.size, mode: entry.mode, type: "file" }, content, done),
+        );
+      } else if (entry.kind === "directory") {
+        await written((done) => tar.entry({ ...header, type: "directory", mode: 0o755 }, done));
       } else {
-        await new Promise<void>((resolve, reject) => {
-          const done = (error?: Error | null) => (error ? reject(error) : resolve());
-          if (entry.kind === "directory") tar.entry({ ...header, type: "directory", mode: 0o755 }, done);
-          else tar.entry({ ...header, type: "symlink", linkname: entry.target, mode: 0o777 }, done);
-        });
+        await written((done) =>
+          tar.entry({ ...header, type: "symlink", linkname: entry.target, mode: 0o777 }, done),
+        );
       }
+      bytes += entry.kind === "file" ? entry.size : 0;
       if (i % 500 === 499) options.onProgress?.({ entries: i + 1, bytes });
     }
     tar.finalize();
@@ -78,9 +91,30 @@ export async function* pack(directory: string, options: PackOptions = {}): Async
   const filling = fill().catch((error: Error) => {
     tar.destroy(changed(error));
   });
-  for await (const chunk of tar) yield chunk as Uint8Array;
+  yield* pieces(tar as AsyncIterable<Uint8Array>);
   await filling;
   options.onProgress?.({ entries: entries.length, bytes });
+}
+
+/** A tar comes in thousands of small parts; each piece becomes a message, so they are joined. */
+async function* pieces(parts: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let waiting: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of parts) {
+    waiting.push(part);
+    size += part.byteLength;
+    if (size < pieceBytes) continue;
+    yield Buffer.concat(waiting);
+    waiting = [];
+    size = 0;
+  }
+  if (size) yield Buffer.concat(waiting);
+}
+
+function written(write: (done: (error?: Error | null) => void) => unknown): Promise<void> {
+  return new Promise((resolve, reject) => {
+    write((error) => (error ? reject(error) : resolve()));
+  });
 }
 
 function changed(error: Error): Error {

@@ -1,0 +1,169 @@
+import { describe, expect, test } from "bun:test";
+import { create } from "@bufbuild/protobuf";
+import {
+  InstanceRefSchema,
+  InstanceState,
+  PlacementDecidedSchema,
+  TransitionSchema,
+  UsageReportSchema,
+  UsageSchema,
+} from "@warren/proto/common";
+import { z } from "zod";
+import { decodeEvent, EventFormatError, encodeEvent } from "../src/cloudevents.ts";
+import { ConfigError, envName, field, loadConfig, parseDuration, parseSize } from "../src/config.ts";
+import { isKey } from "../src/ids.ts";
+import { identify, isAlive, startTimeOf } from "../src/process.ts";
+import {
+  backoff,
+  DeadlineError,
+  fromDuration,
+  fromTimestamp,
+  toDuration,
+  toTimestamp,
+  waitUntil,
+  withDeadline,
+} from "../src/time.ts";
+
+describe("configuration", () => {
+  const schema = z.object({
+    port: field.port().default(7420),
+    idleAfter: field.duration().default(300_000),
+    memory: field.size().optional(),
+    labels: field.pairs().default({}),
+    name: field.text(),
+  });
+  const load = (flags: Record<string, unknown>, env: Record<string, string> = {}, file?: string) =>
+    loadConfig(schema, { process: "scheduler", flags, env, file });
+
+  test("defaults, environment and flags, the later winning", () => {
+    expect(load({ name: "a" })).toEqual({ port: 7420, idleAfter: 300_000, labels: {}, name: "a" });
+    const env = {
+      WARREN_SCHEDULER_PORT: "1",
+      WARREN_SCHEDULER_IDLE_AFTER: "5s",
+      WARREN_SCHEDULER_LABELS: "zone=a,disk=ssd",
+    };
+    expect(load({ name: "a", port: "2" }, env)).toEqual({
+      port: 2,
+      idleAfter: 5_000,
+      labels: { zone: "a", disk: "ssd" },
+      name: "a",
+    });
+  });
+
+  test("every wrong field is named by where it came from", () => {
+    const error = (() => {
+      try {
+        load({ port: "x" }, { WARREN_SCHEDULER_IDLE_AFTER: "soon" });
+      } catch (e) {
+        return e as Error;
+      }
+    })();
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(error?.message).toContain("--port: must be a port");
+    expect(error?.message).toContain("WARREN_SCHEDULER_IDLE_AFTER: must be a duration like");
+    expect(error?.message).toContain("--name (or WARREN_SCHEDULER_NAME): is needed");
+  });
+
+  test("units", () => {
+    expect(["250ms", "1.5s", "2m", "1h", "1d"].map(parseDuration)).toEqual([
+      250, 1_500, 120_000, 3_600_000, 86_400_000,
+    ]);
+    expect(["", "5", "5 s", "-1s", "1w"].map(parseDuration)).toEqual(Array(5).fill(undefined));
+    expect(["1", "2KiB", "512MiB", "1.5GiB"].map(parseSize)).toEqual([1, 2048, 536870912, 1610612736]);
+    expect(["1MB", "x"].map(parseSize)).toEqual([undefined, undefined]);
+    expect(envName("agent", "maxInstances")).toBe("WARREN_AGENT_MAX_INSTANCES");
+  });
+});
+
+describe("time", () => {
+  test("durations and timestamps survive the way there and back", () => {
+    for (const ms of [0, 1, 999.5, 1_000, 123_456.789])
+      expect(fromDuration(toDuration(ms), -1)).toBeCloseTo(ms, 5);
+    for (const ms of [0, 1_700_000_000_123, -1]) expect(fromTimestamp(toTimestamp(ms), 0)).toBeCloseTo(ms, 3);
+    expect(fromDuration(undefined, 7)).toBe(7);
+  });
+
+  test("back-off grows to its bound, within its jitter", () => {
+    const delay = (attempt: number, random: number) =>
+      backoff({ baseMs: 100, maxMs: 1_000, attempt, random: () => random });
+    expect([0, 1, 2, 3, 10, 1e6].map((n) => delay(n, 0))).toEqual([50, 100, 200, 400, 500, 500]);
+    expect([0, 1, 10].map((n) => Math.round(delay(n, 0.999)))).toEqual([100, 200, 1000]);
+  });
+
+  test("waits end by their deadline, naming what was waited for", async () => {
+    expect(await withDeadline(Promise.resolve(1), 50, "it")).toBe(1);
+    await expect(withDeadline(new Promise(() => {}), 5, "the sea")).rejects.toThrow(
+      "the sea: not done within 5 ms",
+    );
+    let n = 0;
+    expect(await waitUntil(() => (++n > 3 ? "yes" : ""), { deadlineMs: 1_000 })).toBe("yes");
+    await expect(waitUntil(() => false, { deadlineMs: 5, what: "never" })).rejects.toBeInstanceOf(
+      DeadlineError,
+    );
+  });
+});
+
+describe("identities", () => {
+  test("keys are DNS labels", () => {
+    expect(["a", "a-b", "0", "a".repeat(63)].every(isKey)).toBe(true);
+    expect(["", "A", "-a", "a-", "a.b", "a".repeat(64), "../x", "a\n"].some(isKey)).toBe(false);
+  });
+
+  test("a process is its pid, start time and boot; a pid alone is nobody", async () => {
+    const me = identify(process.pid)!;
+    expect(isAlive(me)).toBe(true);
+    expect(isAlive({ ...me, startTime: "1" })).toBe(false);
+    expect(isAlive({ ...me, bootId: "another" })).toBe(false);
+    const child = Bun.spawn(["true"]);
+    await child.exited;
+    expect(startTimeOf(child.pid)).toBeUndefined();
+  });
+});
+
+describe("events", () => {
+  const instance = create(InstanceRefSchema, {
+    id: "01J00000000000000000000001",
+    tenant: "a",
+    node: "n1",
+    generation: 7n,
+  });
+
+  test("a CloudEvent in binary mode, there and back", () => {
+    const payload = {
+      case: "transition" as const,
+      value: create(TransitionSchema, { instance, from: InstanceState.STARTING, to: InstanceState.READY }),
+    };
+    const record = encodeEvent({ id: "n1:s:1", source: "n1", time: 1_700_000_000_123, tenant: "a", payload });
+    expect(record.subject).toBe("warren.events.a.transition");
+    expect(record.headers).toMatchObject({
+      "ce-specversion": "1.0",
+      "ce-id": "n1:s:1",
+      "ce-type": "dev.warren.transition",
+      "ce-time": "2023-11-14T22:13:20.123Z",
+      "ce-instance": instance.id,
+    });
+    const event = decodeEvent(record, 5n);
+    expect([event.id, event.source, event.tenant, event.journalSeq]).toEqual(["n1:s:1", "n1", "a", 5n]);
+    expect(event.payload).toEqual(payload);
+  });
+
+  test("64-bit counters survive", () => {
+    const usage = create(UsageSchema, { memoryByteSeconds: 2n ** 63n + 1n });
+    const payload = { case: "usage" as const, value: create(UsageReportSchema, { instance, usage }) };
+    const record = encodeEvent({ id: "x", source: "n1", time: 0, tenant: "a", payload });
+    expect(decodeEvent(record, 1n).payload.value).toEqual(payload.value);
+  });
+
+  test("what is no event of ours is refused, by name", () => {
+    const payload = { case: "placement" as const, value: create(PlacementDecidedSchema, { instance }) };
+    const good = encodeEvent({ id: "x", source: "s", time: 0, tenant: "", payload });
+    expect(good.subject).toBe("warren.events._cluster.placement");
+    const broken = [
+      { ...good, headers: { ...good.headers, "ce-type": "dev.warren.nonsense" } },
+      { ...good, headers: { ...good.headers, "ce-time": "yesterday" } },
+      { ...good, data: new TextEncoder().encode("{") },
+      { ...good, headers: {} },
+    ];
+    for (const record of broken) expect(() => decodeEvent(record, 1n)).toThrow(EventFormatError);
+  });
+});
