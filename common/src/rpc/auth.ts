@@ -9,14 +9,7 @@ import { allow, type Role } from "@warren/proto/common";
 import { Health } from "@warren/proto/grpc";
 import type { TokenVerifier } from "../tls/tokens.ts";
 import { rpcError } from "./errors.ts";
-import { roleName } from "./roles.ts";
-
-/** A caller whose credential was believed. */
-export interface Principal {
-  readonly role: Role;
-  /** Process or user name in the credential. */
-  readonly name: string;
-}
+import { type Principal, roleName } from "./roles.ts";
 
 /** What the TLS layer saw of the caller. */
 export interface PeerCertificate {

@@ -1,6 +1,13 @@
 /** Roles by the names that certificates, tokens and messages carry. */
 import { Role } from "@warren/proto/common";
 
+/** A caller whose credential was believed. */
+export interface Principal {
+  readonly role: Role;
+  /** Process or user name in the credential. */
+  readonly name: string;
+}
+
 const names: Record<Role, string> = {
   [Role.UNSPECIFIED]: "nobody",
   [Role.CLIENT]: "client",

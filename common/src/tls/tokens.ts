@@ -2,8 +2,7 @@
 
 import { Role } from "@warren/proto/common";
 import { exportPKCS8, exportSPKI, generateKeyPair, importPKCS8, importSPKI, jwtVerify, SignJWT } from "jose";
-import type { Principal } from "../rpc/auth.ts";
-import { roleName, roleOf } from "../rpc/roles.ts";
+import { type Principal, roleName, roleOf } from "../rpc/roles.ts";
 
 const algorithm = "EdDSA";
 

@@ -1,4 +1,5 @@
 /** What every function of the core works on during one step. */
+import type { InstanceRef } from "@warren/proto/common";
 import type { CoreConfig } from "./config.ts";
 import type { Effect } from "./effects.ts";
 import type { Moment, State } from "./model.ts";
@@ -11,6 +12,10 @@ export interface Context {
   readonly random: () => number;
   /** A new instance id (ULID). */
   readonly newId: () => string;
+  /** Instances that ended in this step: what follows from that is settled at its end (settle.ts). */
+  readonly ended: InstanceRef[];
+  /** Something may be admitted now that could not before. */
+  pumpWanted: boolean;
   /** Adds an effect to this step. */
   readonly emit: (effect: Effect) => void;
 }

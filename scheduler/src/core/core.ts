@@ -20,6 +20,7 @@ import { emptyState, type Moment, type State } from "./model.ts";
 import { cordon, expected, forgetNode, join, report } from "./nodes.ts";
 import { operate } from "./operations.ts";
 import { touch } from "./quiesce.ts";
+import { settle } from "./settle.ts";
 import { applied, apply, deleted, install, notDurable } from "./tenants.ts";
 import { tick } from "./tick.ts";
 
@@ -54,9 +55,12 @@ export class Core {
       at,
       random: this.#random,
       newId: this.#newId,
+      ended: [],
+      pumpWanted: false,
       emit: (effect) => effects.push(effect),
     };
     take(ctx, input);
+    settle(ctx);
     return effects;
   }
 }

@@ -1,8 +1,7 @@
 /** Ensure: a map look-up when the tenant is warm; otherwise the call waits for a start, one for all (rule 4). */
 import type { Context } from "./context.ts";
-import { standing } from "./life.ts";
-import type { Tenant } from "./model.ts";
-import { pump } from "./queue.ts";
+import { backingOff } from "./failures.ts";
+import { standing, type Tenant } from "./model.ts";
 import { cancelQuiesce } from "./quiesce.ts";
 import type { Refusal } from "./refusal.ts";
 import { addWaiter, removeWaiters } from "./waiters.ts";
@@ -29,7 +28,7 @@ export function ensure(ctx: Context, call: string, key: string, deadline: number
   }
   if (!instance) {
     ctx.state.queue.add(key);
-    pump(ctx);
+    ctx.pumpWanted = true;
   }
 }
 
@@ -37,17 +36,6 @@ function cannotServe(tenant: Tenant | undefined, key: string): Refusal | undefin
   if (!tenant || tenant.deleting) return { kind: "no-tenant", tenant: key };
   if (tenant.spec.source.case === undefined) return { kind: "no-source", tenant: key };
   return undefined;
-}
-
-export function backingOff(ctx: Context, tenant: Tenant): Refusal | undefined {
-  if (tenant.backoffUntil <= ctx.at.mono) return undefined;
-  return {
-    kind: "backoff",
-    tenant: tenant.key,
-    delayMs: tenant.backoffUntil - ctx.at.mono,
-    failures: tenant.failures,
-    exit: tenant.lastExit,
-  };
 }
 
 /** The caller went away: it is answered no more. A start under way goes on, it belongs to the instance. */

@@ -7,6 +7,7 @@ import { backoff, toDuration } from "@warren/common/time";
 import { BackoffStartedSchema, type Exit, ExitReason } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
 import type { Tenant } from "./model.ts";
+import type { Refusal } from "./refusal.ts";
 
 const failures: ReadonlySet<ExitReason> = new Set([
   ExitReason.CRASHED,
@@ -55,4 +56,16 @@ export function noteEnd(ctx: Context, tenant: Tenant, exit: Exit, uptimeMs: numb
 export function clearFailures(tenant: Tenant): void {
   tenant.failures = 0;
   tenant.backoffUntil = 0;
+}
+
+/** Why it is not started now, if it is in back-off. */
+export function backingOff(ctx: Context, tenant: Tenant): Refusal | undefined {
+  if (tenant.backoffUntil <= ctx.at.mono) return undefined;
+  return {
+    kind: "backoff",
+    tenant: tenant.key,
+    delayMs: tenant.backoffUntil - ctx.at.mono,
+    failures: tenant.failures,
+    exit: tenant.lastExit,
+  };
 }

@@ -18,11 +18,8 @@ import { type Context, count } from "./context.ts";
 import { publish, routable, withdraw } from "./endpoints.ts";
 import { noteEnd } from "./failures.ts";
 import type { StartOutcome } from "./inputs.ts";
-import { type Instance, instancesOf, type Node, type Phase, type State, type Tenant } from "./model.ts";
-import { completeOperations } from "./operations.ts";
-import { pump } from "./queue.ts";
-import { settleQuiet } from "./quiesce.ts";
-import { answerWaiters, hasWaiters, refuseWaiters } from "./waiters.ts";
+import type { Instance, Node, Phase, Tenant } from "./model.ts";
+import { answerWaiters, refuseWaiters } from "./waiters.ts";
 
 /** A generation is (epoch, number of the placement in it): it rises over epochs with nothing but the epoch persisted. */
 const placementsPerEpoch = 1_000_000_000n;
@@ -158,32 +155,6 @@ export function becameReady(ctx: Context, instance: Instance, endpoint: Reported
   answerWaiters(ctx, instance);
 }
 
-/** Ends an instance: drains it first if it serves. Asked again, it changes nothing. */
-export function beginStop(ctx: Context, instance: Instance, reason: ExitReason): void {
-  switch (instance.phase.kind) {
-    case "persisting":
-      instance.phase.stopRequested ??= reason;
-      return;
-    case "starting":
-    case "unconfirmed":
-      commandStop(ctx, instance, reason);
-      return;
-    case "ready": {
-      const drain = fromDuration(
-        ctx.state.tenants.get(instance.ref.tenant)?.spec.stop?.drain,
-        ctx.config.drainMs,
-      );
-      instance.phase = { kind: "draining", reason, until: ctx.at.mono + drain };
-      withdraw(ctx, instance);
-      settleQuiet(ctx, instance);
-      return;
-    }
-    case "draining":
-    case "stopping":
-      return;
-  }
-}
-
 /** Commands the agent to stop it now. The command is repeated until the agent says that nothing is left. */
 export function commandStop(ctx: Context, instance: Instance, reason: ExitReason): void {
   if (routable(instance)) withdraw(ctx, instance);
@@ -259,16 +230,5 @@ function forget(ctx: Context, instance: Instance): void {
   if (ids?.size === 0) state.byTenant.delete(tenant);
   if (!instance.lost) state.live--;
   ctx.emit({ type: "persist", write: { kind: "placement-gone", id } });
-  completeOperations(ctx, tenant, instance.ref);
-  if (hasWaiters(state, tenant) && !standing(state, tenant)) state.queue.add(tenant);
-  pump(ctx);
-}
-
-/** The tenant's instance that counts: not given up with its node; of several, the highest generation (rule 2). */
-export function standing(state: State, tenant: string): Instance | undefined {
-  let best: Instance | undefined;
-  for (const instance of instancesOf(state, tenant)) {
-    if (!instance.lost && (!best || instance.ref.generation > best.ref.generation)) best = instance;
-  }
-  return best;
+  ctx.ended.push(instance.ref);
 }

@@ -220,3 +220,12 @@ export function placedOn(state: State, node: string): number {
   for (const instance of state.instances.values()) if (instance.ref.node === node && !instance.lost) n++;
   return n;
 }
+
+/** The tenant's instance that counts: not given up with its node; of several, the highest generation (rule 2). */
+export function standing(state: State, tenant: string): Instance | undefined {
+  let best: Instance | undefined;
+  for (const instance of instancesOf(state, tenant)) {
+    if (!instance.lost && (!best || instance.ref.generation > best.ref.generation)) best = instance;
+  }
+  return best;
+}

@@ -17,9 +17,9 @@ import {
 import { type Context, count } from "./context.ts";
 import { complete, routable, withdraw } from "./endpoints.ts";
 import type { Input, JoinInfo, NodeRecord } from "./inputs.ts";
-import { becameReady, beginStop, commandStop, gone, observe, standing, track, vanish } from "./life.ts";
-import { type Instance, instancesOf, type Node } from "./model.ts";
-import { pump } from "./queue.ts";
+import { becameReady, commandStop, gone, observe, track, vanish } from "./life.ts";
+import { type Instance, instancesOf, type Node, standing } from "./model.ts";
+import { beginStop } from "./stop.ts";
 import { hasWaiters } from "./waiters.ts";
 
 export function expected(ctx: Context, record: NodeRecord): Node {
@@ -170,7 +170,7 @@ function confirm(ctx: Context, node: Node, inventory: readonly ReportedInstance[
   complete(ctx, node);
   if (!wasUp)
     changed(ctx, node, NodeChange.UP, `joined as ${node.agentUrl} with ${inventory.length} instances`);
-  pump(ctx);
+  ctx.pumpWanted = true;
 }
 
 function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance): void {
@@ -249,7 +249,7 @@ function lose(ctx: Context, node: Node): void {
     `no report for ${silent} s; ${missing.length} instances may be started elsewhere`,
   );
   for (const { ref } of missing) if (hasWaiters(state, ref.tenant)) state.queue.add(ref.tenant);
-  pump(ctx);
+  ctx.pumpWanted = true;
 }
 
 export function cordon(ctx: Context, call: string, name: string, cordoned: boolean): void {
@@ -263,7 +263,7 @@ export function cordon(ctx: Context, call: string, name: string, cordoned: boole
     const { agentUrl, bootId } = node;
     ctx.emit({ type: "persist", write: { kind: "node", record: { name, agentUrl, bootId, cordoned } } });
     changed(ctx, node, cordoned ? NodeChange.CORDONED : NodeChange.UNCORDONED, "");
-    pump(ctx);
+    ctx.pumpWanted = true;
   }
   ctx.emit({ type: "answer", call, answer: { kind: "done" } });
 }

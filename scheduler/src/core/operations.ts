@@ -3,8 +3,8 @@ import { ExitReason, type InstanceRef } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
-import { beginStop } from "./life.ts";
 import { instancesOf, type Operation } from "./model.ts";
+import { beginStop } from "./stop.ts";
 import { refuseWaiters } from "./waiters.ts";
 
 const reasons = {

@@ -5,7 +5,7 @@ import type { Context } from "./context.ts";
 import { askToStop, commandStop } from "./life.ts";
 import { watchNodes } from "./nodes.ts";
 import { refusedText } from "./place.ts";
-import { mayLeave, pump } from "./queue.ts";
+import { mayLeave } from "./queue.ts";
 import { beginQuiesce, cancelQuiesce } from "./quiesce.ts";
 import type { Refusal } from "./refusal.ts";
 import { removeWaiters } from "./waiters.ts";
@@ -34,7 +34,7 @@ export function tick(ctx: Context): void {
         break;
     }
   }
-  if (ctx.state.queue.size || ctx.state.live > ctx.config.maxConcurrent) pump(ctx);
+  if (ctx.state.queue.size || ctx.state.live > ctx.config.maxConcurrent) ctx.pumpWanted = true;
 }
 
 function idleAfter(ctx: Context, tenant: string): number {

@@ -11,7 +11,7 @@ import { AgentService } from "@warren/proto/agent";
 import { type Event, type InstanceRef, Role } from "@warren/proto/common";
 import { type SchedulerService, StreamLogsResponseSchema } from "@warren/proto/scheduler";
 import type { StoredRecord } from "@warren/store";
-import { standing } from "../core/life.ts";
+import { standing } from "../core/model.ts";
 import { toRpcError } from "../refusals.ts";
 import type { Services } from "./context.ts";
 

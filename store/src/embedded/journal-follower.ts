@@ -1,8 +1,9 @@
 import { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
+import { pause } from "@warren/common/time";
 import { checkReadOptions } from "../limits.ts";
 import type { JournalBatch, JournalReader, ReadOptions } from "../store.ts";
-import { anySignal, Backoff, sleep } from "../time.ts";
+import { anySignal, Backoff } from "../time.ts";
 import { databasePath, schemaVersion, sqliteCode } from "./database.ts";
 import { JournalRows } from "./journal-rows.ts";
 
@@ -46,7 +47,7 @@ export class JournalFollower implements JournalReader, AsyncDisposable {
           poll.reset();
           yield { records: page.records, ack: async () => {} };
         } else if (page === undefined || page.atEnd) {
-          await sleep(poll.next(), signal);
+          await pause(poll.next(), signal);
         }
       }
     } finally {

@@ -1,10 +1,11 @@
 import { createHash, type Hash } from "node:crypto";
 import { JetStreamApiCodes } from "@nats-io/jetstream";
 import { type ObjectInfo, type ObjectStore, Objm } from "@nats-io/obj";
+import { pause } from "@warren/common/time";
 import { BlobNotFoundError, StoreInputError, StoreUnavailableError } from "../errors.ts";
 import { checkBlobName } from "../limits.ts";
 import type { Blobs } from "../store.ts";
-import { anySignal, Backoff, monotonic, sleep } from "../time.ts";
+import { anySignal, Backoff, monotonic } from "../time.ts";
 import { apiCode, type NatsLink, REQUEST_MS, unavailable } from "./connection.ts";
 import { OrderedPull } from "./ordered-pull.ts";
 import { BLOBS_BUCKET, BLOBS_STREAM } from "./streams.ts";
@@ -148,7 +149,7 @@ export class NatsBlobs implements Blobs {
       return deliveries;
     } catch {
       // An outage passes; how long we wait for that is the caller's bound.
-      await sleep(backoff.next(), signal);
+      await pause(backoff.next(), signal);
       return [];
     }
   }

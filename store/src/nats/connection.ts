@@ -12,10 +12,11 @@ import {
   errors,
   type NatsConnection,
 } from "@nats-io/transport-node";
+import { pause } from "@warren/common/time";
 import { StoreInputError, StoreMismatchError, StoreUnavailableError } from "../errors.ts";
 import { LIMITS } from "../limits.ts";
 import { Notifier } from "../notifier.ts";
-import { Deadline, sleep } from "../time.ts";
+import { Deadline } from "../time.ts";
 
 /** How to reach NATS. Credentials come from at most one of: the URL, `token`, `user` and `pass`, `credentialsFile`. */
 export interface NatsConnectOptions {
@@ -235,7 +236,7 @@ async function dial(options: ConnectionOptions, deadline: Deadline, shown: strin
         );
       }
     }
-    await sleep(Math.min(100, deadline.left));
+    await pause(Math.min(100, deadline.left));
   }
 }
 
@@ -257,7 +258,7 @@ async function whenJetStreamAnswers(
         );
       }
     }
-    await sleep(Math.min(100, deadline.left));
+    await pause(Math.min(100, deadline.left));
   }
 }
 

@@ -1,6 +1,7 @@
+import { pause } from "@warren/common/time";
 import { LeaseLostError } from "../errors.ts";
 import type { Lease } from "../store.ts";
-import { anySignal, Backoff, sleep } from "../time.ts";
+import { anySignal, Backoff } from "../time.ts";
 import type { NatsLink } from "./connection.ts";
 import type { LeaseTimings } from "./lease.ts";
 import { type LeaseRecord, writeLease } from "./lease-record.ts";
@@ -58,7 +59,7 @@ export class HeldLease implements Lease {
   async #renewUntil(over: AbortSignal): Promise<void> {
     const backoff = new Backoff(50, this.timings.renewEveryMs);
     while (!over.aborted) {
-      await sleep(this.#renewedAt + this.timings.renewEveryMs - this.timings.clock(), over);
+      await pause(this.#renewedAt + this.timings.renewEveryMs - this.timings.clock(), over);
       // One id and one time of sending for all tries: whichever of them was stored, followers count from the first on.
       const id = crypto.randomUUID();
       const sentAt = this.timings.clock();
@@ -80,7 +81,7 @@ export class HeldLease implements Lease {
           break;
         } catch {
           // Away for a moment; the watch below ends this in time.
-          await sleep(backoff.next(), over);
+          await pause(backoff.next(), over);
         }
       }
     }
@@ -88,7 +89,7 @@ export class HeldLease implements Lease {
 
   /** Loses the lease `holdMs` after the last successful renewal was sent. */
   async #watchUntil(over: AbortSignal): Promise<void> {
-    while (!over.aborted && !this.#loseIfOver()) await sleep(this.#left(this.timings.clock()), over);
+    while (!over.aborted && !this.#loseIfOver()) await pause(this.#left(this.timings.clock()), over);
   }
 
   #loseIfOver(): boolean {

@@ -1,7 +1,8 @@
+import { pause } from "@warren/common/time";
 import { StoreMismatchError } from "../errors.ts";
 import { type CheckedReadOptions, checkReadOptions } from "../limits.ts";
 import type { JournalBatch, JournalReader, ReadOptions } from "../store.ts";
-import { anySignal, Backoff, sleep } from "../time.ts";
+import { anySignal, Backoff } from "../time.ts";
 import type { NatsLink } from "./connection.ts";
 import { DurablePull } from "./durable-pull.ts";
 import { OrderedPull } from "./ordered-pull.ts";
@@ -61,7 +62,7 @@ export class NatsJournalReader implements JournalReader {
       return deliveries;
     } catch (error) {
       if (error instanceof StoreMismatchError) throw error;
-      await sleep(backoff.next(), signal);
+      await pause(backoff.next(), signal);
       return [];
     }
   }

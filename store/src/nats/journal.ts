@@ -1,7 +1,8 @@
+import { pause } from "@warren/common/time";
 import { StoreUnavailableError } from "../errors.ts";
 import { checkDeadline, checkRecords, DEFAULT_DEADLINE_MS, LIMITS, recordBytes } from "../limits.ts";
 import type { Journal, JournalBatch, JournalRecord, ReadOptions } from "../store.ts";
-import { Backoff, sleep } from "../time.ts";
+import { Backoff } from "../time.ts";
 import { type NatsLink, REQUEST_MS, unavailable } from "./connection.ts";
 import type { NatsJournalReader } from "./journal-reader.ts";
 import { recordHeaders } from "./records.ts";
@@ -121,7 +122,7 @@ export class NatsJournal implements Journal {
         if (!this.link.connected) this.#lastFailure = new Error("not connected");
         await this.link.whenConnected(this.#closed.signal);
         if (await this.#publishWindow()) backoff.reset();
-        else await sleep(backoff.next(), this.#closed.signal);
+        else await pause(backoff.next(), this.#closed.signal);
       }
     } finally {
       this.#pumping = false;

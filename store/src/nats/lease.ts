@@ -1,6 +1,7 @@
+import { pause } from "@warren/common/time";
 import { LeaseLostError, StoreInputError, StoreMismatchError } from "../errors.ts";
 import type { Lease, LeaseOptions } from "../store.ts";
-import { anySignal, Backoff, type Clock, monotonic, sleep } from "../time.ts";
+import { anySignal, Backoff, type Clock, monotonic } from "../time.ts";
 import { Turn } from "../turn.ts";
 import type { NatsLink } from "./connection.ts";
 import { HeldLease } from "./held-lease.ts";
@@ -94,12 +95,12 @@ export class NatsLeases {
           watch.reset();
         }
         backoff.reset();
-        await sleep(this.timings.pollEveryMs, signal);
+        await pause(this.timings.pollEveryMs, signal);
       } catch (error) {
         if (error instanceof StoreMismatchError) throw error;
         // While NATS is away the holder cannot renew: time that we have not seen pass does not count against it.
         watch.reset();
-        await sleep(backoff.next(), signal);
+        await pause(backoff.next(), signal);
       }
     }
   }
@@ -141,7 +142,7 @@ export class NatsLeases {
         }
         // Away for a moment: the lease tells when that takes too long.
       }
-      await sleep(backoff.next(), over);
+      await pause(backoff.next(), over);
     }
     await held.release();
     return false;

@@ -1,5 +1,5 @@
 import { createInbox, type Msg, nanos } from "@nats-io/transport-node";
-import { sleep } from "../time.ts";
+import { pause } from "@warren/common/time";
 import type { NatsLink } from "./connection.ts";
 
 /** One message as a consumer delivered it. */
@@ -87,7 +87,7 @@ export async function pull(link: NatsLink, request: PullRequest): Promise<PullRe
     request.signal.removeEventListener("abort", aborted);
     if (!subscription.isClosed()) subscription.unsubscribe();
   }
-  if (end === "lost" && deliveries.length === 0) await sleep(LOST_PAUSE_MS, request.signal);
+  if (end === "lost" && deliveries.length === 0) await pause(LOST_PAUSE_MS, request.signal);
   return { deliveries, end: end ?? "lost" };
 }
 

@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { JetStreamApiCodes, type StoredMsg } from "@nats-io/jetstream";
 import { headers } from "@nats-io/transport-node";
+import { pause } from "@warren/common/time";
 import { StaleWriterError, StoreInputError } from "../errors.ts";
 import { checkDeadline, checkStateAppend, DEFAULT_DEADLINE_MS, LIMITS, SEAL_KEY } from "../limits.ts";
 import type { StateLog, StateSnapshot } from "../store.ts";
-import { Backoff, Deadline, sleep } from "../time.ts";
+import { Backoff, Deadline } from "../time.ts";
 import { apiCode, type NatsLink, REQUEST_MS, unavailable } from "./connection.ts";
 import { OrderedPull } from "./ordered-pull.ts";
 import type { Delivery } from "./pull.ts";
@@ -53,7 +54,7 @@ export class NatsState implements StateLog {
         if (deadline.left <= 20)
           throw unavailable(this.link, `loading the state within ${deadline.ms} ms`, cause);
       }
-      await sleep(Math.min(backoff.next(), deadline.left));
+      await pause(Math.min(backoff.next(), deadline.left));
     }
   }
 
@@ -77,7 +78,7 @@ export class NatsState implements StateLog {
         if (error instanceof StaleWriterError || error instanceof StoreInputError) throw error;
         failure = error;
       }
-      await sleep(Math.min(backoff.next(), deadline.left));
+      await pause(Math.min(backoff.next(), deadline.left));
     }
     throw unavailable(this.link, `appending ${key} to the state within ${deadline.ms} ms`, failure);
   }

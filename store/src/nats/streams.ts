@@ -5,8 +5,9 @@ import {
   StorageType,
   type StreamConfig,
 } from "@nats-io/jetstream";
+import { pause } from "@warren/common/time";
 import { StoreMismatchError } from "../errors.ts";
-import { type Deadline, sleep } from "../time.ts";
+import type { Deadline } from "../time.ts";
 import { apiCode, type NatsLink, unavailable } from "./connection.ts";
 
 export const EVENTS_STREAM = "WARREN_EVENTS";
@@ -112,7 +113,7 @@ export async function ensureStream(link: NatsLink, wanted: WantedStream, deadlin
       if (cause instanceof StoreMismatchError) throw cause;
       if (deadline.left <= 50) throw unavailable(link, `preparing the stream ${wanted.name}`, cause);
     }
-    await sleep(Math.min(100, deadline.left));
+    await pause(Math.min(100, deadline.left));
   }
 }
 

@@ -6,7 +6,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Deadline, sleep } from "../time.ts";
+import { pause } from "@warren/common/time";
+import { Deadline } from "../time.ts";
 
 export interface NatsServer extends AsyncDisposable {
   /** `nats://127.0.0.1:<port>` */
@@ -96,7 +97,7 @@ class ServerProcess implements NatsServer {
           `${this.command} did not become ready (exit code ${child.exitCode}):\n${this.#logTail()}`,
         );
       }
-      await sleep(10);
+      await pause(10);
     }
   }
 
@@ -118,7 +119,7 @@ class ServerProcess implements NatsServer {
     if (pid === undefined) return;
     this.#child?.kill("SIGSTOP");
     const deadline = new Deadline(STOP_MS);
-    while (!stopped(pid) && !deadline.passed) await sleep(1);
+    while (!stopped(pid) && !deadline.passed) await pause(1);
   }
 
   resume(): void {
@@ -138,7 +139,7 @@ class ServerProcess implements NatsServer {
     if (signal === "SIGTERM") {
       const exited = new AbortController();
       void child.exited.then(() => exited.abort());
-      await sleep(STOP_MS, exited.signal);
+      await pause(STOP_MS, exited.signal);
       child.kill("SIGKILL");
     }
     await child.exited;
