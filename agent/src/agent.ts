@@ -1,0 +1,247 @@
+/** Puts an agent together, and takes it apart in reverse; each step has a deadline. */
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { ulid } from "@warren/common/ids";
+import { createLogger } from "@warren/common/log";
+import { connectRpc } from "@warren/common/rpc/client";
+import { type RpcServer, serveRpc } from "@warren/common/rpc/server";
+import { systemClock, withDeadline } from "@warren/common/time";
+import { AgentService } from "@warren/proto/agent";
+import { ExitReason, Isolation } from "@warren/proto/common";
+import { prepareBun } from "./command.ts";
+import { EndedIds } from "./ended.ts";
+import { ExitWatcher } from "./exits.ts";
+import { Fence } from "./fence.ts";
+import { makePrivateDirectory, messageOf, removeTree } from "./files.ts";
+import { Gate } from "./gate.ts";
+import { detectHost } from "./host/host.ts";
+import { Instances } from "./instances.ts";
+import { DirectoryLock } from "./lock.ts";
+import { LogStore } from "./logs.ts";
+import type { Mechanism } from "./mechanism.ts";
+import { agentMetrics } from "./metrics.ts";
+import { Observer } from "./observe.ts";
+import { type AgentOptions, resolveOptions } from "./options.ts";
+import { Ports } from "./ports.ts";
+import { ProcessTable } from "./processes.ts";
+import { readBootId } from "./procfs.ts";
+import { RecordStore } from "./records.ts";
+import { ReleaseCache } from "./releases.ts";
+import { Reporter } from "./reporter.ts";
+import { agentService } from "./service.ts";
+import { Spool } from "./spool.ts";
+
+/** A running agent. */
+export interface Agent extends AsyncDisposable {
+  readonly node: string;
+  /** "https://host:port" of AgentService. */
+  readonly url: string;
+  readonly port: number;
+  /** This agent process, a ULID. */
+  readonly incarnation: string;
+  /** Whether the scheduler has this node in its roster, as far as the agent knows. */
+  readonly joined: boolean;
+  /** Instances that are not gone. */
+  readonly instances: number;
+  /**
+   * Takes no new command, leaves or stops the tenants as `onStop` says, hands over what it can, and lets go of the
+   * runtime directory. Ends within about 20 s plus, where tenants are stopped, the longest grace; never throws for what
+   * could not be done in time, but says so in the log. Calling it again joins the first call.
+   */
+  stop(): Promise<void>;
+}
+
+/** A start that hangs no longer keeps others out after this long. */
+const gateHoldMs = 1_000;
+const serverGraceMs = 1_000;
+const flushMs = 2_000;
+const stepMs = 5_000;
+/** After the longest grace of those that are stopped: SIGKILL needs no more, unless the kernel itself hangs. */
+const killMs = 10_000;
+/** Beyond the longest grace that a spec may ask for, 10 min. */
+const stopAllMs = 620_000;
+
+/**
+ * Starts an agent: takes over what one before it left, serves, and joins the scheduler as soon as that is there (a
+ * scheduler that is not does not keep the agent from serving).
+ * @throws AgentStartError when the options are wrong, the runtime directory is another agent's, or no tenant ports are
+ * free
+ * @throws ServeError when the RPC port is taken or the credentials are not a server's
+ */
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  const o = resolveOptions(options);
+  const log = options.log ?? createLogger({ process: "agent", node: o.node });
+  // Whatever was acquired is given back in reverse, when starting fails half-way and when the agent stops.
+  const undo: { what: string; run: () => unknown; ms: number }[] = [];
+  const unwind = async () => {
+    for (let step = undo.pop(); step; step = undo.pop()) {
+      try {
+        await withDeadline(Promise.resolve(step.run()), step.ms, step.what);
+      } catch (error) {
+        log.warn({ why: messageOf(error) }, `while stopping: ${step.what}`);
+      }
+    }
+  };
+  const later = (what: string, run: () => unknown, ms = stepMs) => {
+    undo.push({ what, run, ms });
+  };
+
+  try {
+    const lock = DirectoryLock.acquire(o.paths.root);
+    later("unlocking the runtime directory", () => lock.release());
+    makePrivateDirectory(o.paths.homes);
+    const incarnation = ulid();
+    const bootId = readBootId();
+    const fence = new Fence(o.paths.epoch);
+    const spool = new Spool(o.paths.spool, log, o.spoolRecords);
+    const records = new RecordStore(o.paths.records, log);
+    const logs = new LogStore(o.paths.logs, o.logBounds);
+    const host = await detectHost(o.node, o.paths.root, o.cgroups, log);
+    later("closing the cgroups", () => host.close());
+    const ended = new EndedIds(o.paths.ended, log);
+    const gate = new Gate(o.simultaneousStarts, gateHoldMs);
+    const exits = new ExitWatcher();
+    later("closing the exit watcher", () => exits[Symbol.dispose]());
+    const before = records.load().records;
+    const tenantPorts = Ports.open(o.tenantPorts, before.find((record) => record.port > 0)?.port);
+    later("giving back the tenant ports", () => tenantPorts[Symbol.dispose]());
+    const abandon = new AbortController();
+    later("leaving what still ends to the next agent", () => abandon.abort());
+
+    const metrics = agentMetrics({
+      instances: () => instances.size,
+      spooled: () => spool.size,
+      waitingStarts: () => gate.waiting,
+      epoch: () => Number(fence.highest),
+    });
+    const releases = new ReleaseCache({
+      directory: o.paths.releases,
+      download: (digest, signal) => reporter.download(digest, signal),
+      log,
+      inUse: () => instances.releasesInUse(),
+      bounds: o.releaseBounds,
+    });
+    const mechanism: Mechanism = {
+      node: o.node,
+      bootId,
+      homes: o.paths.homes,
+      clock: systemClock,
+      log,
+      host,
+      table: new ProcessTable(),
+      ports: tenantPorts,
+      gate,
+      releases,
+      exits,
+      bun: prepareBun(o.paths.bin, o.bunPath),
+      records,
+      logs,
+      ended,
+      spool,
+      metrics,
+      signal: abandon.signal,
+    };
+    const instances: Instances = new Instances(mechanism, {
+      allowDirectories: o.allowDirectories,
+      maxInstances: o.capacity.maxInstances,
+    });
+    const found = instances.adopt();
+    if (found.adopted + found.buried > 0) log.info(found, "took over what the agent before this one left");
+    sweep(o.paths.homes, instances);
+    host.sweep(new Set(instances.all().map((instance) => instance.group.path)));
+    logs.prune();
+
+    const observer = new Observer({
+      instances: () => instances.all(),
+      table: mechanism.table,
+      logs,
+      clock: systemClock,
+      log,
+      intervalMs: o.observeIntervalMs,
+      usageEveryMs: o.usageIntervalMs,
+    });
+    later("stopping the observer", () => observer.stop());
+
+    const server: RpcServer = await serveRpc({
+      name: "agent",
+      host: o.host,
+      port: o.port,
+      credentials: o.credentials,
+      log,
+      metrics: metrics.registry,
+      routes: (router) => {
+        router.service(AgentService, agentService({ incarnation, fence, instances, releases, logs }));
+      },
+    });
+    const connection = connectRpc({ url: o.schedulerUrl, credentials: o.credentials });
+    later("closing the connection to the scheduler", () => connection.close());
+    const reporter: Reporter = new Reporter({
+      connection,
+      spool,
+      fence,
+      inventory: () => instances.list(),
+      pressure: () => observer.pressure(),
+      metrics,
+      log,
+      join: {
+        node: o.node,
+        agentUrl: o.advertiseUrl ?? server.url,
+        bootId,
+        incarnation,
+        version: o.version,
+        capacity: {
+          memoryBytes: BigInt(o.capacity.memoryBytes),
+          cpuMillis: o.capacity.cpuMillis,
+          maxInstances: o.capacity.maxInstances,
+        },
+        isolation: [Isolation.NONE],
+        labels: { ...o.labels },
+        allowDirectories: o.allowDirectories,
+      },
+    });
+    later("stopping the reporter", () => reporter.stop());
+    later("handing over the last records", () => reporter.flush(flushMs));
+    later("closing the release cache", () => releases.close());
+    if (o.onStop === "stop") {
+      const what = "stopping the tenants";
+      const stopAll = () =>
+        withDeadline(instances.stopAll(ExitReason.DISPOSED), instances.longestGraceMs + killMs, what);
+      later(what, stopAll, stopAllMs);
+    } else {
+      later("leaving the tenants to the next agent", () => instances.stopUnspawned(ExitReason.DISPOSED));
+    }
+    later("closing the server", () => server.stop(serverGraceMs));
+    later("refusing new starts", () => instances.close());
+    log.info({ url: server.url, cgroups: host.kind, incarnation }, "the agent serves");
+
+    let stopping: Promise<void> | undefined;
+    const stop = () => {
+      stopping ??= unwind().then(() => log.info("the agent has stopped"));
+      return stopping;
+    };
+    return {
+      node: o.node,
+      url: server.url,
+      port: server.port,
+      incarnation,
+      get joined() {
+        return reporter.joined;
+      },
+      get instances() {
+        return instances.size;
+      },
+      stop,
+      [Symbol.asyncDispose]: stop,
+    };
+  } catch (error) {
+    await unwind();
+    throw error;
+  }
+}
+
+/** Removes homes of instances that are no more. */
+function sweep(homes: string, instances: Instances): void {
+  for (const name of readdirSync(homes)) {
+    if (!instances.get(name)) removeTree(join(homes, name));
+  }
+}

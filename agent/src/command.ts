@@ -1,0 +1,119 @@
+/** What is run for a tenant, and with which environment. */
+import { chmodSync, existsSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { basename, delimiter, join, relative, resolve } from "node:path";
+import { isMissing, makePrivateDirectory, messageOf, writeWhole } from "./files.ts";
+
+/** There is nothing to run in a tenant's directory; the message says what was looked for. */
+export class NothingToRunError extends Error {
+  override readonly name = "NothingToRunError";
+}
+
+const conventional = ["index.ts", "index.js", "server.ts", "server.js"];
+
+/**
+ * The spec's command, else the entry that package.json names, else a conventional one, run as `bun <entry>` without
+ * the shell and second process that `bun run` costs; else the start script.
+ * @throws NothingToRunError
+ */
+export function resolveCommand(directory: string, command: readonly string[], bun: string): string[] {
+  if (command.length > 0) return [...command];
+  const manifest = readManifest(directory);
+  for (const entry of [manifest.module, manifest.main, ...conventional]) {
+    if (typeof entry !== "string" || entry === "") continue;
+    const path = resolve(directory, entry);
+    if (relative(directory, path).startsWith("..")) continue;
+    if (isFile(path)) return [bun, path];
+  }
+  if (manifest.start) return [bun, "run", "start"];
+  throw new NothingToRunError(
+    `nothing to run in ${directory}: no command in the spec, no "module" or "main" in package.json that exists, ` +
+      `no ${conventional.join(", ")}, and no start script`,
+  );
+}
+
+function readManifest(directory: string): { module?: unknown; main?: unknown; start?: boolean } {
+  const path = join(directory, "package.json");
+  try {
+    const manifest: unknown = JSON.parse(readFileSync(path, "utf8"));
+    if (typeof manifest !== "object" || manifest === null) return {};
+    const { module, main, scripts } = manifest as Record<string, unknown>;
+    const start = typeof (scripts as Record<string, unknown> | undefined)?.start === "string";
+    return { module, main, start };
+  } catch (error) {
+    if (isMissing(error)) return {};
+    throw new NothingToRunError(`${path} cannot be read: ${messageOf(error)}`);
+  }
+}
+
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false; // not there; the next one is tried
+  }
+}
+
+/** The Bun that tenants run on. */
+export interface TenantBun {
+  /** Its executable. */
+  readonly path: string;
+  /** A directory that holds a `bun` and nothing else, for the front of a tenant's PATH. */
+  readonly binDirectory: string;
+  /** What the executable needs to be Bun. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/**
+ * Makes the `bun` that tenants find on their PATH.
+ * @param compiled whether the executable is Warren itself, which is Bun only when told so
+ */
+export function prepareBun(binDirectory: string, path: string, compiled = isCompiled(path)): TenantBun {
+  makePrivateDirectory(binDirectory);
+  const link = join(binDirectory, "bun");
+  rmSync(link, { force: true });
+  if (compiled) {
+    writeWhole(link, `#!/bin/sh\nBUN_BE_BUN=1 exec '${path.replaceAll("'", "'\\''")}' "$@"\n`);
+    chmodSync(link, 0o700);
+  } else {
+    symlinkSync(path, link);
+  }
+  return { path, binDirectory, env: compiled ? { BUN_BE_BUN: "1" } : {} };
+}
+
+function isCompiled(path: string): boolean {
+  return path === process.execPath && !/^bun(-\w+)?(\.exe)?$/.test(basename(path));
+}
+
+const systemPath = ["/usr/local/bin", "/usr/bin", "/bin"];
+
+/** Everything but the tenant's own variables that a tenant is told. */
+export interface EnvironmentFacts {
+  readonly env: Readonly<Record<string, string>>;
+  readonly port: number;
+  readonly instance: string;
+  readonly tenant: string;
+  readonly node: string;
+  readonly home: string;
+  readonly tmp: string;
+  readonly bun: TenantBun;
+}
+
+/**
+ * The tenant's whole environment: what its spec gives, over a few defaults, under what it may not change. Nothing of
+ * the agent's own environment is in it (rule 6).
+ */
+export function tenantEnvironment(facts: EnvironmentFacts): Record<string, string> {
+  return {
+    PATH: [facts.bun.binDirectory, ...systemPath.filter((path) => existsSync(path))].join(delimiter),
+    HOME: facts.home,
+    TMPDIR: facts.tmp,
+    NODE_ENV: "production",
+    ...facts.bun.env,
+    ...facts.env,
+    PORT: String(facts.port),
+    HOST: "127.0.0.1",
+    WARREN_TENANT: facts.tenant,
+    WARREN_INSTANCE: facts.instance,
+    WARREN_NODE: facts.node,
+  };
+}

@@ -1,0 +1,122 @@
+/**
+ * Notices the end of processes that are not our children: those adopted from an agent that died. A pidfd of each
+ * stands in one epoll set, asked without waiting every few ms (0.2 µs however many there are), so that no Worker thread
+ * is needed. Where that cannot be had, each one's stat is read.
+ */
+import { ptr } from "bun:ffi";
+import { openLibc } from "./libc.ts";
+import { isAlive, readStat } from "./procfs.ts";
+
+const askEveryMs = 20;
+const readEveryMs = 100;
+
+/** A process by its name for ever. */
+export interface ProcessName {
+  readonly pid: number;
+  readonly startTicks: number;
+}
+
+export function isSameAndAlive(name: ProcessName): boolean {
+  const stat = readStat(name.pid);
+  return stat !== undefined && stat.startTicks === name.startTicks && isAlive(stat);
+}
+
+export class ExitWatcher implements Disposable {
+  readonly #kernel = openEpoll();
+  readonly #watched = new Map<number, { name: ProcessName; exited: () => void; pidfd: number | undefined }>();
+  #timer: ReturnType<typeof setInterval> | undefined;
+  #lastRead = 0;
+
+  /** Calls back once, soon after the process ended; at the next turn if it has already. */
+  watch(name: ProcessName, exited: () => void): void {
+    const pidfd = this.#kernel?.add(name.pid);
+    this.#watched.set(name.pid, { name, exited, pidfd });
+    // Between reading the record and opening the pidfd the pid may have become another's.
+    if (!isSameAndAlive(name)) queueMicrotask(() => this.#ended(name.pid));
+    this.#timer ??= setInterval(() => this.#ask(), askEveryMs);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    for (const { pidfd } of this.#watched.values()) if (pidfd !== undefined) this.#kernel?.close(pidfd);
+    this.#watched.clear();
+    this.#kernel?.dispose();
+  }
+
+  #ask(): void {
+    for (const pid of this.#kernel?.ended() ?? []) this.#ended(pid);
+    const now = performance.now();
+    if (now - this.#lastRead < readEveryMs) return;
+    this.#lastRead = now;
+    for (const { name, pidfd } of [...this.#watched.values()]) {
+      if (pidfd === undefined && !isSameAndAlive(name)) this.#ended(name.pid);
+    }
+  }
+
+  #ended(pid: number): void {
+    const entry = this.#watched.get(pid);
+    if (!entry) return;
+    this.#watched.delete(pid);
+    if (entry.pidfd !== undefined) this.#kernel?.close(entry.pidfd);
+    if (this.#watched.size === 0) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+    }
+    entry.exited();
+  }
+}
+
+interface Epoll {
+  add(pid: number): number | undefined;
+  ended(): number[];
+  close(fd: number): void;
+  dispose(): void;
+}
+
+const sysPidfdOpen = 434; // the same number on every architecture
+const epollCloexec = 0o2000000;
+const epollCtlAdd = 1;
+const epollIn = 1;
+const eventsAtOnce = 64;
+/** `struct epoll_event` is packed on x86-64 only. */
+const eventBytes = process.arch === "x64" ? 12 : 16;
+const dataOffset = eventBytes - 8;
+
+function openEpoll(): Epoll | undefined {
+  const libc = openLibc({
+    syscall: { args: ["i64", "i64", "i64"], returns: "i64" },
+    epoll_create1: { args: ["i32"], returns: "i32" },
+    epoll_ctl: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
+    epoll_wait: { args: ["i32", "ptr", "i32", "i32"], returns: "i32" },
+    close: { args: ["i32"], returns: "i32" },
+  });
+  if (!libc) return undefined;
+  const set = libc.epoll_create1(epollCloexec);
+  if (set < 0) return undefined;
+  const events = new DataView(new ArrayBuffer(eventBytes * eventsAtOnce));
+  return {
+    add(pid) {
+      const fd = Number(libc.syscall(sysPidfdOpen, pid, 0));
+      if (fd < 0) return undefined;
+      const event = new DataView(new ArrayBuffer(eventBytes));
+      event.setUint32(0, epollIn, true);
+      event.setBigUint64(dataOffset, BigInt(pid), true);
+      if (libc.epoll_ctl(set, epollCtlAdd, fd, ptr(event.buffer as ArrayBuffer)) === 0) return fd;
+      libc.close(fd);
+      return undefined;
+    },
+    ended() {
+      const count = libc.epoll_wait(set, ptr(events.buffer as ArrayBuffer), eventsAtOnce, 0);
+      const pids: number[] = [];
+      for (let i = 0; i < count; i++)
+        pids.push(Number(events.getBigUint64(i * eventBytes + dataOffset, true)));
+      return pids;
+    },
+    close(fd) {
+      libc.close(fd);
+    },
+    dispose() {
+      libc.close(set);
+    },
+  };
+}

@@ -1,0 +1,128 @@
+/**
+ * Ends every process of an instance, and looks until none is left (rule 5): SIGTERM, the grace, SIGKILL to all that
+ * belong to it, wherever they have moved. Only then may the instance be called EXITED.
+ */
+import { pause } from "@warren/common/time";
+import { errnoOf } from "./files.ts";
+import type { Group } from "./host/host.ts";
+import type { Identity, ProcessTable, Snapshot } from "./processes.ts";
+import { isAlive, readStat, type Stat } from "./procfs.ts";
+
+export interface KillTarget {
+  readonly id: string;
+  readonly main?: { readonly pid: number; readonly startTicks: number };
+  readonly group: Group;
+  readonly seen: Map<number, number>;
+}
+
+export interface KillOptions {
+  /** Monotonic ms from which on SIGKILL is used; may be moved forward while this waits. */
+  readonly killAt: () => number;
+  /** Aborts when the first process has ended. */
+  readonly exited: AbortSignal;
+  /** Called with the processes found at the first look, before any of them is signalled. */
+  readonly found: (members: readonly Stat[]) => void;
+  /** Called once nothing is left, before the cgroup and its counters go. */
+  readonly empty: () => void;
+  /** Called now and then while processes withstand SIGKILL, with those left. */
+  readonly stuck: (left: readonly Stat[]) => void;
+  /** Ends the wait (the agent stops); what is left is then the next agent's to end. */
+  readonly signal: AbortSignal;
+}
+
+const firstPollMs = 1;
+const slowestPollMs = 25;
+/** A whole look at the process table at least this often while known processes are still there. */
+const lookEveryMs = 250;
+const stuckEveryMs = 5_000;
+/** Once stuck (a process in the kernel's D state), asking more often helps nobody. */
+const stuckPollMs = 1_000;
+
+/**
+ * @returns whether nothing is left: false only when the signal aborted
+ */
+export async function endProcesses(
+  target: KillTarget,
+  table: ProcessTable,
+  options: KillOptions,
+): Promise<boolean> {
+  const terminated = new Set<string>();
+  let wait = firstPollMs;
+  let killedSince: number | undefined;
+  let complaints = 0;
+  let empty = 0;
+  for (let looks = 0; ; looks++) {
+    const left = membersOf(target, await table.fresh());
+    if (looks === 0) options.found(left);
+    if (left.length === 0) {
+      // Without a cgroup one look is not enough: a process that forks and exits can slip between two reads of /proc.
+      if (++empty >= (target.group.path === "" ? 2 : 1)) {
+        options.empty();
+        return removeGroup(target.group, options.signal);
+      }
+      await pause(firstPollMs);
+      continue;
+    }
+    empty = 0;
+    const now = performance.now();
+    if (now >= options.killAt()) {
+      if (killedSince === undefined) wait = firstPollMs;
+      killedSince ??= now;
+      target.group.killAll();
+      for (const stat of left) send(stat, "SIGKILL");
+      if (now - killedSince >= (complaints + 1) * stuckEveryMs) {
+        complaints++;
+        options.stuck(left);
+      }
+    } else {
+      // Each process once, and later those born since; SIGCONT, or a stopped one would never see it.
+      for (const stat of left) {
+        const name = `${stat.pid}:${stat.startTicks}`;
+        if (terminated.has(name)) continue;
+        terminated.add(name);
+        send(stat, "SIGTERM");
+        send(stat, "SIGCONT");
+      }
+    }
+    // A look at those known costs 10 µs each, the whole table 1 ms and more.
+    const lookAgainAt = now + lookEveryMs;
+    do {
+      if (options.signal.aborted) return false;
+      // Its first process ends: the likeliest moment for all to be gone. After that there is only looking.
+      const { exited, signal } = options;
+      await pause(wait, exited.aborted ? signal : AbortSignal.any([signal, exited]));
+      wait = Math.min(complaints > 0 ? stuckPollMs : slowestPollMs, wait * 1.5);
+    } while (
+      left.some(isStillThere) &&
+      performance.now() < lookAgainAt &&
+      (killedSince !== undefined || performance.now() < options.killAt())
+    );
+  }
+}
+
+export function membersOf(target: KillTarget, snapshot: Snapshot): Stat[] {
+  const identity: Identity = { ...target, group: target.group.listPids() };
+  return snapshot.membersOf(identity);
+}
+
+function isStillThere(stat: Stat): boolean {
+  const now = readStat(stat.pid);
+  return now !== undefined && now.startTicks === stat.startTicks && isAlive(now);
+}
+
+/** The start time is read once more just before: a pid may have become a stranger's since the snapshot. */
+function send(stat: Stat, signal: NodeJS.Signals): void {
+  if (!isStillThere(stat)) return;
+  try {
+    process.kill(stat.pid, signal);
+  } catch (error) {
+    // ESRCH: it has just gone. EPERM: a setuid program; it stays in the list, and the instance is not called gone.
+    if (errnoOf(error) !== "ESRCH" && errnoOf(error) !== "EPERM") throw error;
+  }
+}
+
+/** The kernel lets go of the last process a moment after it has left the process table. */
+async function removeGroup(group: Group, signal: AbortSignal): Promise<true> {
+  for (let tries = 0; tries < 20 && !group.remove() && !signal.aborted; tries++) await pause(1, signal);
+  return true;
+}

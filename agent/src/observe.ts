@@ -1,0 +1,133 @@
+/** Looks at every instance once an interval, reports usage, and sums up what the node bears. */
+import { create } from "@bufbuild/protobuf";
+import type { Logger } from "@warren/common/log";
+import { type Clock, pause } from "@warren/common/time";
+import { type NodePressure, NodePressureSchema } from "@warren/proto/common";
+import { messageOf } from "./files.ts";
+import type { Instance } from "./instance.ts";
+import type { LogStore } from "./logs.ts";
+import type { ProcessTable, Snapshot } from "./processes.ts";
+import { readMemAvailable, readPressure } from "./procfs.ts";
+import { takeSample } from "./sample.ts";
+
+export interface ObserverOptions {
+  readonly instances: () => readonly Instance[];
+  readonly table: ProcessTable;
+  readonly logs: LogStore;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly intervalMs: number;
+  /** Between two usage records of an instance. */
+  readonly usageEveryMs: number;
+}
+
+/** Of these instances PSS and open files are read in one interval; the others follow in the next ones. */
+const wholeSamplesPerInterval = 20;
+/** After so many instances others get their turn: 500 cost ~10 ms in all. */
+const instancesPerTurn = 64;
+const logBoundsEveryMs = 250;
+
+export class Observer {
+  readonly #stopped = new AbortController();
+  readonly #running: Promise<unknown>;
+  readonly #usageAt = new Map<string, number>();
+  #turn = 0;
+  #cpuMillis = 0;
+  #lastCpu = { us: new Map<string, number>(), at: 0 };
+
+  constructor(private readonly options: ObserverOptions) {
+    this.#running = Promise.all([
+      this.#every(options.intervalMs, () => this.observe()),
+      this.#every(logBoundsEveryMs, async () => options.logs.enforceBounds()),
+    ]);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    await this.#running;
+  }
+
+  /** What the node bears, as of the last interval. */
+  pressure(): NodePressure {
+    const live = this.options.instances().filter((instance) => instance.isSpawned);
+    return create(NodePressureSchema, {
+      tenantMemoryBytes: BigInt(
+        Math.round(live.reduce((sum, { counters }) => sum + counters.memoryBytes, 0)),
+      ),
+      tenantCpuMillis: this.#cpuMillis,
+      hostMemoryAvailableBytes: BigInt(readMemAvailable()),
+      cpuSomeAvg10: readPressure("cpu"),
+      memorySomeAvg10: readPressure("memory"),
+      liveInstances: live.length,
+    });
+  }
+
+  /** One round over all instances. */
+  async observe(): Promise<void> {
+    const { clock } = this.options;
+    const live = this.options.instances().filter((instance) => instance.isSpawned);
+    let snapshot = this.options.table.snapshot();
+    for (const [index, instance] of live.entries()) {
+      if (index > 0 && index % instancesPerTurn === 0) {
+        await new Promise(setImmediate);
+        if (this.#stopped.signal.aborted) return;
+        // Others had their turn: what was seen before it may be gone.
+        snapshot = this.options.table.snapshot();
+      }
+      if (!instance.isSpawned) continue;
+      const since = (index - this.#turn + live.length) % live.length;
+      // A new one is read whole at once, so that it is not placed and billed by its resident set.
+      this.#sample(instance, snapshot, since < wholeSamplesPerInterval || instance.counters.pssBytes === 0);
+    }
+    this.#turn = live.length > 0 ? (this.#turn + wholeSamplesPerInterval) % live.length : 0;
+    this.#sumCpu(live, clock.monotonic());
+    this.#reportUsage(live, clock.monotonic());
+  }
+
+  #sample(instance: Instance, snapshot: Snapshot, whole: boolean): void {
+    const { group } = instance;
+    const members = snapshot.membersOf({
+      id: instance.id,
+      main: instance.main,
+      seen: instance.seen,
+      group: group.listPids(),
+    });
+    if (members.length > 0) instance.observed(takeSample(members, group, whole));
+  }
+
+  #sumCpu(live: readonly Instance[], now: number): void {
+    const us = new Map(live.map((instance) => [instance.id, instance.counters.cpuUs]));
+    let used = 0;
+    for (const [id, cpu] of us) used += cpu - (this.#lastCpu.us.get(id) ?? 0);
+    const elapsedUs = (now - this.#lastCpu.at) * 1000;
+    if (this.#lastCpu.at > 0 && elapsedUs > 0) this.#cpuMillis = Math.round((used / elapsedUs) * 1000);
+    this.#lastCpu = { us, at: now };
+  }
+
+  #reportUsage(live: readonly Instance[], now: number): void {
+    const ids = new Set(live.map((instance) => instance.id));
+    for (const id of this.#usageAt.keys()) if (!ids.has(id)) this.#usageAt.delete(id);
+    for (const instance of live) {
+      const last = this.#usageAt.get(instance.id);
+      // Half an interval of slack, or each would be late by one.
+      if (last !== undefined && now - last < this.options.usageEveryMs - this.options.intervalMs / 2)
+        continue;
+      this.#usageAt.set(instance.id, now);
+      if (last !== undefined && instance.isSpawned) instance.reportUsage();
+    }
+  }
+
+  async #every(ms: number, work: () => Promise<void>): Promise<void> {
+    const { signal } = this.#stopped;
+    while (!signal.aborted) {
+      await pause(ms, signal);
+      if (signal.aborted) return;
+      try {
+        await work();
+      } catch (error) {
+        // What could not be read now is read in the next interval; the counters are cumulative.
+        this.options.log.warn({ why: messageOf(error) }, "an observation failed");
+      }
+    }
+  }
+}

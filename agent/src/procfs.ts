@@ -1,0 +1,153 @@
+/** What /proc says. Parsers are pure; readers answer undefined for a process that has gone meanwhile. */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { endianness } from "node:os";
+
+/** A line of /proc/<pid>/stat, as far as the agent needs it. */
+export interface Stat {
+  readonly pid: number;
+  readonly comm: string;
+  /** "R", "S", "T", "Z", … */
+  readonly state: string;
+  readonly ppid: number;
+  readonly pgrp: number;
+  readonly session: number;
+  /** User and system time of it and of the children it has reaped, in clock ticks of 10 ms. */
+  readonly cpuTicks: number;
+  readonly threads: number;
+  /** Since boot, in clock ticks: with the pid and the boot id it names the process for ever. */
+  readonly startTicks: number;
+}
+
+/** The kernel shows ticks in USER_HZ, which is 100 on every architecture that Bun runs on. */
+export const ticksPerSecond = 100;
+
+export function parseStat(text: string): Stat | undefined {
+  // The name may hold spaces and brackets of its own: the last bracket ends it.
+  const open = text.indexOf("(");
+  const close = text.lastIndexOf(")");
+  if (open < 0 || close < open) return undefined;
+  const rest = text.slice(close + 2).split(" ");
+  const field = (n: number) => Number(rest[n - 3]); // numbered as in proc(5)
+  const stat = {
+    pid: Number(text.slice(0, open)),
+    comm: text.slice(open + 1, close),
+    state: rest[0] ?? "",
+    ppid: field(4),
+    pgrp: field(5),
+    session: field(6),
+    cpuTicks: field(14) + field(15) + field(16) + field(17),
+    threads: field(20),
+    startTicks: field(22),
+  };
+  return Number.isFinite(stat.startTicks) ? stat : undefined;
+}
+
+export function readStat(pid: number): Stat | undefined {
+  const text = read(`/proc/${pid}/stat`);
+  return text === undefined ? undefined : parseStat(text);
+}
+
+/** Whether it still runs: a zombie is dead, unless other threads outlived its first. */
+export function isAlive(stat: Stat): boolean {
+  return !((stat.state === "Z" && stat.threads <= 1) || stat.state === "X");
+}
+
+/** All process ids that can be seen. */
+export function listPids(): number[] {
+  const pids: number[] = [];
+  for (const name of readdirSync("/proc")) {
+    const first = name.charCodeAt(0);
+    if (first >= 48 && first <= 57) pids.push(Number(name));
+  }
+  return pids;
+}
+
+/** One variable of the environment that the process was started with. */
+export function readEnviron(pid: number, name: string): string | undefined {
+  const text = read(`/proc/${pid}/environ`);
+  if (!text) return undefined;
+  const key = `${name}=`;
+  for (const entry of text.split("\0")) if (entry.startsWith(key)) return entry.slice(key.length);
+  return undefined;
+}
+
+/** Resident bytes. */
+export function readRss(pid: number): number | undefined {
+  const pages = read(`/proc/${pid}/statm`)?.split(" ")[1];
+  return pages === undefined ? undefined : Number(pages) * pageSize();
+}
+
+/** Proportional set size in bytes: shared pages divided among those who share them. Costs 450 µs. */
+export function readPss(pid: number): number | undefined {
+  const kib = /^Pss:\s+(\d+) kB$/m.exec(read(`/proc/${pid}/smaps_rollup`) ?? "")?.[1];
+  return kib === undefined ? undefined : Number(kib) * 1024;
+}
+
+export function countOpenFiles(pid: number): number | undefined {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).length;
+  } catch {
+    return undefined; // gone, or another user's
+  }
+}
+
+/** Inodes of the sockets that a process has open. */
+export function socketInodes(pid: number): string[] {
+  const inodes: string[] = [];
+  let names: string[];
+  try {
+    names = readdirSync(`/proc/${pid}/fd`);
+  } catch {
+    return inodes; // gone, or another user's
+  }
+  for (const name of names) {
+    try {
+      const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${name}`))?.[1];
+      if (inode) inodes.push(inode);
+    } catch {
+      // closed between the two reads
+    }
+  }
+  return inodes;
+}
+
+export function readBootId(): string {
+  return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+}
+
+/** ms since boot. */
+export function readUptimeMs(): number {
+  return Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 1000;
+}
+
+/** Bytes that new processes could have without swapping. */
+export function readMemAvailable(): number {
+  const kib = /^MemAvailable:\s+(\d+) kB$/m.exec(read("/proc/meminfo") ?? "")?.[1];
+  return Number(kib ?? 0) * 1024;
+}
+
+/** PSI: share of the last 10 s in which some task waited, in percent; 0 on a kernel without it. */
+export function readPressure(resource: "cpu" | "memory"): number {
+  return Number(/^some avg10=([\d.]+)/m.exec(read(`/proc/pressure/${resource}`) ?? "")?.[1] ?? 0);
+}
+
+let knownPageSize = 0;
+
+/** From the auxiliary vector (AT_PAGESZ): 4096 on x86, up to 65536 on arm64. */
+function pageSize(): number {
+  if (knownPageSize > 0) return knownPageSize;
+  const words = new BigUint64Array(new Uint8Array(readFileSync("/proc/self/auxv")).buffer);
+  if (endianness() === "LE") {
+    for (let i = 0; i + 1 < words.length; i += 2) if (words[i] === 6n) knownPageSize = Number(words[i + 1]);
+  }
+  if (knownPageSize <= 0) knownPageSize = 4096;
+  return knownPageSize;
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return undefined; // gone meanwhile, or another user's: to the caller it is the same
+  }
+}

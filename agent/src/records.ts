@@ -1,0 +1,113 @@
+/**
+ * What the agent must remember of an instance: one small file each, written before its spawn and at each change, so
+ * that the agent that comes after `kill -9` finds every process and goes on with it. Nothing of a tenant's environment
+ * is in it.
+ */
+import { readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import type { Logger } from "@warren/common/log";
+import { type InstanceRef, InstanceRefSchema } from "@warren/proto/common";
+import { makePrivateDirectory, messageOf, readIfThere, writeWhole } from "./files.ts";
+import type { MachineState } from "./machine.ts";
+import type { Counters } from "./usage.ts";
+
+/** A process by its name for ever: a pid alone is a stranger's after a while. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  readonly startTicks: number;
+  readonly bootId: string;
+}
+
+export interface InstanceRecord {
+  readonly version: 1;
+  readonly ref: InstanceRef;
+  readonly state: MachineState;
+  /** 0 until it has one. */
+  readonly port: number;
+  /** Path of its cgroup; "" for none. */
+  readonly group: string;
+  /** Written right after the spawn. A record with a port and without it was in the middle of one. */
+  readonly process?: ProcessIdentity;
+  /** ms since 1970 */
+  readonly startedAt?: number;
+  /** From spawn until ready, ms. */
+  readonly startDurationMs?: number;
+  /** Between SIGTERM and SIGKILL when a stop names none, ms. */
+  readonly graceMs: number;
+  /** When SIGKILL is due, ms since 1970, once it is being stopped. */
+  readonly killAt?: number;
+  readonly readiness: { readonly path: string; readonly status: number; readonly timeoutMs: number };
+  readonly counters: Counters;
+}
+
+export class RecordStore {
+  constructor(
+    private readonly directory: string,
+    private readonly log: Logger,
+  ) {
+    makePrivateDirectory(directory);
+  }
+
+  save(record: InstanceRecord): void {
+    const { error: _, ...state } = record.state;
+    writeWhole(this.#path(record.ref.id), JSON.stringify({ ...record, state, ref: plainRef(record.ref) }));
+  }
+
+  remove(id: string): void {
+    rmSync(this.#path(id), { force: true });
+  }
+
+  /** Every record; of a file that is none, the id alone, so that what may run under it can be ended. */
+  load(): { records: InstanceRecord[]; broken: string[] } {
+    const records: InstanceRecord[] = [];
+    const broken: string[] = [];
+    for (const file of readdirSync(this.directory)) {
+      if (!file.endsWith(".json")) {
+        rmSync(join(this.directory, file), { force: true }); // half of a write that never came to be
+        continue;
+      }
+      const id = file.slice(0, -".json".length);
+      try {
+        records.push(parseRecord(readIfThere(join(this.directory, file)) ?? ""));
+      } catch (error) {
+        this.log.error({ instance: id, why: messageOf(error) }, "an instance's record cannot be read");
+        broken.push(id);
+      }
+    }
+    return { records, broken };
+  }
+
+  #path(id: string): string {
+    return join(this.directory, `${id}.json`);
+  }
+}
+
+/** A ref as plain JSON: its generation is 64 bits wide. */
+export function plainRef(ref: InstanceRef): Record<string, unknown> {
+  const { id, tenant, slot, release, node } = ref;
+  return { id, tenant, slot, release, node, generation: String(ref.generation) };
+}
+
+export function parseRef(value: unknown): InstanceRef {
+  const { id, tenant, slot, generation, release, node } = value as Record<string, unknown>;
+  return create(InstanceRefSchema, {
+    id: String(id),
+    tenant: String(tenant),
+    slot: Number(slot),
+    generation: BigInt(String(generation)),
+    release: String(release),
+    node: String(node),
+  });
+}
+
+/** @throws Error saying what is wrong with it */
+export function parseRecord(text: string): InstanceRecord {
+  const value = JSON.parse(text) as InstanceRecord;
+  if (value.version !== 1) throw new Error(`its version is ${value.version}, not 1`);
+  const missing = (["state", "port", "group", "graceMs", "readiness", "counters", "ref"] as const).filter(
+    (key) => value[key] === undefined,
+  );
+  if (missing.length > 0) throw new Error(`it lacks ${missing.join(", ")}`);
+  return { ...value, ref: parseRef(value.ref) };
+}

@@ -1,0 +1,85 @@
+/** AgentService: from messages to mechanism and back. Who may call, and what a valid message is, was checked before. */
+import type { ServiceImpl } from "@connectrpc/connect";
+import { Code, rpcError } from "@warren/common/rpc/errors";
+import { fromDuration, toTimestamp } from "@warren/common/time";
+import type { AgentService } from "@warren/proto/agent";
+import type { Fence } from "./fence.ts";
+import type { Instances } from "./instances.ts";
+import type { LogStore } from "./logs.ts";
+import type { ReleaseCache } from "./releases.ts";
+
+export interface ServiceParts {
+  readonly incarnation: string;
+  readonly fence: Fence;
+  readonly instances: Instances;
+  readonly releases: ReleaseCache;
+  readonly logs: LogStore;
+}
+
+export function agentService(parts: ServiceParts): ServiceImpl<typeof AgentService> {
+  const { fence, instances, releases, logs } = parts;
+  const later = (what: string) => rpcError(Code.Unimplemented, `this agent cannot ${what} yet`);
+  return {
+    async startInstance(request, context) {
+      if (request.incarnation !== "" && request.incarnation !== parts.incarnation) {
+        throw rpcError(
+          Code.FailedPrecondition,
+          `this agent process is ${parts.incarnation}, not ${request.incarnation}: it was started anew, look at its inventory first`,
+        );
+      }
+      fence.check(request.epoch);
+      return { instance: await instances.start(request, context.signal) };
+    },
+
+    async stopInstance(request, context) {
+      fence.check(request.epoch);
+      const wakes = instances.get(request.instance)?.toMessage().wakes;
+      if (request.ifWakes !== undefined && wakes !== undefined && wakes !== request.ifWakes) {
+        throw rpcError(
+          Code.FailedPrecondition,
+          `it was thawed since: its wakes are ${wakes}, not ${request.ifWakes}`,
+        );
+      }
+      const graceMs = fromDuration(request.grace, undefined);
+      return { instance: await instances.stop(request.instance, request.reason, graceMs, context.signal) };
+    },
+
+    freezeInstance() {
+      throw later("freeze instances");
+    },
+
+    thawInstance() {
+      throw later("thaw instances");
+    },
+
+    listInstances() {
+      return { instances: instances.list() };
+    },
+
+    async *streamLogs({ instance: id, tail, follow }, context) {
+      const files = logs.find(id);
+      if (!files) {
+        throw rpcError(
+          Code.NotFound,
+          `no output of instance ${id} on this node: it never ran here, or too long ago`,
+        );
+      }
+      const options = { tail, follow, ended: () => instances.get(id) === undefined };
+      for await (const lines of files.read(options, Date.now, context.signal)) {
+        yield { lines: lines.map(({ at, ...line }) => ({ ...line, at: toTimestamp(at) })) };
+      }
+    },
+
+    async fetchRelease({ epoch, digest }) {
+      fence.check(epoch);
+      const cached = releases.has(digest);
+      await releases.ensure(digest);
+      return { cached };
+    },
+
+    // biome-ignore lint/correctness/useYield: it refuses before it has anything to say
+    async *buildRelease() {
+      throw later("build releases");
+    },
+  };
+}

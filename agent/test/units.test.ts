@@ -1,0 +1,464 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { ulid } from "@warren/common/ids";
+import { waitUntil } from "@warren/common/time";
+import {
+  ExitReason,
+  ExitSchema,
+  InstanceRefSchema,
+  InstanceSchema,
+  InstanceState,
+  TransitionSchema,
+  UsageReportSchema,
+} from "@warren/proto/common";
+import { prepareBun, tenantEnvironment } from "../src/command.ts";
+import { EndedIds } from "../src/ended.ts";
+import { ExitWatcher } from "../src/exits.ts";
+import { Gate } from "../src/gate.ts";
+import { ownerOf, parseListeners, portsOf, procListeners } from "../src/listener.ts";
+import { InstanceLogs, LineSplitter, LogStore, lineBytes } from "../src/logs.ts";
+import { isFree, Ports } from "../src/ports.ts";
+import { isAlive, parseStat, readPss, readRss, readStat } from "../src/procfs.ts";
+import { isExpected } from "../src/readiness.ts";
+import { diagListeners } from "../src/sockdiag.ts";
+import { Spool, type What } from "../src/spool.ts";
+import { extend, noCounters, observe, toUsage } from "../src/usage.ts";
+import { failure, silent } from "./support.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "warren-agent-units-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+const fresh = () => join(directory, ulid());
+
+describe("/proc", () => {
+  test("a name with spaces and brackets does not shift the fields", () => {
+    const line = `42 (a) b (c) S 1 42 42 0 -1 4194304 8 0 1 0 5 6 7 8 20 0 3 0 248051 430080 32 1844`;
+    expect(parseStat(line)).toEqual({
+      pid: 42,
+      comm: "a) b (c",
+      state: "S",
+      ppid: 1,
+      pgrp: 42,
+      session: 42,
+      cpuTicks: 26,
+      threads: 3,
+      startTicks: 248051,
+    });
+    expect(parseStat("nonsense")).toBeUndefined();
+  });
+
+  test("a zombie is dead, but not while threads of it live", () => {
+    const stat = readStat(process.pid)!;
+    expect(isAlive(stat)).toBe(true);
+    expect(isAlive({ ...stat, state: "Z", threads: 1 })).toBe(false);
+    expect(isAlive({ ...stat, state: "Z", threads: 2 })).toBe(true);
+  });
+
+  test("memory of this very process is plausible", () => {
+    const rss = readRss(process.pid)!;
+    expect(rss).toBeGreaterThan(10 * 1024 * 1024);
+    expect(readPss(process.pid)!).toBeLessThanOrEqual(rss * 1.1);
+  });
+
+  test("listening sockets, and only those", () => {
+    const text = [
+      "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
+      "   0: 0100007F:5BA0 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11165 1 0 100",
+      "   1: 0100007F:5BA0 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 11166 1 0 100",
+    ].join("\n");
+    expect(parseListeners(text)).toEqual([{ port: 0x5ba0, inode: "11165" }]);
+  });
+
+  test("netlink and /proc agree on who listens, on IPv4 and IPv6", () => {
+    const four = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const six = Bun.listen({ hostname: "::", port: 0, socket: { data() {} } });
+    for (const { port } of [four, six]) {
+      const [socket] = diagListeners(port)!;
+      expect(socket?.port).toBe(port);
+      expect(procListeners()).toContainEqual(socket!);
+      expect(diagListeners(0)).toContainEqual(socket!);
+      expect(ownerOf(port, [process.pid])).toEqual({ kind: "instance" });
+      expect(ownerOf(port, [1])).toMatchObject({ kind: "stranger" });
+      expect(portsOf([process.pid])).toContain(port);
+    }
+    four.stop(true);
+    six.stop(true);
+    expect(diagListeners(four.port)).toEqual([]);
+    expect(ownerOf(four.port, [process.pid])).toEqual({ kind: "nobody" });
+  });
+});
+
+describe("rule 8: counters", () => {
+  const sample = { cpuUs: 0, rssBytes: 0, pids: 1 };
+  test("rule 8: CPU never goes back, and what vanished processes used stays counted", () => {
+    let counters = noCounters(0);
+    counters = observe(counters, { ...sample, cpuUs: 100 }, { at: 1, wallMs: 1 });
+    counters = observe(counters, { ...sample, cpuUs: 40 }, { at: 2, wallMs: 2 });
+    expect(counters.cpuUs).toBe(100);
+    counters = observe(counters, { ...sample, cpuUs: 70 }, { at: 3, wallMs: 3 });
+    expect(counters.cpuUs).toBe(130);
+    expect(extend(counters, { at: 4, wallMs: 4 }, 90).cpuUs).toBe(130);
+    expect(extend(counters, { at: 4, wallMs: 4 }, 200).cpuUs).toBe(200);
+  });
+
+  test("memory is integrated over time, and over the time in which no agent watched", () => {
+    let counters = noCounters(0);
+    counters = observe(counters, { ...sample, rssBytes: 300, pssBytes: 100 }, { at: 0, wallMs: 0 });
+    counters = observe(counters, { ...sample, rssBytes: 300 }, { at: 1000, wallMs: 1000 });
+    expect(counters.byteSeconds).toBe(100);
+    counters = extend(counters, { at: 11_000, wallMs: 11_000 });
+    expect(counters.byteSeconds).toBe(1100);
+    expect(toUsage(counters)).toMatchObject({ memoryByteSeconds: 1100n, wallMs: 11_000n, memoryBytes: 100n });
+  });
+
+  test("between two readings of PSS its growth is taken from RSS; a cgroup's figure goes before both", () => {
+    let counters = noCounters(0);
+    counters = observe(counters, { ...sample, rssBytes: 300, pssBytes: 100 }, { at: 0, wallMs: 0 });
+    counters = observe(counters, { ...sample, rssBytes: 350 }, { at: 1, wallMs: 1 });
+    expect(counters.memoryBytes).toBe(150);
+    counters = observe(counters, { ...sample, rssBytes: 350, groupMemoryBytes: 77 }, { at: 2, wallMs: 2 });
+    expect(counters.memoryBytes).toBe(77);
+  });
+});
+
+describe("ports", () => {
+  // Below the ephemeral range and away from the default one, so that other tests' agents do not take part.
+  const range = { from: 15_000, to: 15_009 };
+
+  test("two agents with one range never hand out the same port", () => {
+    using one = Ports.open({ from: 15_000, to: 15_600 });
+    using two = Ports.open({ from: 15_000, to: 15_600 });
+    const taken = new Set<number>();
+    for (let i = 0; i < 200; i++) {
+      taken.add(one.take(`a${i}`));
+      taken.add(two.take(`b${i}`));
+    }
+    expect(taken.size).toBe(400);
+  });
+
+  test("no free block is said so; the block is free again when its agent is gone", () => {
+    using _one = Ports.open(range);
+    expect(() => Ports.open(range)).toThrow("no block of the tenant ports 15000-15009 is free");
+    _one[Symbol.dispose]();
+    using two = Ports.open(range);
+    expect(two.take("x")).toBeGreaterThan(15_000);
+  });
+
+  test("a held port and one that a stranger listens on are not handed out; at last RESOURCE_EXHAUSTED", async () => {
+    using ports = Ports.open(range, undefined, 0);
+    const stranger = Bun.listen({ hostname: "127.0.0.1", port: 15_003, socket: { data() {} } });
+    expect(isFree(15_003)).toBe(false);
+    const taken = Array.from({ length: 8 }, (_, i) => ports.take(`${i}`));
+    expect(taken.toSorted()).toEqual([15_001, 15_002, 15_004, 15_005, 15_006, 15_007, 15_008, 15_009]);
+    expect((await failure((async () => ports.take("x"))())).message).toContain("no free tenant port");
+    ports.release(15_002, "not the holder");
+    expect((await failure((async () => ports.take("x"))())).message).toContain("no free tenant port");
+    ports.release(15_002, "1");
+    expect(ports.take("x")).toBe(15_002);
+    stranger.stop(true);
+  });
+
+  test("a range that is none", () => {
+    expect(() => Ports.open({ from: 5, to: 5 })).toThrow("are no range");
+  });
+});
+
+describe("the gate of starts", () => {
+  test("rule 9: lets so many in, in order, and not those who gave up", async () => {
+    const gate = new Gate(2, 60_000);
+    const never = new AbortController().signal;
+    const leave = [await gate.enter(never), await gate.enter(never)];
+    const order: number[] = [];
+    const quitter = new AbortController();
+    const enter = async (number: number) => {
+      const go = await gate.enter(never);
+      order.push(number);
+      return go!;
+    };
+    const three = enter(3);
+    const four = gate.enter(quitter.signal);
+    const five = enter(5);
+    expect(gate.waiting).toBe(3);
+    quitter.abort();
+    expect(await four).toBeUndefined();
+    leave[0]!();
+    leave[0]!(); // twice is once
+    (await three)();
+    (await five)();
+    expect(order).toEqual([3, 5]);
+    leave[1]!();
+    expect(gate.waiting).toBe(0);
+    expect(await gate.enter(never)).toBeFunction();
+    expect(await gate.enter(never)).toBeFunction();
+  });
+
+  test("rule 6: one that never leaves no longer counts after a while", async () => {
+    const gate = new Gate(1, 20);
+    const never = new AbortController().signal;
+    await gate.enter(never);
+    expect(await gate.enter(never)).toBeFunction();
+  });
+});
+
+test("readiness: 0 means 200 to 399", () => {
+  expect([199, 200, 302, 399, 400, 500].map((status) => isExpected(status, 0))).toEqual([
+    false,
+    true,
+    true,
+    true,
+    false,
+    false,
+  ]);
+  expect(isExpected(404, 404)).toBe(true);
+  expect(isExpected(200, 404)).toBe(false);
+});
+
+describe("what tenants run on", () => {
+  test("a compiled Warren is made Bun by a wrapper on the tenant's PATH", () => {
+    const bin = fresh();
+    const bun = prepareBun(bin, "/opt/wa'rren", true);
+    expect(readFileSync(join(bin, "bun"), "utf8")).toContain(`BUN_BE_BUN=1 exec '/opt/wa'\\''rren' "$@"`);
+    const env = tenantEnvironment({
+      env: {},
+      port: 1,
+      instance: "i",
+      tenant: "t",
+      node: "n",
+      home: "/h",
+      tmp: "/t",
+      bun,
+    });
+    expect(env.BUN_BE_BUN).toBe("1");
+    expect(env.PATH).toStartWith(`${bin}:`);
+  });
+});
+
+describe("the exit watcher", () => {
+  test("sees the end of a process at once, also one that is gone already, and no stranger's", async () => {
+    using watcher = new ExitWatcher();
+    const child = Bun.spawn(["sleep", "7008"], { detached: true });
+    const name = { pid: child.pid, startTicks: readStat(child.pid)!.startTicks };
+    let ended = 0;
+    watcher.watch(name, () => ended++);
+    child.kill("SIGKILL");
+    await waitUntil(() => ended === 1, { deadlineMs: 2_000 });
+    watcher.watch(name, () => ended++);
+    await waitUntil(() => ended === 2, { deadlineMs: 2_000 });
+    watcher.watch({ pid: process.pid, startTicks: 1 }, () => ended++);
+    await waitUntil(() => ended === 3, { deadlineMs: 2_000 });
+  });
+});
+
+describe("ids that ended", () => {
+  const exited = (id: string, reason: ExitReason) =>
+    create(InstanceSchema, {
+      ref: create(InstanceRefSchema, { id, tenant: "app", generation: 2n ** 60n, node: "n1" }),
+      state: InstanceState.EXITED,
+      exit: create(ExitSchema, { reason, lastOutput: ["last words"] }),
+    });
+
+  test("are remembered over restarts, and for ever in effect", () => {
+    const path = fresh();
+    const ids = Array.from(
+      { length: 30 },
+      (_, i) => `01ARZ3NDE${"ABCDEFGHJKMNPQRSTVWXYZ0123456789"[i]}TSV4RRFFQ69G5FAV`,
+    );
+    ids.sort();
+    let ended = new EndedIds(path, silent, 10, 3);
+    for (const id of ids) ended.add(exited(id, ExitReason.CRASHED));
+    expect(ended.get(ids[29]!)?.exit?.lastOutput).toEqual(["last words"]);
+    for (let round = 0; round < 2; round++) {
+      expect(ended.get(ids[29]!)?.exit?.reason).toBe(ExitReason.CRASHED);
+      expect(ended.get(ids[29]!)?.ref?.generation).toBe(2n ** 60n);
+      expect(ended.get(ids[0]!)?.exit?.message).toContain("forgotten");
+      expect(ended.get(ulid())).toBeUndefined();
+      ended = new EndedIds(path, silent, 10, 3);
+    }
+    expect(readFileSync(path, "utf8").split("\n").length).toBeLessThan(25);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  test("half a line, from a full disk, is left out", () => {
+    const path = fresh();
+    const id = ulid();
+    new EndedIds(path, silent).add(exited(id, ExitReason.KILLED));
+    appendFileSync(path, '{"id":"01AR');
+    expect(new EndedIds(path, silent).get(id)?.exit?.reason).toBe(ExitReason.KILLED);
+  });
+});
+
+describe("rule 8, rule 9: the spool", () => {
+  const ref = (id: string) => create(InstanceRefSchema, { id, tenant: "app", node: "n1" });
+  const transition = (id: string, to = InstanceState.READY): What => ({
+    case: "transition",
+    value: create(TransitionSchema, { instance: ref(id), to }),
+  });
+  const usage = (id: string, cpuUs: number): What => ({
+    case: "usage",
+    value: create(UsageReportSchema, { instance: ref(id), usage: { cpuUs: BigInt(cpuUs) } }),
+  });
+
+  test("rule 8: what was not acknowledged is there after a restart, with its numbers and in the same stream", () => {
+    const path = fresh();
+    const spool = new Spool(path, silent);
+    for (let i = 0; i < 5; i++) spool.append(transition(`i${i}`), 1000 + i);
+    spool.ack(2n);
+    const next = new Spool(path, silent);
+    expect(next.stream).toBe(spool.stream);
+    expect(next.batch(10, 1e6).map((record) => record.seq)).toEqual([3n, 4n, 5n]);
+    next.ack(5n);
+    const third = new Spool(path, silent);
+    third.append(transition("x"), 1);
+    expect(third.batch(10, 1e6).map((record) => record.seq)).toEqual([6n]);
+    expect(new Spool(fresh(), silent).stream).not.toBe(spool.stream);
+  });
+
+  test("half a line at the end is left out", () => {
+    const path = fresh();
+    new Spool(path, silent).append(transition("a"), 1);
+    appendFileSync(path, '{"seq":"2","at":"20');
+    const spool = new Spool(path, silent);
+    expect(spool.size).toBe(1);
+    spool.append(transition("b"), 1);
+    expect(new Spool(path, silent).batch(10, 1e6).map((record) => record.seq)).toEqual([1n, 2n]);
+  });
+
+  test("rule 9: over the bound intermediate usage goes first, transitions never; then new starts are refused", () => {
+    const spool = new Spool(fresh(), silent, 50);
+    for (let i = 0; i < 40; i++) spool.append(usage(`i${i % 2}`, i), i);
+    for (let i = 0; i < 20; i++) spool.append(transition("i0"), i);
+    expect(spool.size).toBeLessThanOrEqual(50);
+    const kept = spool.batch(100, 1e9);
+    expect(kept.filter(({ what }) => what.case === "transition")).toHaveLength(20);
+    const newest = kept.flatMap(({ what }) => (what.case === "usage" ? [what.value.usage!.cpuUs] : []));
+    expect(newest).toContain(39n);
+    expect(spool.isFull(0)).toBe(false);
+    for (let i = 0; i < 40; i++) spool.append(transition("i1"), i);
+    expect(spool.isFull(0)).toBe(true);
+    expect(spool.batch(100, 1e9).filter(({ what }) => what.case === "transition")).toHaveLength(60);
+    spool.ack(kept.at(-1)!.seq);
+    expect(spool.isFull(0)).toBe(false);
+  });
+
+  test("rule 9: the file does not grow for ever while everything is acknowledged", () => {
+    const path = fresh();
+    const spool = new Spool(path, silent);
+    for (let i = 1; i <= 5_000; i++) {
+      spool.append(usage("a", i), i);
+      spool.ack(BigInt(i));
+    }
+    expect(statSync(path).size).toBeLessThan(500_000);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  test("a batch is bounded by bytes, but never empty", () => {
+    const spool = new Spool(fresh(), silent);
+    for (let i = 0; i < 5; i++) spool.append(transition(`i${i}`), i);
+    expect(spool.batch(100, 1)).toHaveLength(1);
+    expect(spool.batch(3, 1e9)).toHaveLength(3);
+  });
+
+  test("the exit of an instance is found in it", () => {
+    const spool = new Spool(fresh(), silent);
+    spool.append(transition("a", InstanceState.READY), 1);
+    expect(spool.hasExitOf("a")).toBe(false);
+    spool.append(transition("a", InstanceState.EXITED), 1);
+    expect(spool.hasExitOf("a")).toBe(true);
+  });
+});
+
+describe("rule 9: output", () => {
+  const logs = () => new LogStore(fresh()).open("app", ulid());
+
+  test("bytes become lines; one that is too long is cut", () => {
+    const splitter = new LineSplitter("stdout");
+    const push = (text: string) => splitter.push(Buffer.from(text), 5).map((line) => [line.text, line.cut]);
+    expect(push("a\nb")).toEqual([["a", false]]);
+    expect(push("c\r\n\n")).toEqual([
+      ["bc", false],
+      ["", false],
+    ]);
+    expect(push(`${"x".repeat(lineBytes)}yz`)).toEqual([]);
+    expect(push("more\nnext\n")).toEqual([
+      ["x".repeat(lineBytes), true],
+      ["next", false],
+    ]);
+    expect(push("é".slice(0, 1))).toEqual([]);
+    expect(splitter.rest(5).map((line) => line.text)).toEqual(["é"]);
+  });
+
+  test("a tail has the last lines of both streams", () => {
+    const files = logs();
+    writeFileSync(files.path("stdout"), Array.from({ length: 1000 }, (_, i) => `out ${i}\n`).join(""));
+    writeFileSync(files.path("stderr"), "err 0\nerr 1\n");
+    const tail = files.tail(10, 7);
+    expect(tail.map((line) => line.text)).toEqual([
+      ...Array.from({ length: 8 }, (_, i) => `out ${992 + i}`),
+      "err 0",
+      "err 1",
+    ]);
+    expect(tail[0]).toMatchObject({ stream: "stdout", at: 7, cut: false });
+    expect(files.tail(10_000, 0)).toHaveLength(1002);
+    expect(files.tail(0, 0)).toEqual([]);
+    expect(logs().tail(10, 0)).toEqual([]);
+  });
+
+  test("a file over its bound is cut, says how much is gone, and goes on", () => {
+    const files = logs();
+    const path = files.path("stdout");
+    for (let i = 0; i < 1000; i++) appendFileSync(path, `line ${i}\n`);
+    const before = statSync(path).size;
+    files.enforceBound(4000);
+    expect(statSync(path).size).toBe(0);
+    appendFileSync(path, "after\n");
+    const texts = files.tail(10_000, 0).map((line) => line.text);
+    expect(texts.at(-1)).toBe("after");
+    expect(texts.at(-2)).toBe("line 999");
+    const dropped = Number(/^\[warren\] (\d+) bytes of stdout were dropped here$/.exec(texts[0]!)?.[1]);
+    const kept = texts.slice(1, -1).reduce((sum, text) => sum + text.length + 1, 0);
+    expect(dropped + kept).toBe(before);
+  });
+
+  test("following goes on over a cut and ends with the instance", async () => {
+    const files = logs();
+    const path = files.path("stdout");
+    appendFileSync(path, "one\n");
+    let ended = false;
+    const got: string[] = [];
+    const reading = (async () => {
+      const options = { tail: 10, follow: true, ended: () => ended };
+      for await (const lines of files.read(options, Date.now, new AbortController().signal)) {
+        got.push(...lines.map((line) => line.text));
+      }
+    })();
+    await waitUntil(() => got.includes("one"), { deadlineMs: 2_000 });
+    appendFileSync(path, "two\n");
+    await waitUntil(() => got.includes("two"), { deadlineMs: 2_000 });
+    files.enforceBound(1);
+    appendFileSync(path, "three and more than before\nno newline");
+    await waitUntil(() => got.includes("three and more than before"), { deadlineMs: 2_000 });
+    ended = true;
+    await reading;
+    expect(got).toEqual(["one", "two", "three and more than before", "no newline"]);
+  });
+
+  test("of instances that ended, the last ones of each tenant are kept", () => {
+    const path = fresh();
+    const store = new LogStore(path, { fileBytes: 1000, keepPerTenant: 2, keepInAll: 5 });
+    const ids = Array.from({ length: 12 }, () => ulid());
+    for (const [i, id] of ids.entries()) {
+      store.open(`t${i % 4}`, id);
+      store.ended(`t${i % 4}`, id);
+    }
+    expect(ids.map((id) => store.find(id) !== undefined)).toEqual([
+      ...Array.from({ length: 7 }, () => false),
+      ...Array.from({ length: 5 }, () => true),
+    ]);
+    const again = new LogStore(path, { fileBytes: 1000, keepPerTenant: 1, keepInAll: 5 });
+    again.prune();
+    expect(ids.filter((id) => again.find(id))).toEqual(ids.slice(8));
+    expect(new InstanceLogs("/nowhere").lastOutput()).toEqual([]);
+  });
+});
