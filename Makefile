@@ -15,7 +15,7 @@ $(STAMP): tools/setup.sh tools/package.json package.json bun.lock $(wildcard */p
 	@touch $@
 
 check: $(STAMP) ## format, lint, types, imports, contracts, unit tests
-	@$(BUNX) biome ci --error-on-warnings .
+	@$(BUNX) biome ci --colors=off --error-on-warnings .
 	@$(BUNX) tsc --noEmit -p .
 	@$(BUN) tools/check-imports.ts
 	@$(BUN) tools/check-proto.ts

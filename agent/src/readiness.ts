@@ -65,12 +65,15 @@ export async function awaitReady(
       owned = owner.kind === "instance";
       if (owned && check.path === "") return { kind: "ready" };
       if (owned) {
-        const answer = await ask(check.port, check.path, Math.min(answerMs, deadlineMs - passed()), signal);
+        const patience = Math.min(answerMs, deadlineMs - passed());
+        const answer = await ask(check.port, check.path, patience, signal);
         if (answer.kind === "status" && isExpected(answer.status, check.status)) return { kind: "ready" };
-        last =
-          answer.kind === "status"
-            ? `it answered ${answer.status} to ${check.path}${check.status ? `, not ${check.status}` : ""}`
-            : `${check.path} was not answered: ${answer.why}`;
+        if (answer.kind === "status") {
+          last = `it answered ${answer.status} to ${check.path}${check.status ? `, not ${check.status}` : ""}`;
+        } else if (last === "" || patience === answerMs) {
+          // A question that the deadline cut short says less than an answer before it.
+          last = `${check.path} was not answered: ${answer.why}`;
+        }
       }
     } else {
       owned = false;

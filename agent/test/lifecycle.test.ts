@@ -393,9 +393,9 @@ describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
       async (seed) => {
         const next = random(seed);
         const ref = t.ref();
-        const calls = Array.from({ length: 50 }, async () => {
-          await Bun.sleep(next() * 60); // spreads the calls over a start; waits for nothing
-          return next() < 0.8
+        const calls = Array.from({ length: 50 }, async (_, i) => {
+          await Bun.sleep(i === 0 ? 0 : 2 + next() * 60); // spreads the calls over a start; waits for nothing
+          return i === 0 || next() < 0.8
             ? await t.start("hello.ts", {}, ref)
             : await t.stop(ref.id, ExitReason.KILLED, Math.floor(next() * 50));
         });

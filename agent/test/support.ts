@@ -108,6 +108,8 @@ export class TestSite implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (let undo = this.#undo.pop(); undo; undo = this.#undo.pop()) await undo();
+    // A test that failed may have left tenants that nobody would stop: theirs are the homes below this directory.
+    for (const pid of pidsWhoseEnvironmentHas(`HOME=${this.directory}/`)) process.kill(pid, "SIGKILL");
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
@@ -287,12 +289,14 @@ export function pidsWith(text: string): number[] {
 
 /** Pids that carry the instance in their environment. */
 export function pidsOf(instance: string): number[] {
+  return pidsWhoseEnvironmentHas(`WARREN_INSTANCE=${instance}`);
+}
+
+function pidsWhoseEnvironmentHas(text: string): number[] {
   return readdirSync("/proc").flatMap((name) => {
     if (!/^\d+$/.test(name)) return [];
     try {
-      return readFileSync(`/proc/${name}/environ`, "latin1").includes(`WARREN_INSTANCE=${instance}`)
-        ? [Number(name)]
-        : [];
+      return readFileSync(`/proc/${name}/environ`, "latin1").includes(text) ? [Number(name)] : [];
     } catch {
       return []; // gone meanwhile
     }
