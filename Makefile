@@ -3,7 +3,7 @@ BUN := tools/node_modules/.bin/bun
 BUNX := $(BUN) --bun x
 STAMP := node_modules/.warren-setup
 
-.PHONY: help setup check fmt test unit demo gen client clean baseline
+.PHONY: help setup lint check fmt test demo gen client clean baseline
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -14,11 +14,14 @@ $(STAMP): tools/setup.sh tools/package.json package.json bun.lock $(wildcard */p
 	@sh tools/setup.sh
 	@touch $@
 
-check: $(STAMP) ## format, lint, types, imports, contracts, unit tests
+lint: $(STAMP) ## format, lint, types, imports, contracts
 	@$(BUNX) biome ci --colors=off --error-on-warnings .
 	@$(BUNX) tsc --noEmit -p .
 	@$(BUN) tools/check-imports.ts
 	@$(BUN) tools/check-proto.ts
+	@$(BUN) tools/check-promises.ts
+
+check: lint ## lint, and the rooms' own tests: the quick gate
 	@$(BUN) tools/test.ts unit
 
 fmt: $(STAMP) ## mend format, imports and what lint can mend
@@ -31,10 +34,7 @@ gen: $(STAMP) ## generate TypeScript from the contracts
 baseline: $(STAMP) ## take today's contracts as those that later ones must not break
 	@$(BUNX) buf build -o proto/baseline.binpb
 
-unit: $(STAMP) ## the rooms' own tests
-	@$(BUN) tools/test.ts unit
-
-test: check ## everything CI runs
+test: lint ## everything CI runs
 	@$(BUN) tools/test.ts all
 
 demo: $(STAMP) ## a whole cell with real tenants; ONCE=1 verifies and ends, NATS_URL=… runs it on JetStream
