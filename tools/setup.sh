@@ -11,13 +11,19 @@ if ! have_bun; then
   echo "setup: installing Bun $pinned"
   if command -v npm >/dev/null 2>&1; then
     (cd tools && npm ci --no-audit --no-fund --loglevel=error)
-    have_bun || (cd tools && node node_modules/bun/install.js)
   elif command -v bun >/dev/null 2>&1; then
-    (cd tools && bun install --no-save && bun node_modules/bun/install.js)
+    (cd tools && bun install --no-save --silent)
   else
     echo "setup: neither npm nor bun is here: install Node 20 or newer, or Bun, and try again" >&2
     exit 1
   fi
+  # Where install scripts do not run, the package holds a placeholder; the binary is in a package of its own beside it.
+  for binary in tools/node_modules/@oven/bun-*/bin/bun; do
+    have_bun && break
+    "$binary" --version >/dev/null 2>&1 || continue
+    ln -sf "$PWD/$binary" tools/node_modules/.bin/bun
+    ln -sf "$PWD/$binary" tools/node_modules/.bin/bunx
+  done
   have_bun || { echo "setup: Bun $pinned could not be installed into tools/" >&2; exit 1; }
 fi
 
