@@ -173,3 +173,35 @@ warren.close();
   // The same files give the same digest under Bun.
   expect((await cell.warren.upload("from-node", app)).digest).toBe(said.digest as string);
 }, 60_000);
+
+test("buf curl finds the contract by reflection and calls over gRPC", async () => {
+  const child = Bun.spawn(
+    [
+      process.execPath,
+      "--bun",
+      "x",
+      "buf",
+      "curl",
+      "--protocol",
+      "grpc",
+      "--cacert",
+      ca,
+      "--header",
+      `Authorization: Bearer ${token}`,
+      "--reflect",
+      "--reflect-header",
+      `Authorization: Bearer ${token}`,
+      "--data",
+      '{"tenant":"direct"}',
+      `${cell.cell.cluster.scheduler.replace("127.0.0.1", "localhost")}/${SchedulerService.typeName}/Ensure`,
+    ],
+    { cwd: join(import.meta.dir, "../.."), stdout: "pipe", stderr: "pipe" },
+  );
+  const [stdout, stderr, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  expect(code, stderr).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ url: cell.url("direct", ""), instance: { tenant: "direct" } });
+}, 30_000);
