@@ -1,7 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { toDuration } from "@warren/common/time";
-import { ExitReason, IdlePolicySchema, Isolation, LimitsSchema } from "@warren/proto/common";
+import {
+  ExitReason,
+  IdlePolicySchema,
+  InstanceSchema,
+  InstanceState,
+  Isolation,
+  LimitsSchema,
+  TransitionSchema,
+} from "@warren/proto/common";
 import { explain } from "../src/core/explain.ts";
 import { atMostOne, Cluster, seeded } from "./cluster.ts";
 
@@ -261,6 +269,12 @@ describe("operations", () => {
     expect(c.refused(c.ensure("a")).kind).toBe("no-tenant");
     expect(c.log.has("tenant.a")).toBe(false);
     expect([...c.log.keys()].filter((key) => key.startsWith("placement"))).toEqual([]);
+    // Made anew, its generations still rise: an old instance on a lost node must not win.
+    const before = c.core.state.placements;
+    c.apply("a");
+    c.ensure("a");
+    c.run(200);
+    expect(c.live()[0]!.generation).toBe(c.epoch * 1_000_000_000n + BigInt(before) + 1n);
   });
 
   test("a stop drains: requests in flight may finish within the drain time", () => {
@@ -375,6 +389,50 @@ describe("nodes", () => {
     const twin = { ...c.nodes.get("n1")!, bootId: "boot2", incarnation: 7 };
     c.join(twin);
     expect([...c.outcomes.values()].at(-1)).toMatchObject({ refusal: { kind: "duplicate-node" } });
+  });
+});
+
+describe("rule 9: bounds", () => {
+  test("clients that tell of uses are remembered only for what they have in flight, and not without end", () => {
+    const c = new Cluster();
+    const g = c.addGateway("g");
+    c.apply("a");
+    c.ensure("a");
+    c.run(200);
+    const [instance] = c.core.state.instances.values();
+    const tell = (source: string, inFlight: number) =>
+      c.feed({
+        type: "touch",
+        source,
+        entries: [{ instance: instance!.ref.id, idleMs: 0, inFlight, seen: 0, sealed: false }],
+      });
+    c.touch(g, instance!.ref.id, 1);
+    for (let i = 0; i < 2_000; i++) tell(`client-${i}`, 1);
+    expect(instance!.tellers.size).toBeLessThan(300);
+    expect(instance!.tellers.has("g")).toBe(true);
+    for (let i = 0; i < 2_000; i++) tell(`client-${i}`, 0);
+    expect([...instance!.tellers.keys()]).toEqual(["g"]);
+  });
+
+  test("a node can say nothing of another node's instances", () => {
+    const c = new Cluster({ nodes: 2 });
+    c.apply("a");
+    c.ensure("a");
+    c.run(500);
+    const [instance] = c.core.state.instances.values();
+    const other = [...c.nodes.values()].find(({ name }) => name !== instance!.ref.node)!;
+    const forged = create(InstanceSchema, { ref: instance!.ref, state: InstanceState.EXITED });
+    c.ask((call) => ({
+      type: "report",
+      call,
+      node: other.name,
+      incarnation: `${other.name}-${other.incarnation}`,
+      fencedEpoch: c.epoch,
+      transitions: [create(TransitionSchema, { instance: instance!.ref, to: InstanceState.EXITED })],
+      usages: [],
+      inventory: [forged],
+    }));
+    expect(c.core.state.instances.get(instance!.ref.id)?.phase.kind).toBe("ready");
   });
 });
 

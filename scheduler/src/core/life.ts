@@ -50,12 +50,12 @@ export function track(ctx: Context, ref: InstanceRef, phase: Phase): Instance {
 
 /** Places a new instance; it is commanded only once the placement is persisted. */
 export function placeOn(ctx: Context, tenant: Tenant, node: Node, why: string): void {
-  tenant.placements++;
+  ctx.state.placements++;
   const ref = create(InstanceRefSchema, {
     id: ctx.newId(),
     tenant: tenant.key,
     slot: 0,
-    generation: ctx.state.epoch * placementsPerEpoch + BigInt(tenant.placements),
+    generation: ctx.state.epoch * placementsPerEpoch + BigInt(ctx.state.placements),
     release: tenant.spec.source.case === "release" ? tenant.spec.source.value : "",
     node: node.name,
   });

@@ -26,8 +26,6 @@ export interface Tenant {
   version: number;
   readonly createdAt: number;
   updatedAt: number;
-  /** Placements of slot 0 in this epoch; the generation is made of both. */
-  placements: number;
   /** Being deleted: to callers it is gone already. */
   deleting: boolean;
   /** Failures in a row, and until when (mono) it is not started. */
@@ -157,6 +155,8 @@ export interface State {
   readonly queue: Set<string>;
   readonly operations: Map<string, Operation[]>;
   readonly gateways: Map<string, Gateway>;
+  /** Placements in this epoch. With the epoch it makes a generation, which so rises even for a tenant deleted and made anew. */
+  placements: number;
   /** Last version given to a tenant's spec. */
   specs: number;
   /** Last endpoint version given. */
@@ -180,6 +180,7 @@ export function emptyState(epoch: bigint, since: number): State {
     queue: new Set(),
     operations: new Map(),
     gateways: new Map(),
+    placements: 0,
     specs: 0,
     n: 0,
     live: 0,

@@ -125,7 +125,7 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
   }
   for (const { instance: ref, usage } of input.usages) {
     const instance = ref && state.instances.get(ref.id);
-    if (instance && usage) instance.usage = usage;
+    if (instance?.ref.node === node.name && usage) instance.usage = usage;
   }
   for (const transition of input.transitions) {
     const instance = transition.instance && state.instances.get(transition.instance.id);
@@ -158,7 +158,7 @@ function confirm(ctx: Context, node: Node, inventory: readonly ReportedInstance[
       // Nobody here placed it (any more): it goes, and holds a place until it is gone.
       const stray = track(ctx, reported.ref, { kind: "unconfirmed" });
       commandStop(ctx, stray, ExitReason.SUPERSEDED);
-    } else {
+    } else if (known.ref.node === node.name) {
       reconcile(ctx, known, reported);
     }
   }

@@ -8,7 +8,7 @@ import { type Context, count } from "./context.ts";
 import { publish } from "./endpoints.ts";
 import type { TouchEntry } from "./inputs.ts";
 import { commandStop } from "./life.ts";
-import type { Instance } from "./model.ts";
+import type { Instance, Teller } from "./model.ts";
 
 export function beginQuiesce(ctx: Context, instance: Instance, reason: ExitReason): void {
   if (instance.phase.kind !== "ready") return;
@@ -47,10 +47,26 @@ export function touch(ctx: Context, source: string, entries: readonly TouchEntry
     teller.inFlight = entry.inFlight;
     teller.at = ctx.at.mono;
     teller.sealed = entry.sealed && entry.inFlight === 0 ? Math.max(teller.sealed, entry.seen) : 0;
-    instance.tellers.set(source, teller);
+    note(ctx, instance, source, teller);
     const used = ctx.at.mono - (entry.inFlight > 0 ? 0 : entry.idleMs);
     instance.lastUsed = Math.max(instance.lastUsed, used);
     if (entry.inFlight > 0) cancelQuiesce(ctx, instance);
     else settleQuiet(ctx, instance);
   }
+}
+
+/** Clients that reach an instance directly and say so; a gateway is always noted. */
+const mostClients = 256;
+
+/** A client is remembered only for what it has in flight; of too many, the one longest silent is forgotten. */
+function note(ctx: Context, instance: Instance, source: string, teller: Teller): void {
+  const { tellers } = instance;
+  tellers.delete(source);
+  const gateway = ctx.state.gateways.has(source);
+  if (!gateway && teller.inFlight === 0) return;
+  if (tellers.size >= mostClients + ctx.state.gateways.size) {
+    const silent = [...tellers.keys()].find((name) => !ctx.state.gateways.has(name));
+    if (silent !== undefined) tellers.delete(silent);
+  }
+  tellers.set(source, teller); // last again: the order of the map is that of telling
 }

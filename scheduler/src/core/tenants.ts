@@ -76,7 +76,6 @@ export function install(ctx: Context, { spec, version, createdAt, updatedAt }: T
       version,
       createdAt,
       updatedAt,
-      placements: 0,
       deleting: false,
       failures: 0,
       backoffUntil: 0,
