@@ -232,6 +232,23 @@ describe("failing tenants", () => {
     expect(c.core.state.live).toBe(0);
   });
 
+  test("rule 6: a node that could not start one tenant is avoided by that tenant for a while, and by no other", () => {
+    const c = new Cluster({ nodes: 1 });
+    c.apply("a");
+    c.apply("b");
+    c.nodes.get("n1")!.fencedEpoch = 99n; // it does not take commands
+    const first = c.ensure("a", 60_000);
+    c.run(1_000);
+    c.nodes.get("n1")!.fencedEpoch = c.epoch;
+    expect(c.starts.get("a")).toBe(1); // not again and again
+    const other = c.ensure("b");
+    c.run(500);
+    expect(c.granted(other).kind).toBe("ensured");
+    expect(c.outcomes.has(first)).toBe(false);
+    c.run(3_000);
+    expect(c.granted(first).kind).toBe("ensured");
+  });
+
   test("a crash while warm: the next ensure starts another", () => {
     const c = new Cluster();
     c.apply("a");

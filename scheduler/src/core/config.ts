@@ -39,7 +39,7 @@ export interface CoreConfig {
   readonly stopAgainMs: number;
   /** What a new instance is charged before it is observed. */
   readonly defaultMemoryBytes: number;
-  /** A node where a start failed by the node's fault is avoided for so long. */
+  /** A node that could not start a tenant, by its own fault, is avoided by that tenant for so long. */
   readonly nodePenaltyMs: number;
   /** Bound of the number of tenants. */
   readonly maxTenants: number;
@@ -69,6 +69,6 @@ export const defaultCoreConfig: CoreConfig = {
   minUptimeMs: 10_000,
   stopAgainMs: 500,
   defaultMemoryBytes: 32 * 1024 * 1024,
-  nodePenaltyMs: 5_000,
+  nodePenaltyMs: 2_000,
   maxTenants: 1_000_000,
 };

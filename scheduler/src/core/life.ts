@@ -113,10 +113,8 @@ export function started(ctx: Context, instance: Instance, outcome: StartOutcome)
       observe(ctx, instance, outcome.instance);
       return;
     case "refused": {
-      const node = ctx.state.nodes.get(instance.ref.node);
-      if (outcome.elsewhere) {
-        if (node) node.penaltyUntil = ctx.at.mono + ctx.config.nodePenaltyMs;
-      } else {
+      if (outcome.elsewhere) avoid(ctx, instance);
+      else {
         refuseWaiters(ctx, instance.ref.tenant, {
           kind: "start-failed",
           instance: instance.ref,
@@ -127,9 +125,18 @@ export function started(ctx: Context, instance: Instance, outcome: StartOutcome)
       return;
     }
     case "unknown":
+      avoid(ctx, instance);
       // It may have been started: only the agent's word that it is gone frees the place.
       if (instance.phase.kind === "starting") commandStop(ctx, instance, ExitReason.UNKNOWN);
   }
+}
+
+/** The tenant is not placed there again at once. Of no concern to other tenants (rule 6). */
+function avoid(ctx: Context, { ref }: Instance): void {
+  const tenant = ctx.state.tenants.get(ref.tenant);
+  if (!tenant) return;
+  for (const [node, until] of tenant.avoid) if (until <= ctx.at.mono) tenant.avoid.delete(node);
+  tenant.avoid.set(ref.node, ctx.at.mono + ctx.config.nodePenaltyMs);
 }
 
 /** What the node says of an instance, in whatever order it arrives. States are monotone, so late news is harmless. */

@@ -32,6 +32,8 @@ export interface Tenant {
   failures: number;
   backoffUntil: number;
   lastExit?: Exit;
+  /** Nodes that could not start it, by their own fault, and until when (mono) they are avoided. */
+  readonly avoid: Map<string, number>;
   /** Why it could not be placed at the last try. */
   nowhere?: string;
   /** Where its last placement went, and why. */
@@ -110,8 +112,6 @@ export interface Node {
   lastReportWall: number;
   /** Smoothed CPU of its tenants in thousandths of a core. */
   cpuMillis: number;
-  /** Avoided until then (mono). */
-  penaltyUntil: number;
 }
 
 /** An Ensure that waits. */

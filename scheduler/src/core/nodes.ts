@@ -38,7 +38,6 @@ export function expected(ctx: Context, record: NodeRecord): Node {
     lastReport: ctx.at.mono,
     lastReportWall: 0,
     cpuMillis: 0,
-    penaltyUntil: 0,
   };
   ctx.state.nodes.set(node.name, node);
   return node;

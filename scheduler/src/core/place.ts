@@ -11,6 +11,8 @@ export interface PlaceInput {
   readonly nodes: Iterable<Node>;
   /** Instances placed on a node that are not gone. */
   readonly placed: (node: string) => number;
+  /** Nodes that could not start it just now, and until when they are avoided. */
+  readonly avoided: ReadonlyMap<string, number>;
   readonly mono: number;
   readonly lateMs: number;
   readonly defaultMemoryBytes: number;
@@ -71,7 +73,11 @@ const filters: readonly Filter[] = [
     transient: true,
     refuses: (node, input) => memoryAfter(node, input) > Number(node.capacity?.memoryBytes ?? 0n),
   },
-  { name: "failed a start just now", transient: true, refuses: (node, { mono }) => node.penaltyUntil > mono },
+  {
+    name: "failed a start just now",
+    transient: true,
+    refuses: (node, { mono, avoided }) => (avoided.get(node.name) ?? 0) > mono,
+  },
 ];
 
 /** Tenant memory in bytes once one more instance stands there. */

@@ -43,6 +43,7 @@ function admit(ctx: Context, tenant: Tenant): void {
     spec: tenant.spec,
     nodes: state.nodes.values(),
     placed: (node) => placedOn(state, node),
+    avoided: tenant.avoid,
     mono: at.mono,
     lateMs: config.nodeLateMs,
     defaultMemoryBytes: config.defaultMemoryBytes,

@@ -77,6 +77,7 @@ export function install(ctx: Context, { spec, version, createdAt, updatedAt }: T
       createdAt,
       updatedAt,
       deleting: false,
+      avoid: new Map(),
       failures: 0,
       backoffUntil: 0,
     });
