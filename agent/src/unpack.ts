@@ -2,7 +2,15 @@
  * Unpacks a release's tar where nothing in it can reach outside: no absolute path, no "..", no entry through a link, no
  * link that leads out, no device; at most so many bytes and entries.
  */
-import { chmodSync, createReadStream, linkSync, mkdirSync, realpathSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  createReadStream,
+  linkSync,
+  mkdirSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { open } from "node:fs/promises";
 import { dirname, join, posix, sep } from "node:path";
 import { extract } from "tar-stream";
@@ -13,6 +21,9 @@ export interface UnpackBounds {
   readonly bytes: number;
   readonly entries: number;
 }
+
+/** Files up to this size are written at once: thousands of small ones are what a release mostly is. */
+const wholeBytes = 1024 * 1024;
 
 /** A release that is not one; the message names the entry. */
 export class UnpackError extends Error {
@@ -33,9 +44,15 @@ export async function unpack(
   const links: string[] = [];
   const linked = new Set<string>();
   const files = new Set<string>();
+  const made = new Set<string>();
+  const makeDirectory = (path: string): void => {
+    if (made.has(path)) return;
+    mkdirSync(path, { recursive: true, mode: 0o755 });
+    made.add(path);
+  };
   let bytes = 0;
   let entries = 0;
-  const source = createReadStream(tar, { signal });
+  const source = createReadStream(tar, { signal, highWaterMark: wholeBytes });
   const reader = extract();
   source.on("error", (error) => reader.destroy(error));
   source.pipe(reader);
@@ -51,16 +68,23 @@ export async function unpack(
     try {
       switch (header.type) {
         case "directory":
-          mkdirSync(path, { recursive: true, mode: 0o755 });
+          makeDirectory(path);
           break;
         case "file":
         case "contiguous-file": {
-          mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-          const file = await open(path, "wx", 0o600); // "x": never over what is there, never through a link
-          try {
-            for await (const chunk of entry) await file.writeFile(chunk as Uint8Array);
-          } finally {
-            await file.close();
+          makeDirectory(dirname(path));
+          // "wx": never over what is there, never through a link.
+          if ((header.size ?? 0) <= wholeBytes) {
+            const chunks: Uint8Array[] = [];
+            for await (const chunk of entry) chunks.push(chunk as Uint8Array);
+            writeFileSync(path, Buffer.concat(chunks), { flag: "wx", mode: 0o600 });
+          } else {
+            const file = await open(path, "wx", 0o600);
+            try {
+              for await (const chunk of entry) await file.writeFile(chunk as Uint8Array);
+            } finally {
+              await file.close();
+            }
           }
           // Read-only, as a release is immutable; executable where it was.
           chmodSync(path, header.mode && header.mode & 0o100 ? 0o555 : 0o444);
@@ -70,7 +94,7 @@ export async function unpack(
         case "symlink": {
           const target = header.linkname ?? "";
           safeName(posix.join(posix.dirname(name), target), target);
-          mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+          makeDirectory(dirname(path));
           symlinkSync(target, path);
           links.push(path);
           linked.add(name);
@@ -80,7 +104,7 @@ export async function unpack(
           const target = safeName(header.linkname ?? "");
           if (!files.has(target))
             throw new UnpackError(`${name} is a link to ${target}, which is no file before it`);
-          mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+          makeDirectory(dirname(path));
           linkSync(join(root, target), path);
           files.add(name);
           break;
