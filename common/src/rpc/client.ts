@@ -2,14 +2,16 @@
  * The one way to call a Warren server (works under Node 20 and Bun). Each cure stands with the trap it is for; the
  * measurements are in docs/architecture.md.
  */
+
 import type { DescService } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
-import { createConnectTransport, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { backoff, pause } from "../time.ts";
 import type { Credentials } from "./credentials.ts";
 import { fromTransport } from "./errors.ts";
 import { rpcLimits } from "./limits.ts";
+import { Sessions } from "./sessions.ts";
 
 export interface ConnectOptions {
   /** "https://host:port" */
@@ -39,7 +41,7 @@ export function connectRpc(options: ConnectOptions): RpcConnection {
     throw new TypeError(`${options.url}: Warren speaks only TLS; the URL must begin with https://`);
   }
   const { credentials } = options;
-  const session = new Http2SessionManager(
+  const session = new Sessions(
     url.origin,
     {
       pingIntervalMs: rpcLimits.pingIntervalMs,
@@ -56,19 +58,11 @@ export function connectRpc(options: ConnectOptions): RpcConnection {
       minVersion: "TLSv1.3",
     },
   );
-  // connect-node pings a session once more when a stream ends after the session was destroyed, and that throws out of a
-  // timer, into nobody's hands. So calls are ended first, and the session only when they are gone.
-  const closing = new AbortController();
-  const calls = new OpenCalls(closing.signal);
   const shared = {
     baseUrl: url.origin,
     httpVersion: "2" as const,
     sessionManager: session,
-    interceptors: [
-      calls.interceptor,
-      cures(url.origin),
-      ...(credentials.token ? [bearer(credentials.token)] : []),
-    ],
+    interceptors: [cures(url.origin), ...(credentials.token ? [bearer(credentials.token)] : [])],
     // Compression costs 30–60 % on a LAN.
     acceptCompression: [],
     readMaxBytes: rpcLimits.messageBytes,
@@ -81,69 +75,8 @@ export function connectRpc(options: ConnectOptions): RpcConnection {
   return {
     url: url.origin,
     client: (service) => withDefaultDeadline(createClient(service, transport), service, options.deadlineMs),
-    close() {
-      if (closing.signal.aborted) return;
-      const reason = new ConnectError("the connection was closed by its owner", Code.Canceled);
-      closing.abort(reason);
-      void calls.ended(closeGraceMs).then(() => session.abort(reason));
-    },
+    close: () => session.abort(new ConnectError("the connection was closed by its owner", Code.Canceled)),
   };
-}
-
-/** Calls that were ended have so long to be gone, in ms. */
-const closeGraceMs = 1_000;
-
-/** Counts the calls of a connection, and ends them all when it closes. */
-class OpenCalls {
-  readonly #closing: AbortSignal;
-  #open = 0;
-  #idle: () => void = () => {};
-
-  constructor(closing: AbortSignal) {
-    this.#closing = closing;
-  }
-
-  readonly interceptor: Interceptor = (next) => async (request) => {
-    if (this.#closing.aborted) throw this.#closing.reason;
-    this.#open++;
-    const signal = AbortSignal.any([request.signal, this.#closing]);
-    try {
-      const response = await next({ ...request, signal });
-      if (!response.stream) {
-        this.#close();
-        return response;
-      }
-      return { ...response, message: this.#counted(response.message) };
-    } catch (error) {
-      this.#close();
-      throw error;
-    }
-  };
-
-  async *#counted<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
-    try {
-      yield* messages;
-    } finally {
-      this.#close();
-    }
-  }
-
-  #close(): void {
-    if (--this.#open === 0) this.#idle();
-  }
-
-  /** Resolves when no call is open, a turn later so that its stream is closed too, or after `graceMs`. */
-  async ended(graceMs: number): Promise<void> {
-    if (this.#open > 0) {
-      await Promise.race([
-        pause(graceMs),
-        new Promise<void>((resolve) => {
-          this.#idle = resolve;
-        }),
-      ]);
-    }
-    await pause(20);
-  }
 }
 
 /** Unary and client-stream calls without a deadline get one; server streams live until their signal aborts. */
