@@ -447,6 +447,8 @@ export class Instance {
   #tell({ from, to, afterMs, exit }: Extract<Effect, { kind: "tell" }>): void {
     const { port, process } = this.#record;
     if (exit) this.#exit = this.#describe(exit);
+    // Up to this moment: one that dies before its first observation, agent and all, has at least its time on record.
+    this.#counters = extend(this.#counters, this.#moment());
     const now = this.#m.clock.now();
     this.#m.spool.append(
       {

@@ -7,16 +7,7 @@ import { ExitReason, InstanceState } from "@warren/proto/common";
 import { type AgentOptions, startAgent } from "../src/index.ts";
 import { readBootId, readStat } from "../src/procfs.ts";
 import { noCounters } from "../src/usage.ts";
-import {
-  type FakeScheduler,
-  failure,
-  fixtures,
-  isAlive,
-  pidsOf,
-  pidsWith,
-  TestAgent,
-  TestSite,
-} from "./support.ts";
+import { type FakeScheduler, failure, fixtures, isAlive, pidsWith, TestAgent, TestSite } from "./support.ts";
 
 describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
   let site: TestSite;
@@ -140,7 +131,7 @@ describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
     const first = await spawnAgent(o);
     const ref = first.t.ref();
     const starting = first.t.start("slow.ts", { env: { DELAY_MS: "700" } }, ref).catch(() => undefined);
-    const pid = await waitUntil(() => pidsOf(ref.id)[0], { deadlineMs: 5_000 });
+    const pid = await waitUntil(async () => (await first.t.list())[0]?.pid, { deadlineMs: 5_000 });
     await first.kill();
     await starting;
     const t = await site.agent(scheduler.url, o);

@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isMissing, messageOf } from "../files.ts";
+import { noGroup } from "./group.ts";
 import type { Group, Host } from "./host.ts";
 
 export class CgroupV2Host implements Host {
@@ -41,7 +42,8 @@ export class CgroupV2Host implements Host {
   }
 
   openGroup(path: string): Group {
-    return new CgroupV2(path);
+    // A record of a time without cgroups, or of before its spawn, names none.
+    return path === "" ? noGroup : new CgroupV2(path);
   }
 
   close(): void {
@@ -56,7 +58,7 @@ export class CgroupV2Host implements Host {
   }
 }
 
-class CgroupV2 implements Group {
+export class CgroupV2 implements Group {
   #countsMemory: boolean | undefined;
 
   constructor(readonly path: string) {}

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import type { Logger } from "@warren/common/log";
 import { CgroupV2Host } from "./cgroup2.ts";
+import { PlainHost } from "./none.ts";
 
 /** The processes of one instance, as a group that none of them can leave by forking. */
 export interface Group {
@@ -32,30 +33,6 @@ export interface Host {
   /** Takes away what was made to hold the groups, if it holds none. */
   close(): void;
 }
-
-/** A host without cgroups, or one where we may not make any: processes are found by session, tree and environment. */
-export class PlainHost implements Host {
-  readonly kind = "none";
-  createGroup(): Group {
-    return noGroup;
-  }
-  openGroup(path: string): Group {
-    // A record may name a cgroup of a time when there were some: it can still be killed and removed.
-    return path === "" ? noGroup : new CgroupV2Host("").openGroup(path);
-  }
-  sweep(): void {}
-  close(): void {}
-}
-
-const noGroup: Group = {
-  path: "",
-  spawnInto: undefined,
-  listPids: () => [],
-  killAll: () => undefined,
-  cpuUs: () => undefined,
-  memoryBytes: () => undefined,
-  remove: () => true,
-};
 
 /**
  * The best this host has: tried, not guessed from what is mounted.
