@@ -5,7 +5,7 @@ import type { Version } from "./version.ts";
  * - `open`: requests go to it.
  * - `sealed`: nothing goes to it until the scheduler names it again (a newer version, or the answer to an Ensure made
  *   after the seal): it may be about to be frozen or stopped.
- * - `withdrawn`: nothing goes to it ever again; what is in flight may finish.
+ * - `withdrawn`: nothing goes to it, unless its lost node comes back with it; what is in flight may finish.
  */
 export type Standing = "open" | "sealed" | "withdrawn";
 

@@ -4,7 +4,8 @@
  *
  * T1  A seal and the beginning of a request exclude each other: both are synchronous, so an instance that was told
  *     sealed has nothing in flight and gets nothing until the scheduler names it again (DESIGN rule 3).
- * T2  An older version never undoes a newer one, whichever way it came (watch, Ensure); withdrawn is for ever.
+ * T2  An older version never undoes a newer one, whichever way it came (watch, Ensure). A withdrawal is undone only by a
+ *     newer word: the instance's node had been given up, and is back.
  * T3  What nobody contradicts is kept: a scheduler that is down or not yet complete takes no route away (rule 7).
  */
 import { create } from "@bufbuild/protobuf";
@@ -128,9 +129,8 @@ export class EndpointTable {
     const version = versionOf(answer.version);
     const held = this.#byId.get(instance.id);
     if (!held) return this.#add(instance, endpoint, version);
-    if (held.standing === "withdrawn" || compareVersions(version, held.version) < 0) {
-      return held.standing === "open" ? held : undefined;
-    }
+    if (held.standing === "withdrawn") return this.#revive(held, instance, endpoint, version);
+    if (compareVersions(version, held.version) < 0) return held.standing === "open" ? held : undefined;
     if (compareVersions(version, held.version) > 0 || asked >= held.sealedTick)
       this.#open(held, endpoint, version);
     return held.standing === "open" ? held : undefined;
@@ -236,8 +236,12 @@ export class EndpointTable {
     if (!endpoint) return false;
     const version = versionOf(said);
     const held = this.#byId.get(instance.id);
-    if (held && (held.standing === "withdrawn" || compareVersions(version, held.version) < 0)) return false;
-    const route = held ?? this.#add(instance, endpoint, version);
+    if (held && compareVersions(version, held.version) < 0) return false;
+    const route =
+      held?.standing === "withdrawn"
+        ? this.#revive(held, instance, endpoint, version)
+        : (held ?? this.#add(instance, endpoint, version));
+    if (!route) return false;
     if (mode === InstanceMode.ACTIVE) {
       // The same version again (a COMPLETE after a reconnect) does not undo a seal: that was answered to it.
       if (compareVersions(version, route.version) > 0 || route.standing === "open") {
@@ -292,6 +296,24 @@ export class EndpointTable {
     if (routes) routes.push(route);
     else this.#byTenant.set(route.tenant, [route]);
     return route;
+  }
+
+  /**
+   * Withdrawn with its node, which was given up and is back: only a newer word than the withdrawal says so.
+   * @returns undefined for an older one
+   */
+  #revive(
+    held: Route,
+    instance: InstanceRef,
+    endpoint: { host: string; port: number },
+    version: Version,
+  ): Route | undefined {
+    if (compareVersions(version, held.version) <= 0) return undefined;
+    this.#gone.delete(held.id);
+    if (held.tenant === "") return this.#add(instance, endpoint, version); // never known but as withdrawn
+    this.#open(held, endpoint, version);
+    this.#byTenant.set(held.tenant, [...(this.#byTenant.get(held.tenant) ?? []), held]);
+    return held;
   }
 
   #open(route: Route, endpoint: { host: string; port: number }, version: Version): void {

@@ -182,14 +182,27 @@ describe("withdrawn", () => {
     expect(tell().a).toMatchObject({ sealed: true, inFlight: 0, seen: { n: 2n } });
   });
 
-  test("is for ever: neither a watch nor a late Ensure brings it back", () => {
+  test("no older word brings it back, neither of a watch nor of a late Ensure", () => {
     const { table, endpoint, incremental, withdraw, ensured, tell } = house();
+    incremental(7n, endpoint("a", 7n));
+    withdraw(8n, "a");
+    tell();
+    incremental(9n, endpoint("a", 8n));
+    expect(ensured("a", 8n)).toBeUndefined();
+    expect(ensured("a", 7n)).toBeUndefined();
+    expect(table.pick("shop")).toBeUndefined();
+  });
+
+  test.each(["watch", "Ensure"])("a newer word of a %s does: its node was given up, and is back", (way) => {
+    const { table, endpoint, say, incremental, withdraw, ensured, tell } = house();
     incremental(1n, endpoint("a", 1n));
     withdraw(2n, "a");
+    say(EndpointUpdate.COMPLETE, 2n, [], { node: "n1" });
     tell();
-    incremental(9n, endpoint("a", 9n));
-    expect(ensured("a", 9n)).toBeUndefined();
     expect(table.pick("shop")).toBeUndefined();
+    if (way === "watch") incremental(3n, endpoint("a", 3n));
+    else expect(ensured("a", 3n)?.id).toBe("a");
+    expect(table.pick("shop")?.id).toBe("a");
   });
 
   test("one never heard of is confirmed too", () => {
@@ -256,11 +269,11 @@ describe("properties", () => {
         let n = 10;
         let asked = table.tick;
         const open: ReturnType<typeof table.pick>[] = [];
-        /** Version at which an instance was told sealed; gone from here once it was named again. */
-        const sealed = new Map<string, { version: bigint; forEver: boolean }>();
+        /** Version at which an instance was told sealed; gone from here once it was named again. A withdrawal takes a newer word. */
+        const sealed = new Map<string, { version: bigint; withdrawn: boolean }>();
         const named = (id: string, version: bigint) => {
           const seal = sealed.get(id);
-          if (seal && !seal.forEver && version > seal.version) sealed.delete(id);
+          if (seal && version > seal.version) sealed.delete(id);
         };
         for (const step of ops) {
           const version = "back" in step ? BigInt(Math.max(1, ++n - step.back * 3)) : 0n;
@@ -276,7 +289,7 @@ describe("properties", () => {
             const route = table.get(id);
             named(id, version);
             const seal = sealed.get(id);
-            if (seal && !seal.forEver && version >= seal.version && route && asked >= route.sealedTick)
+            if (seal && !seal.withdrawn && version >= seal.version && route && asked >= route.sealedTick)
               sealed.delete(id);
             ensured(id, version, asked);
           } else if (step.kind === "begin") {
@@ -293,8 +306,8 @@ describe("properties", () => {
             for (const told of batch) {
               if (!told.sealed) continue;
               expect(told.inFlight).toBe(0);
-              const forEver = table.get(told.instance)!.standing === "withdrawn";
-              sealed.set(told.instance, { version: told.seen!.n, forEver });
+              const withdrawn = table.get(told.instance)!.standing === "withdrawn";
+              sealed.set(told.instance, { version: told.seen!.n, withdrawn });
             }
             if (step.arrives) table.told(batch);
             else table.failed(batch);

@@ -24,6 +24,11 @@ export function toRpcError(refusal: Refusal): ConnectError {
   switch (refusal.kind) {
     case "no-tenant":
       return rpcError(Code.NotFound, `no tenant ${refusal.tenant}: apply its spec first ('warren deploy')`);
+    case "deleting":
+      return rpcError(
+        Code.FailedPrecondition,
+        `tenant ${refusal.tenant} is being deleted: apply it again when it is gone`,
+      );
     case "no-source":
       return rpcError(
         Code.FailedPrecondition,

@@ -157,5 +157,10 @@ function load(ctx: Context, { tenants, releases, nodes, placements }: Loaded): v
   for (const record of tenants) install(ctx, record);
   for (const release of releases) ctx.state.releases.set(release.digest, release);
   for (const node of nodes) expected(ctx, node);
-  for (const ref of placements) track(ctx, ref, { kind: "unconfirmed" });
+  for (const ref of placements) {
+    // Without its node in the roster nothing would ever end it: it is to be lost like any other, or forgotten.
+    if (!ctx.state.nodes.has(ref.node))
+      expected(ctx, { name: ref.node, agentUrl: "", bootId: "", cordoned: false });
+    track(ctx, ref, { kind: "unconfirmed" });
+  }
 }

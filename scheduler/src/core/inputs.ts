@@ -73,8 +73,13 @@ export type Input =
   | { readonly type: "load"; readonly loaded: Loaded }
   | { readonly type: "apply"; readonly call: string; readonly spec: TenantSpec }
   | { readonly type: "apply-durable"; readonly call: string; readonly record: TenantRecord }
-  | { readonly type: "delete-durable"; readonly call: string; readonly tenant: string }
-  | { readonly type: "not-durable"; readonly call: string; readonly tenant: string; readonly message: string }
+  | { readonly type: "delete-durable"; readonly call?: string; readonly tenant: string }
+  | {
+      readonly type: "not-durable";
+      readonly call?: string;
+      readonly tenant: string;
+      readonly message: string;
+    }
   | { readonly type: "release"; readonly release: Release }
   | { readonly type: "ensure"; readonly call: string; readonly tenant: string; readonly deadline: number }
   | { readonly type: "cancel"; readonly call: string; readonly tenant: string }

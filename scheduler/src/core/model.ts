@@ -130,6 +130,8 @@ export interface Operation {
   readonly tenant: string;
   readonly deadline: number;
   readonly stopped: InstanceRef[];
+  /** Its deadline passed and its call was refused; a delete goes on all the same. */
+  late?: boolean;
 }
 
 export interface Gateway {
@@ -155,6 +157,9 @@ export interface State {
   readonly queue: Set<string>;
   readonly operations: Map<string, Operation[]>;
   readonly gateways: Map<string, Gateway>;
+  /** The last tick, and since when (mono) they came without a gap: whoever is stopped hears no reports. */
+  lastTick: number;
+  awakeSince: number;
   /** Placements in this epoch. With the epoch it makes a generation, which so rises even for a tenant deleted and made anew. */
   placements: number;
   /** Last version given to a tenant's spec. */
@@ -180,6 +185,8 @@ export function emptyState(epoch: bigint, since: number): State {
     queue: new Set(),
     operations: new Map(),
     gateways: new Map(),
+    lastTick: since,
+    awakeSince: since,
     placements: 0,
     specs: 0,
     n: 0,

@@ -19,6 +19,7 @@ import { complete, routable, withdraw } from "./endpoints.ts";
 import type { Input, JoinInfo, NodeRecord } from "./inputs.ts";
 import { becameReady, commandStop, gone, observe, track, vanish } from "./life.ts";
 import { type Instance, instancesOf, type Node, standing } from "./model.ts";
+import { completeOperations } from "./operations.ts";
 import { beginStop } from "./stop.ts";
 import { hasWaiters } from "./waiters.ts";
 
@@ -176,18 +177,21 @@ function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance)
   if (instance.lost) {
     // Of two, the higher generation wins (rule 2); and the cap holds for those who return, too (rule 1).
     const successor = standing(ctx.state, instance.ref.tenant);
+    const { phase } = instance;
+    const ending = phase.kind === "draining" || phase.kind === "stopping" ? phase.reason : undefined;
     instance.lost = false;
     const over = ctx.state.live >= ctx.config.maxConcurrent;
     ctx.state.live++;
     instance.phase = { kind: "unconfirmed" };
-    if (successor || over) {
-      commandStop(ctx, instance, ExitReason.SUPERSEDED);
+    if (successor || over || ending !== undefined) {
+      commandStop(ctx, instance, ending ?? ExitReason.SUPERSEDED);
       return;
     }
   }
   switch (instance.phase.kind) {
-    case "unconfirmed":
-      if (reported.state >= InstanceState.DRAINING) {
+    case "unconfirmed": {
+      const tenant = ctx.state.tenants.get(instance.ref.tenant);
+      if (!tenant || tenant.deleting || reported.state >= InstanceState.DRAINING) {
         commandStop(ctx, instance, ExitReason.KILLED);
         return;
       }
@@ -196,6 +200,7 @@ function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance)
         instance.phase = { kind: "starting", since: ctx.at.mono, until };
       }
       break;
+    }
     case "stopping":
       instance.phase.asked = false; // the agent that was asked may have died with the question
       instance.phase.askAgainAt = ctx.at.mono;
@@ -221,7 +226,8 @@ export function watchNodes(ctx: Context): void {
   const { state, config, at } = ctx;
   if (at.mono - state.since < config.firstPeriodMs) return;
   for (const node of state.nodes.values()) {
-    if (!node.lost && at.mono - node.lastReport >= config.nodeLostMs) lose(ctx, node);
+    const heard = Math.max(node.lastReport, state.awakeSince);
+    if (!node.lost && at.mono - heard >= config.nodeLostMs) lose(ctx, node);
   }
 }
 
@@ -247,7 +253,10 @@ function lose(ctx: Context, node: Node): void {
     NodeChange.LOST,
     `no report for ${silent} s; ${missing.length} instances may be started elsewhere`,
   );
-  for (const { ref } of missing) if (hasWaiters(state, ref.tenant)) state.queue.add(ref.tenant);
+  for (const { ref } of missing) {
+    completeOperations(ctx, ref.tenant);
+    if (hasWaiters(state, ref.tenant)) state.queue.add(ref.tenant);
+  }
   ctx.pumpWanted = true;
 }
 

@@ -51,7 +51,7 @@ export function completeOperations(ctx: Context, key: string, ended?: InstanceRe
   if (ended) for (const operation of pending) operation.stopped.push(ended);
   if (instancesOf(ctx.state, key).some((instance) => !instance.lost)) return;
   ctx.state.operations.delete(key);
-  for (const { call, kind, deadline, stopped } of pending) {
+  for (const { call, kind, deadline, stopped, late } of pending) {
     switch (kind) {
       case "stop":
         ctx.emit({ type: "answer", call, answer: { kind: "stopped", stopped } });
@@ -59,13 +59,20 @@ export function completeOperations(ctx: Context, key: string, ended?: InstanceRe
       case "restart":
         ensure(ctx, call, key, deadline);
         break;
-      case "delete":
+      case "delete": {
+        const asks = late ? undefined : call; // whose deadline has passed was told so then
         ctx.emit({
           type: "persist",
           write: { kind: "tenant-gone", key },
-          durable: { type: "delete-durable", call, tenant: key },
-          failed: { type: "not-durable", call, tenant: key, message: "the store did not take the deletion" },
+          durable: { type: "delete-durable", call: asks, tenant: key },
+          failed: {
+            type: "not-durable",
+            call: asks,
+            tenant: key,
+            message: "the store did not take the deletion",
+          },
         });
+      }
     }
   }
 }

@@ -69,7 +69,7 @@ function admit(ctx: Context, tenant: Tenant): void {
 /** @param excess live instances beyond the cap: those of a lost node that came back */
 function makeRoom(ctx: Context, blocked: readonly Tenant[], excess: number): void {
   let leaving = 0;
-  for (const instance of ctx.state.instances.values()) if (isLeaving(instance)) leaving++;
+  for (const instance of ctx.state.instances.values()) if (isLeaving(ctx, instance)) leaving++;
   const victims = leastRecentlyUsed(ctx, blocked.length + excess - leaving);
   victims.forEach((victim, i) => {
     count(ctx, "evictions");
@@ -90,8 +90,9 @@ function makeRoom(ctx: Context, blocked: readonly Tenant[], excess: number): voi
 }
 
 /** Its place will be free without anyone doing more. */
-function isLeaving({ phase, lost }: Instance): boolean {
-  if (lost) return false;
+function isLeaving({ state }: Context, { phase, lost, ref }: Instance): boolean {
+  const node = state.nodes.get(ref.node);
+  if (lost || !node?.confirmed || node.lost) return false; // nobody can confirm that it is gone
   if (phase.kind === "ready") return phase.quiescing !== undefined;
   if (phase.kind === "persisting") return phase.stopRequested !== undefined;
   return phase.kind === "draining" || phase.kind === "stopping";

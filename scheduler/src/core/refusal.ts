@@ -3,6 +3,7 @@ import type { Exit, InstanceRef } from "@warren/proto/common";
 
 export type Refusal =
   | { readonly kind: "no-tenant"; readonly tenant: string }
+  | { readonly kind: "deleting"; readonly tenant: string }
   | { readonly kind: "no-source"; readonly tenant: string }
   | { readonly kind: "no-release"; readonly digest: string }
   | { readonly kind: "no-node-of-name"; readonly node: string }

@@ -28,6 +28,7 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
   });
 
   function unfit({ state }: Context, spec: TenantSpec, isNew: boolean): Refusal | undefined {
+    if (known?.deleting) return { kind: "deleting", tenant: spec.key };
     if (isNew && state.tenants.size >= config.maxTenants) {
       return { kind: "too-many", what: "tenants", limit: config.maxTenants };
     }
@@ -92,14 +93,14 @@ export function install(ctx: Context, { spec, version, createdAt, updatedAt }: T
   return before;
 }
 
-export function deleted(ctx: Context, call: string, key: string): void {
+export function deleted(ctx: Context, call: string | undefined, key: string): void {
   ctx.state.tenants.delete(key);
   ctx.state.queue.delete(key);
-  ctx.emit({ type: "answer", call, answer: { kind: "done" } });
+  if (call) ctx.emit({ type: "answer", call, answer: { kind: "done" } });
 }
 
-export function notDurable(ctx: Context, call: string, key: string, message: string): void {
+export function notDurable(ctx: Context, call: string | undefined, key: string, message: string): void {
   const tenant = ctx.state.tenants.get(key);
   if (tenant) tenant.deleting = false;
-  ctx.emit({ type: "refuse", call, refusal: { kind: "store-down", message } });
+  if (call) ctx.emit({ type: "refuse", call, refusal: { kind: "store-down", message } });
 }

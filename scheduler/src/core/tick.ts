@@ -13,6 +13,9 @@ import { removeWaiters } from "./waiters.ts";
 export function tick(ctx: Context): void {
   expireCalls(ctx);
   forgetGateways(ctx);
+  const { state, at, config } = ctx;
+  if (at.mono - state.lastTick > config.nodeLateMs) state.awakeSince = at.mono;
+  state.lastTick = at.mono;
   watchNodes(ctx);
   for (const instance of ctx.state.instances.values()) {
     const { phase } = instance;
@@ -52,14 +55,17 @@ function expireCalls(ctx: Context): void {
     if (!state.waiters.has(key)) state.queue.delete(key);
   }
   for (const [key, pending] of state.operations) {
-    const kept = pending.filter((operation) => operation.deadline > at.mono);
-    if (kept.length === pending.length) continue;
-    for (const { call, kind } of pending.filter((operation) => operation.deadline <= at.mono)) {
-      ctx.emit({
-        type: "refuse",
-        call,
-        refusal: { kind: "deadline", tenant: key, what: `${kind} is not done yet; it goes on` },
-      });
+    const kept = pending.filter(({ deadline, kind }) => deadline > at.mono || kind === "delete");
+    if (pending.every(({ deadline, late }) => deadline > at.mono || late)) continue;
+    for (const operation of pending) {
+      if (operation.deadline > at.mono || operation.late) continue;
+      const { call, kind } = operation;
+      const what =
+        kind === "restart"
+          ? "its instance is not gone yet; that goes on, and the next request starts it again"
+          : `${kind} is not done yet; it goes on`;
+      ctx.emit({ type: "refuse", call, refusal: { kind: "deadline", tenant: key, what } });
+      operation.late = true;
     }
     if (kept.length) state.operations.set(key, kept);
     else state.operations.delete(key);
