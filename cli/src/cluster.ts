@@ -53,10 +53,19 @@ export function findCluster(options: ClusterOptions): Cluster {
       exitCodes.unavailable,
     );
   }
-  const parsed = clusterSchema.safeParse(JSON.parse(text));
+  const parsed = clusterSchema.safeParse(jsonOf(text));
   if (!parsed.success)
     throw new UserError(`${path} is damaged: start 'warren up' again, which writes it anew`);
   return parsed.data;
+}
+
+/** Undefined for what is no JSON: the schema refuses that as well. */
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 export function openWarren(options: ClusterOptions): Warren {

@@ -29,8 +29,16 @@ processCommands(program);
 completionCommand(program);
 for (const command of program.commands) command.exitOverride();
 
+// `warren events | head`: whoever read has read enough.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(exitCodes.ok);
+});
+
 try {
   await program.parseAsync();
+  // A connection to a scheduler that does not answer would keep the process for ever.
+  process.stdout.write("", () => process.exit(exitCodes.ok));
 } catch (error) {
   if (!(error instanceof CommanderError)) fail(error);
   // Commander has said what is wrong; help and version were asked for.

@@ -37,6 +37,8 @@ export async function withWarren<T>(
   process.once("SIGINT", onSignal);
   process.once("SIGTERM", onSignal);
   const warren = openWarren(options);
+  // Not every call is given the signal: with its connection each of them ends.
+  stop.signal.addEventListener("abort", () => warren.close(), { once: true });
   try {
     return await run(warren, stop.signal);
   } finally {

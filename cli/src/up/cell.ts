@@ -2,9 +2,19 @@
  * A whole cell on one machine: scheduler, agents, gateway and metering as child processes on one state directory.
  * Ports are kept from one `up` to the next, so that a process that is started again is found where it was.
  */
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { envName } from "@warren/common/config";
 import { identify, isAlive, type ProcessIdentity } from "@warren/common/process";
 import { loopbackHosts, openCellSecrets } from "@warren/common/tls/cell";
 import { Role } from "@warren/proto/common";
@@ -47,6 +57,9 @@ export class Cell {
   readonly #options: CellOptions;
   readonly #children: Child[] = [];
   #cluster: Cluster | undefined;
+  /** The state directory is ours: another `up`'s files are not to be taken away. */
+  #locked = false;
+  #stopping = false;
 
   constructor(options: CellOptions) {
     this.#options = options;
@@ -80,23 +93,30 @@ export class Cell {
       (await secrets.credentialsFor(name, role, loopbackHosts)).directory;
     const client = await credentials("client", Role.CLIENT);
     const schedulerState = join(state, "scheduler");
-    const nats = natsUrl ? ["--nats", natsUrl] : [];
+    // Not as a flag: it may hold a password, and everybody can read the arguments of a process.
+    const nats = (process: string): Record<string, string> =>
+      natsUrl ? { [envName(process, "nats")]: natsUrl } : {};
 
-    const scheduler = await this.#run("scheduler", this.#options.schedulerPort, [
+    const scheduler = await this.#run(
       "scheduler",
-      "--state",
-      schedulerState,
-      "--credentials",
-      await credentials("scheduler", Role.SCHEDULER),
-      "--max-concurrent",
-      `${this.#options.maxConcurrent}`,
-      "--idle-after",
-      this.#options.idleAfter,
-      "--min-residence",
-      this.#options.minResidence,
-      ...nats,
-    ]);
+      this.#options.schedulerPort,
+      [
+        "scheduler",
+        "--state",
+        schedulerState,
+        "--credentials",
+        await credentials("scheduler", Role.SCHEDULER),
+        "--max-concurrent",
+        `${this.#options.maxConcurrent}`,
+        "--idle-after",
+        this.#options.idleAfter,
+        "--min-residence",
+        this.#options.minResidence,
+      ],
+      nats("scheduler"),
+    );
     const url = scheduler.facts.url!;
+    await this.#dismissOthers();
     for (let i = 1; i <= nodes; i++) {
       const node = `n${i}`;
       await this.#run(`agent-${node}`, 0, [
@@ -126,14 +146,19 @@ export class Cell {
       "--credentials",
       await credentials("gateway", Role.GATEWAY),
     ]);
-    const metering = await this.#run("metering", this.#options.meteringPort, [
+    const metering = await this.#run(
       "metering",
-      "--state",
-      join(state, "metering"),
-      "--credentials",
-      await credentials("metering", Role.METERING),
-      ...(natsUrl ? nats : ["--journal", schedulerState]),
-    ]);
+      this.#options.meteringPort,
+      [
+        "metering",
+        "--state",
+        join(state, "metering"),
+        "--credentials",
+        await credentials("metering", Role.METERING),
+        ...(natsUrl ? [] : ["--journal", schedulerState]),
+      ],
+      nats("metering"),
+    );
     this.#cluster = {
       scheduler: url,
       metering: metering.facts.url!,
@@ -146,17 +171,44 @@ export class Cell {
   /** In reverse: the gateway takes nothing new before the tenants go. */
   async stop(): Promise<void> {
     const { state } = this.#options;
+    this.#stopping = true; // a start under way goes no further
     const byName = (prefix: string) => this.#children.filter(({ name }) => name.startsWith(prefix));
     for (const group of [byName("gateway"), byName("agent"), byName("metering"), byName("scheduler")]) {
       await Promise.all(group.map((child) => child.stop()));
     }
+    if (!this.#locked) return;
     rmSync(join(state, clusterFile), { force: true });
     rmSync(join(state, "up.json"), { force: true });
   }
 
-  async #run(name: string, port: number, args: readonly string[]): Promise<Child> {
-    const { state, onEvent, onReady } = this.#options;
-    const child = new Child({
+  async #run(
+    name: string,
+    port: number,
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<Child> {
+    const { onReady } = this.#options;
+    if (this.#stopping) throw new UserError("stopped while starting", exitCodes.interrupted);
+    const child = this.#child(name, port, args, env);
+    this.#children.push(child);
+    await child.start();
+    this.#write(portsFile, { ...this.#lastPorts(), [name]: Number(new URL(child.facts.url!).port) });
+    onReady?.(child);
+    return child;
+  }
+
+  /** Agents that an `up` with more nodes left behind when it was killed. */
+  async #dismissOthers(): Promise<void> {
+    const { state, nodes } = this.#options;
+    for (const file of readdirSync(join(state, "run"))) {
+      const n = /^agent-n(\d+)\.json$/.exec(file)?.[1];
+      if (n !== undefined && Number(n) > nodes) await this.#child(`agent-n${n}`, 0, [], {}).dismiss();
+    }
+  }
+
+  #child(name: string, port: number, args: readonly string[], env: Readonly<Record<string, string>>): Child {
+    const { state, onEvent } = this.#options;
+    return new Child({
       name,
       executable: join(root, "cli", "bin", "warren"),
       args,
@@ -164,16 +216,11 @@ export class Cell {
       lastPort: this.#lastPorts()[name],
       readyFile: join(state, "run", `${name}.json`),
       logFile: join(state, "logs", `${name}.log`),
-      env: environment(),
+      env: { ...environment(), ...env },
       startDeadlineMs: 30_000,
       stopDeadlineMs: name.startsWith("agent") ? 60_000 : 15_000,
       onEvent,
     });
-    this.#children.push(child);
-    await child.start();
-    this.#write(portsFile, { ...this.#lastPorts(), [name]: Number(new URL(child.facts.url!).port) });
-    onReady?.(child);
-    return child;
   }
 
   /** One `up` per state directory; one that was killed holds nothing, since its pid is not its identity. */
@@ -189,6 +236,7 @@ export class Cell {
       }
     }
     this.#write("up.json", identify(process.pid));
+    this.#locked = true;
   }
 
   /** Ports by child, as an earlier `up` had them. */

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { identify, isAlive, type ProcessIdentity } from "@warren/common/process";
 import { backoff, pause, waitUntil } from "@warren/common/time";
-import { UserError } from "../exit.ts";
+import { exitCodes, UserError } from "../exit.ts";
 import type { Ready } from "../processes/run.ts";
 
 export interface ChildOptions {
@@ -85,6 +85,12 @@ export class Child {
     this.#watching = this.#watch();
   }
 
+  /** Ends the process of an earlier parent that is not wanted any more, if it still runs. */
+  async dismiss(): Promise<void> {
+    this.#identity = this.#findRunning()?.ready;
+    await this.stop();
+  }
+
   /** SIGTERM, then SIGKILL; resolves when it is gone. */
   async stop(): Promise<void> {
     this.#stopping = true;
@@ -125,7 +131,7 @@ export class Child {
     try {
       await this.#spawn();
     } catch (error) {
-      if (this.#options.port !== 0 || this.#port === 0) throw error;
+      if (this.#stopping || this.#options.port !== 0 || this.#port === 0) throw error;
       this.#port = 0;
       await this.#spawn();
     }
@@ -133,6 +139,7 @@ export class Child {
 
   async #spawn(): Promise<void> {
     const { executable, args, readyFile, logFile, env, startDeadlineMs, name } = this.#options;
+    if (this.#stopping) throw new UserError(`${name} is not started any more`, exitCodes.interrupted);
     rmSync(readyFile, { force: true });
     writeFileSync(this.#argsFile(), this.#fingerprint(), { mode: 0o600 });
     const log = openSync(logFile, "a", 0o600);
