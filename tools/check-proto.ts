@@ -19,7 +19,7 @@ function run(what: string, args: readonly string[], cwd = root): void {
 run("buf lint", ["lint"]);
 run("not formatted: 'make fmt' mends it", ["format", "-d", "--exit-code"]);
 if (existsSync(join(root, baseline))) {
-  run("breaks a promised contract", ["breaking", "--against", baseline]);
+  run("breaks a promised contract", ["breaking", "proto", "--against", baseline]);
 }
 
 const fresh = await mkdtemp(join(tmpdir(), "warren-gen-"));

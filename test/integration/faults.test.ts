@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startTimeOf } from "@warren/common/process";
 import { pause, waitUntil } from "@warren/common/time";
+import { NodeState } from "@warren/proto/common";
 import { startNatsServer } from "@warren/store/testing/nats-server";
 import { writeApp } from "../src/apps.ts";
 import { startCell, type TestCell } from "../src/cell.ts";
@@ -118,6 +119,32 @@ test("rule 7: NATS goes away: warm tenants answer, a cold start is refused with 
   }
   expect(cell.left()).toEqual([]);
 }, 120_000);
+
+test("rule 2: a node that was silent until it was lost, and is back, serves its tenants again, as the same instances", async () => {
+  const cell = await startCell();
+  try {
+    await deploy(cell, ["a"]);
+    const before = await ids(cell);
+    const pid = cell.cell.child("agent-n1").pid!;
+    process.kill(pid, "SIGSTOP");
+    await waitUntil(
+      async () => (await cell.warren.scheduler.listNodes({})).nodes[0]?.state === NodeState.LOST,
+      {
+        deadlineMs: 40_000,
+        what: "the node to be lost",
+      },
+    );
+    process.kill(pid, "SIGCONT");
+    await waitUntil(async () => (await ids(cell)).join() === before.join(), {
+      deadlineMs: 20_000,
+      what: "the instance to be back",
+    });
+    expect((await cell.get("a")).status).toBe(200);
+    expect(await ids(cell)).toEqual(before);
+  } finally {
+    await cell.stop();
+  }
+}, 90_000);
 
 test("a second 'up' adopts the children of one that was killed", async () => {
   const state = join(directory, "state");

@@ -1,0 +1,128 @@
+/** The operator's verbs against a real cell, as a user types them; each with --json. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { waitUntil } from "@warren/common/time";
+import { writeApp } from "../src/apps.ts";
+import { startCell, type TestCell } from "../src/cell.ts";
+import { cli, warrenBin } from "../src/cli.ts";
+
+let cell: TestCell;
+let directory: string;
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "warren-verbs-"));
+  cell = await startCell();
+}, 60_000);
+
+afterAll(async () => {
+  await cell?.stop();
+  await rm(directory, { recursive: true, force: true });
+}, 60_000);
+
+/** Runs a verb with --json; answers what it printed, value by value. */
+async function json(...args: string[]): Promise<Record<string, unknown>[]> {
+  const { code, stdout, stderr } = await cli([...args, "--json", "--state", cell.state]);
+  expect(stderr).toBe("");
+  expect(code).toBe(0);
+  return stdout
+    .trim()
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+const text = async (tenant: string) => (await cell.get(tenant)).text();
+
+test("deploy, ensure, ps, deploy again (restarts it), logs, stop, restart, rm", async () => {
+  const app = await writeApp(directory, "shop", "hello");
+  const [deployed] = await json("deploy", app, "--env", "GREETING=hi");
+  expect(deployed).toMatchObject({ tenant: "shop", url: cell.url("shop", ""), restarted: false });
+  const [ensured] = await json("ensure", "shop");
+  expect(ensured).toMatchObject({ tenant: "shop", cold: true, node: "n1" });
+  expect(await text("shop")).toStartWith("hello from");
+  const [instance] = await json("ps", "shop");
+  expect(instance).toMatchObject({
+    ref: { tenant: "shop", id: ensured!.instance },
+    state: "INSTANCE_STATE_READY",
+  });
+
+  await writeFile(
+    join(app, "index.ts"),
+    `console.log("second release"); Bun.serve({ port: process.env.PORT, fetch: () => new Response("second " + process.env.GREETING) });`,
+  );
+  const [again] = await json("deploy", app, "--env", "GREETING=hey");
+  expect(again).toMatchObject({ tenant: "shop", restarted: true });
+  expect(again!.release).not.toBe(deployed!.release);
+  expect(await text("shop")).toBe("second hey");
+  expect(await json("logs", "shop")).toMatchObject([{ stream: "stdout", text: "second release" }]);
+
+  const [restarted] = await json("restart", "shop");
+  expect(restarted!.instance).not.toBe(ensured!.instance);
+  expect(await json("stop", "shop")).toEqual([{ tenant: "shop", stopped: [restarted!.instance] }]);
+  expect(await json("ps", "shop")).toEqual([]);
+  expect(await json("rm", "shop")).toEqual([{ tenant: "shop", removed: true }]);
+  expect((await cell.get("shop")).status).toBe(404);
+}, 60_000);
+
+test("events tells the whole life, usage what it used, nodes and version what there is", async () => {
+  await json("deploy", await writeApp(directory, "told", "hello"));
+  await cell.get("told");
+  await json("stop", "told");
+  const events = (await waitUntil(
+    async () => {
+      const seen = await json("events", "told");
+      return seen.some(
+        (event) => (event.transition as { to?: string } | undefined)?.to === "INSTANCE_STATE_EXITED",
+      )
+        ? seen
+        : undefined;
+    },
+    { deadlineMs: 10_000, what: "the end of told among the events" },
+  )) as { release?: object; placement?: object; transition?: { to: string; exit?: { reason: string } } }[];
+  expect(
+    events.filter(({ transition }) => transition).map(({ transition }) => transition!.to.slice(15)),
+  ).toEqual(["STARTING", "READY", "STOPPING", "EXITED"]);
+  expect(events.at(-1)?.transition?.exit?.reason).toBe("EXIT_REASON_KILLED");
+  expect(events.some(({ release }) => release) && events.some(({ placement }) => placement)).toBe(true);
+  const usage = await waitUntil(async () => (await json("usage", "told"))[0], {
+    deadlineMs: 10_000,
+    what: "usage of told",
+  });
+  expect(usage).toMatchObject({ tenant: "told", starts: "1", instances: "1" });
+  expect(await json("nodes")).toMatchObject([{ name: "n1", state: "NODE_STATE_UP" }]);
+  const [versions] = await json("version");
+  expect(versions!.warren).toBe(versions!.scheduler);
+}, 60_000);
+
+test("logs -f and events -f follow, and end at Ctrl-C with code 0", async () => {
+  await json("deploy", await writeApp(directory, "followed", "exitsAtOnce"));
+  const follow = (...args: string[]) =>
+    Bun.spawn([warrenBin, ...args, "-f", "--json", "--state", cell.state], {
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+  for (const [verb, wanted] of [
+    ["logs", "I am not in the mood"],
+    ["events", "EXIT_REASON_CRASHED"],
+  ] as const) {
+    const child = follow(verb, "followed");
+    let seen = "";
+    const reading = (async () => {
+      for await (const chunk of child.stdout) seen += new TextDecoder().decode(chunk);
+    })();
+    // Again and again: whether the follower was there in time is not known otherwise.
+    await waitUntil(
+      async () => {
+        await cell.warren.scheduler.clearBackoff({ tenant: "followed" });
+        await cell.warren.scheduler.ensure({ tenant: "followed" }).catch(() => undefined);
+        return seen.includes(wanted);
+      },
+      { deadlineMs: 15_000, what: `${wanted} in ${verb} -f` },
+    );
+    child.kill("SIGINT");
+    expect(await child.exited).toBe(0);
+    await reading;
+  }
+}, 60_000);
