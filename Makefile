@@ -32,7 +32,7 @@ gen: $(STAMP) ## generate TypeScript from the contracts
 	@$(BUNX) buf generate
 
 baseline: $(STAMP) ## take today's contracts as those that later ones must not break
-	@$(BUNX) buf build proto -o proto/baseline.binpb
+	@$(BUNX) buf build proto --exclude-source-info -o proto/baseline.binpb
 
 test: lint ## everything CI runs
 	@$(BUN) tools/test.ts all
