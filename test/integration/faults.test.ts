@@ -1,16 +1,13 @@
 /** Rule 7 on real processes: kill -9 of each, and what goes on meanwhile. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startTimeOf } from "@warren/common/process";
-import { pause, waitUntil } from "@warren/common/time";
+import { waitUntil } from "@warren/common/time";
 import { NodeState } from "@warren/proto/common";
 import { startNatsServer } from "@warren/store/testing/nats-server";
 import { writeApp } from "../src/apps.ts";
 import { startCell, type TestCell } from "../src/cell.ts";
-import { cli, warrenBin } from "../src/cli.ts";
 import { startTraffic } from "../src/traffic.ts";
 
 let directory: string;
@@ -145,147 +142,3 @@ test("rule 2: a node that was silent until it was lost, and is back, serves its 
     await cell.stop();
   }
 }, 90_000);
-
-test("a second 'up' adopts the children of one that was killed", async () => {
-  const state = join(directory, "state");
-  const args = [
-    warrenBin,
-    "up",
-    "--json",
-    "--state",
-    state,
-    "--nodes",
-    "1",
-    "--port",
-    "0",
-    "--scheduler-port",
-    "0",
-    "--metering-port",
-    "0",
-  ];
-  const first = Bun.spawn(args, { stdout: "pipe", stderr: "inherit", env: { PATH: process.env.PATH ?? "" } });
-  await firstLine(first.stdout);
-  const pidsOf = async () =>
-    Promise.all(
-      ["scheduler", "agent-n1", "gateway", "metering"].map(
-        async (name) => ((await Bun.file(join(state, "run", `${name}.json`)).json()) as { pid: number }).pid,
-      ),
-    );
-  const before = await pidsOf();
-  first.kill("SIGKILL");
-  await first.exited;
-  const second = Bun.spawn(args, {
-    stdout: "pipe",
-    stderr: "inherit",
-    env: { PATH: process.env.PATH ?? "" },
-  });
-  try {
-    await firstLine(second.stdout);
-    expect(await pidsOf()).toEqual(before);
-    const third = Bun.spawnSync(args, { env: { PATH: process.env.PATH ?? "" } });
-    expect(third.exitCode).toBe(4);
-    expect(third.stderr.toString()).toContain(`already runs on ${state} (pid ${second.pid})`);
-    // Who was refused takes nothing away.
-    expect((await cli(["ps", "--state", state])).code).toBe(0);
-  } finally {
-    second.kill("SIGTERM");
-    expect(await second.exited).toBe(0);
-  }
-  for (const pid of before) {
-    await waitUntil(() => startTimeOf(pid) === undefined, {
-      deadlineMs: 5_000,
-      what: `pid ${pid} to be gone`,
-    });
-  }
-}, 90_000);
-
-test("an 'up' with fewer nodes ends the agents that a killed one with more left behind", async () => {
-  const state = join(directory, "state");
-  const args = (nodes: number) => [
-    warrenBin,
-    "up",
-    "--json",
-    "--state",
-    state,
-    "--nodes",
-    `${nodes}`,
-    "--port",
-    "0",
-    "--scheduler-port",
-    "0",
-    "--metering-port",
-    "0",
-  ];
-  const env = { PATH: process.env.PATH ?? "" };
-  const first = Bun.spawn(args(2), { stdout: "pipe", stderr: "inherit", env });
-  await firstLine(first.stdout);
-  const { pid } = (await Bun.file(join(state, "run", "agent-n2.json")).json()) as { pid: number };
-  first.kill("SIGKILL");
-  await first.exited;
-  const second = Bun.spawn(args(1), { stdout: "pipe", stderr: "inherit", env });
-  try {
-    await firstLine(second.stdout);
-    expect(startTimeOf(pid)).toBeUndefined();
-  } finally {
-    second.kill("SIGTERM");
-    expect(await second.exited).toBe(0);
-  }
-}, 90_000);
-
-test("SIGTERM at any moment of the start of an 'up' leaves nothing running", async () => {
-  const state = join(directory, "state");
-  const args = [
-    warrenBin,
-    "up",
-    "--json",
-    "--state",
-    state,
-    "--nodes",
-    "2",
-    "--port",
-    "0",
-    "--scheduler-port",
-    "0",
-    "--metering-port",
-    "0",
-  ];
-  // The first one keeps its ports: what is started on a kept port is started in another way.
-  for (const ms of [1_200, 300, 500, 700, 900, 1_100, 1_300, 1_600]) {
-    const up = Bun.spawn(args, { stdout: "ignore", stderr: "ignore", env: { PATH: process.env.PATH ?? "" } });
-    await pause(ms); // the moment is the input here, not a wait for something
-    up.kill("SIGTERM");
-    await up.exited;
-    expect(processesOf(state)).toEqual([]);
-  }
-}, 120_000);
-
-/** Processes with the directory in their arguments. */
-function processesOf(directory: string): string[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .flatMap((pid) => {
-      try {
-        const line = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
-        return line.includes(directory) ? [`${pid} ${line}`] : [];
-      } catch {
-        return []; // gone while we looked
-      }
-    });
-}
-
-/** `up --json` prints where everything is once it is up. */
-async function firstLine(stdout: ReadableStream<Uint8Array>): Promise<string> {
-  const reader = stdout.getReader();
-  let text = "";
-  const deadline = AbortSignal.timeout(30_000);
-  while (!text.includes("\n")) {
-    const next = await Promise.race([
-      reader.read(),
-      pause(30_000, deadline).then(() => ({ done: true, value: undefined }) as const),
-    ]);
-    if (next.done) throw new Error(`'warren up' ended or said nothing: ${text}`);
-    text += new TextDecoder().decode(next.value);
-  }
-  reader.releaseLock();
-  return text;
-}
