@@ -65,9 +65,13 @@ export function exitCodeOf(error: unknown): number {
   return exitCodes.failed;
 }
 
+/** "not_found", as gRPC writes it. */
+function codeName(code: Code): string {
+  return (Code[code] ?? "unknown").replace(/(?<=[a-z])[A-Z]/g, "_$&").toLowerCase();
+}
+
 export function messageOf(error: unknown): string {
-  if (error instanceof ConnectError)
-    return `${error.rawMessage} ${pc.dim(`(${Code[error.code]?.toLowerCase()})`)}`;
+  if (error instanceof ConnectError) return `${error.rawMessage} ${pc.dim(`(${codeName(error.code)})`)}`;
   if (!(error instanceof Error)) return String(error);
   const known =
     error instanceof UserError ||
