@@ -21,7 +21,7 @@ export async function cli(
     stdout: "pipe",
     stderr: "pipe",
     timeout: options.deadlineMs ?? 30_000,
-    killSignal: "SIGKILL",
+    killSignal: "SIGTERM", // an agent takes its cgroups along
   });
   const [stdout, stderr, code] = await Promise.all([
     new Response(child.stdout).text(),
