@@ -92,6 +92,15 @@ describe("calls", () => {
     connection.close();
   });
 
+  test("a deadline need not be whole ms", async () => {
+    const connection = open(client);
+    const answer = await connection
+      .client(SchedulerService)
+      .ensure({ tenant: "a" }, { timeoutMs: 1234.5678 });
+    expect(answer.url).toBeTruthy();
+    connection.close();
+  });
+
   test("a curl with JSON over HTTP/1.1 and the CA answers", async () => {
     const process = Bun.spawn(
       [

@@ -58,8 +58,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     publicUrl: () => publicUrl,
   });
   const table = new EndpointTable({ monotonic: () => performance.now() });
-  const { holdDeadlineMs, maxHeld, maxHeldPerTenant } = settings;
-  const wakes = new Wakes({ table, link, maxHeld, maxHeldPerTenant, deadlineMs: holdDeadlineMs });
+  const { holdDeadlineMs, absenceMs, maxHeld, maxHeldPerTenant } = settings;
+  const wakes = new Wakes({ table, link, maxHeld, maxHeldPerTenant, deadlineMs: holdDeadlineMs, absenceMs });
   const toucher = new Toucher({
     table,
     link,

@@ -35,6 +35,8 @@ export interface GatewayOptions {
 
   /** How long a request waits for its tenant to start. Default 30 s. */
   readonly holdDeadlineMs?: number;
+  /** How long such a request waits while no scheduler can be reached; one that is started again takes about 2 s. Default 5 s. */
+  readonly absenceMs?: number;
   /** Most requests that wait for one tenant. Default 1,000. */
   readonly maxHeldPerTenant?: number;
   /** Most requests that wait. Default 10,000. */
@@ -74,6 +76,7 @@ export function settingsOf(options: GatewayOptions): Settings {
     adminHost: options.adminHost ?? "127.0.0.1",
     adminPort: options.adminPort === undefined ? ports.gatewayAdmin : options.adminPort,
     holdDeadlineMs: options.holdDeadlineMs ?? 30_000,
+    absenceMs: options.absenceMs ?? 5_000,
     maxHeldPerTenant: options.maxHeldPerTenant ?? 1_000,
     maxHeld: options.maxHeld ?? 10_000,
     answerDeadlineMs: options.answerDeadlineMs ?? 300_000,

@@ -2,8 +2,9 @@
  * Holds requests while their tenant wakes: one Ensure per tenant, however many wait (DESIGN rule 4), and never more
  * waiting than the bounds say (rule 9).
  */
+import { backoff, pause } from "@warren/common/time";
 import type { SchedulerLink } from "./link.ts";
-import { RefusedError, tooLate } from "./refusal.ts";
+import { isCutOff, RefusedError, tooLate } from "./refusal.ts";
 import type { Route } from "./route.ts";
 import type { EndpointTable } from "./table.ts";
 
@@ -16,6 +17,8 @@ export interface WakeOptions {
   readonly maxHeld: number;
   /** Deadline of one Ensure. */
   readonly deadlineMs: number;
+  /** How long it is asked again when no scheduler can be reached, where no instance is known either. */
+  readonly absenceMs: number;
 }
 
 interface Wake {
@@ -88,18 +91,30 @@ export class Wakes {
   }
 
   #start(tenant: string): Wake {
-    const { table, link, deadlineMs } = this.#options;
     const abort = new AbortController();
-    const asked = table.tick;
-    const answered = link
-      .ensure(tenant, { signal: abort.signal, deadlineMs })
-      .then((response) => table.learn(response, asked))
-      .finally(() => {
-        if (this.#wakes.get(tenant) === wake) this.#wakes.delete(tenant);
-      });
+    const answered = this.#ensure(tenant, abort.signal).finally(() => {
+      if (this.#wakes.get(tenant) === wake) this.#wakes.delete(tenant);
+    });
     answered.catch(() => {}); // everyone who waits hears of it; the last may have left
     const wake: Wake = { answered, abort, waiting: 0 };
     this.#wakes.set(tenant, wake);
     return wake;
+  }
+
+  /** A scheduler that is started again is away for a moment: who waits for a cold tenant can wait for that, too. */
+  async #ensure(tenant: string, signal: AbortSignal): Promise<Route | undefined> {
+    const { table, link, deadlineMs, absenceMs } = this.#options;
+    const start = performance.now();
+    for (let attempt = 0; ; attempt++) {
+      const asked = table.tick;
+      try {
+        const left = deadlineMs - (performance.now() - start);
+        return table.learn(await link.ensure(tenant, { signal, deadlineMs: left }), asked);
+      } catch (error) {
+        const over = performance.now() - start >= Math.min(absenceMs, deadlineMs);
+        if (!isCutOff(error) || over || signal.aborted || table.pick(tenant, true)) throw error;
+        await pause(backoff({ baseMs: 50, maxMs: 500, attempt, random: Math.random }), signal);
+      }
+    }
   }
 }

@@ -143,11 +143,26 @@ describe("the scheduler goes away", () => {
     expect((await house.ask("shop")).status).toBe(200);
   }, 20_000);
 
+  test("a cold tenant's requests wait for a scheduler that is started again, and are answered once it is", async () => {
+    await using patient = await openHouse({ absenceMs: 10_000, holdDeadlineMs: 15_000 });
+    await using tenant = upstream(() => new Response("fresh"));
+    const { scheduler } = patient;
+    const fresh = scheduler.endpoint("shop", tenant.port);
+    scheduler.onEnsure = async () => scheduler.ready(fresh);
+    const port = Number(new URL(scheduler.url).port);
+    await scheduler.stop();
+    const held = Array.from({ length: 5 }, () => patient.ask("shop"));
+    await waitUntil(() => patient.gateway.stats().held === 5, within);
+    await scheduler.start(port);
+    for (const answer of await Promise.all(held)) expect(answer.status).toBe(200);
+  }, 20_000);
+
   test("a gateway starts without a scheduler, and says so", async () => {
     const { gateway } = await testCredentials();
     await house.scheduler.stop();
     await using alone = await startGateway({
       name: "alone",
+      absenceMs: 300,
       schedulerUrl: house.scheduler.url,
       credentials: gateway,
       port: 0,

@@ -89,9 +89,14 @@ function withDefaultDeadline<S extends DescService>(
   for (const method of service.methods) {
     const call = (client as Record<string, (input: unknown, options?: object) => unknown>)[method.localName]!;
     const bounded = method.methodKind === "unary" || method.methodKind === "client_streaming";
-    wrapped[method.localName] = bounded
-      ? (input: unknown, options?: object) => call(input, { timeoutMs: deadlineMs, ...options })
-      : call;
+    wrapped[method.localName] = (input: unknown, options: { timeoutMs?: number } = {}) => {
+      const timeoutMs = options.timeoutMs ?? (bounded ? deadlineMs : undefined);
+      // The protocol counts whole ms, and a server refuses the call for any other number.
+      return call(input, {
+        ...options,
+        timeoutMs: timeoutMs === undefined ? undefined : Math.ceil(timeoutMs),
+      });
+    };
   }
   return wrapped as Client<S>;
 }

@@ -47,6 +47,7 @@ export async function openHouse(options: Partial<GatewayOptions> = {}): Promise<
     port: 0,
     adminPort: null,
     holdDeadlineMs: 5_000,
+    absenceMs: 300,
     touchIntervalMs: 20,
     drainMs: 200,
     log: createLogger({ process: "gateway", level: process.env.WARREN_LOG ?? "silent" }),
