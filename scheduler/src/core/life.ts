@@ -219,15 +219,11 @@ export function gone(ctx: Context, instance: Instance, exit: Exit): void {
   if (phase.kind === "starting") {
     refuseWaiters(ctx, instance.ref.tenant, { kind: "start-failed", instance: instance.ref, exit });
   }
-  forget(ctx, instance);
+  vanish(ctx, instance);
 }
 
-/** It is gone, and that is not the tenant's doing: whoever waited goes on waiting, for another one. */
+/** It is gone, and nobody is to blame: whoever waited goes on waiting, for another one. */
 export function vanish(ctx: Context, instance: Instance): void {
-  forget(ctx, instance);
-}
-
-function forget(ctx: Context, instance: Instance): void {
   const { state } = ctx;
   const { id, tenant } = instance.ref;
   if (routable(instance)) withdraw(ctx, instance);

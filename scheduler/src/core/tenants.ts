@@ -4,12 +4,13 @@ import { ReleaseDeployedSchema, RestartPolicy, type TenantSpec } from "@warren/p
 import type { Context } from "./context.ts";
 import { clearFailures } from "./failures.ts";
 import type { TenantRecord } from "./inputs.ts";
+import type { Tenant } from "./model.ts";
 import type { Refusal } from "./refusal.ts";
 
 export function apply(ctx: Context, call: string, spec: TenantSpec): void {
-  const { state, config, at } = ctx;
+  const { state, at } = ctx;
   const known = state.tenants.get(spec.key);
-  const refusal = unfit(ctx, spec, known === undefined);
+  const refusal = unfit(ctx, spec, known);
   if (refusal) {
     ctx.emit({ type: "refuse", call, refusal });
     return;
@@ -26,18 +27,18 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
     durable: { type: "apply-durable", call, record },
     failed: { type: "not-durable", call, tenant: spec.key, message: "the store did not take the spec" },
   });
+}
 
-  function unfit({ state }: Context, spec: TenantSpec, isNew: boolean): Refusal | undefined {
-    if (known?.deleting) return { kind: "deleting", tenant: spec.key };
-    if (isNew && state.tenants.size >= config.maxTenants) {
-      return { kind: "too-many", what: "tenants", limit: config.maxTenants };
-    }
-    if (spec.source.case === "release" && !state.releases.has(spec.source.value)) {
-      return { kind: "no-release", digest: spec.source.value };
-    }
-    const field = notImplemented(spec);
-    return field ? { kind: "not-implemented", field } : undefined;
+function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | undefined): Refusal | undefined {
+  if (known?.deleting) return { kind: "deleting", tenant: spec.key };
+  if (!known && state.tenants.size >= config.maxTenants) {
+    return { kind: "too-many", what: "tenants", limit: config.maxTenants };
   }
+  if (spec.source.case === "release" && !state.releases.has(spec.source.value)) {
+    return { kind: "no-release", digest: spec.source.value };
+  }
+  const field = notImplemented(spec);
+  return field ? { kind: "not-implemented", field } : undefined;
 }
 
 /** A wish that this version would not honour is refused, rather than forgotten. */
