@@ -9,13 +9,15 @@ import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Isolation } from "./tenant_pb.ts";
+import { file_warren_common_v1_tenant } from "./tenant_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file warren/common/v1/instance.proto.
  */
 export const file_warren_common_v1_instance: GenFile = /*@__PURE__*/
-  fileDesc("Ch93YXJyZW4vY29tbW9uL3YxL2luc3RhbmNlLnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIjEKCEVuZHBvaW50EgwKBGhvc3QYASABKAkSFwoEcG9ydBgCIAEoDUIJukgGKgQY//8DIoYBCgRFeGl0EiwKBnJlYXNvbhgBIAEoDjIcLndhcnJlbi5jb21tb24udjEuRXhpdFJlYXNvbhIRCgRjb2RlGAIgASgFSACIAQESDgoGc2lnbmFsGAMgASgJEhMKC2xhc3Rfb3V0cHV0GAQgAygJEg8KB21lc3NhZ2UYBSABKAlCBwoFX2NvZGUi6wIKC0luc3RhbmNlUmVmEl4KAmlkGAEgASgJQlK6SE+6AUwKC2luc3RhbmNlLmlkEg5tdXN0IGJlIGEgVUxJRBotdGhpcy5tYXRjaGVzKCdeWzAtN11bMC05QS1ISktNTlAtVFYtWl17MjV9JCcpEroBCgZ0ZW5hbnQYAiABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpEgwKBHNsb3QYAyABKA0SEgoKZ2VuZXJhdGlvbhgEIAEoBBIPCgdyZWxlYXNlGAUgASgJEgwKBG5vZGUYBiABKAki1AMKCEluc3RhbmNlEioKA3JlZhgBIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYSLgoFc3RhdGUYAiABKA4yHy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlU3RhdGUSLAoEbW9kZRgDIAEoDjIeLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VNb2RlEiwKCGVuZHBvaW50GAQgASgLMhoud2FycmVuLmNvbW1vbi52MS5FbmRwb2ludBILCgNwaWQYBSABKA0SLgoKc3RhcnRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoOc3RhcnRfZHVyYXRpb24YByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoMbGFzdF91c2VkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglpbl9mbGlnaHQYCSABKA0SJgoFdXNhZ2UYCiABKAsyFy53YXJyZW4uY29tbW9uLnYxLlVzYWdlEiQKBGV4aXQYCyABKAsyFi53YXJyZW4uY29tbW9uLnYxLkV4aXQSDQoFd2FrZXMYDCABKAQiowEKBVVzYWdlEg4KBmNwdV91cxgBIAEoBBIbChNtZW1vcnlfYnl0ZV9zZWNvbmRzGAIgASgEEg8KB3dhbGxfbXMYAyABKAQSEQoJZnJvemVuX21zGAQgASgEEhQKDG1lbW9yeV9ieXRlcxgFIAEoBBIRCglyc3NfYnl0ZXMYBiABKAQSDAoEcGlkcxgHIAEoDRISCgpvcGVuX2ZpbGVzGAggASgNKtcBCg1JbnN0YW5jZVN0YXRlEh4KGklOU1RBTkNFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGgoWSU5TVEFOQ0VfU1RBVEVfUEVORElORxABEhsKF0lOU1RBTkNFX1NUQVRFX1NUQVJUSU5HEAISGAoUSU5TVEFOQ0VfU1RBVEVfUkVBRFkQAxIbChdJTlNUQU5DRV9TVEFURV9EUkFJTklORxAEEhsKF0lOU1RBTkNFX1NUQVRFX1NUT1BQSU5HEAUSGQoVSU5TVEFOQ0VfU1RBVEVfRVhJVEVEEAYqmwEKDEluc3RhbmNlTW9kZRIdChlJTlNUQU5DRV9NT0RFX1VOU1BFQ0lGSUVEEAASGAoUSU5TVEFOQ0VfTU9ERV9BQ1RJVkUQARIbChdJTlNUQU5DRV9NT0RFX1FVSUVTQ0lORxACEhgKFElOU1RBTkNFX01PREVfRlJPWkVOEAMSGwoXSU5TVEFOQ0VfTU9ERV9QQUdFRF9PVVQQBCrCAwoKRXhpdFJlYXNvbhIbChdFWElUX1JFQVNPTl9VTlNQRUNJRklFRBAAEhcKE0VYSVRfUkVBU09OX0NSQVNIRUQQARIcChhFWElUX1JFQVNPTl9FWElURURfQ0xFQU4QAhIbChdFWElUX1JFQVNPTl9JRExFX0tJTExFRBADEhsKF0VYSVRfUkVBU09OX0xSVV9FVklDVEVEEAQSFgoSRVhJVF9SRUFTT05fS0lMTEVEEAUSIQodRVhJVF9SRUFTT05fUkVBRElORVNTX1RJTUVPVVQQBhIZChVFWElUX1JFQVNPTl9SRVNUQVJURUQQBxIYChRFWElUX1JFQVNPTl9ESVNQT1NFRBAIEhoKFkVYSVRfUkVBU09OX09PTV9LSUxMRUQQCRIZChVFWElUX1JFQVNPTl9VTkhFQUxUSFkQChIYChRFWElUX1JFQVNPTl9SRVBMQUNFRBALEhoKFkVYSVRfUkVBU09OX1NVUEVSU0VERUQQDBIVChFFWElUX1JFQVNPTl9MSU1JVBANEhkKFUVYSVRfUkVBU09OX05PREVfTE9TVBAOEhcKE0VYSVRfUkVBU09OX1VOS05PV04QD2IGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch93YXJyZW4vY29tbW9uL3YxL2luc3RhbmNlLnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIjEKCEVuZHBvaW50EgwKBGhvc3QYASABKAkSFwoEcG9ydBgCIAEoDUIJukgGKgQY//8DIoYBCgRFeGl0EiwKBnJlYXNvbhgBIAEoDjIcLndhcnJlbi5jb21tb24udjEuRXhpdFJlYXNvbhIRCgRjb2RlGAIgASgFSACIAQESDgoGc2lnbmFsGAMgASgJEhMKC2xhc3Rfb3V0cHV0GAQgAygJEg8KB21lc3NhZ2UYBSABKAlCBwoFX2NvZGUi6wIKC0luc3RhbmNlUmVmEl4KAmlkGAEgASgJQlK6SE+6AUwKC2luc3RhbmNlLmlkEg5tdXN0IGJlIGEgVUxJRBotdGhpcy5tYXRjaGVzKCdeWzAtN11bMC05QS1ISktNTlAtVFYtWl17MjV9JCcpEroBCgZ0ZW5hbnQYAiABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpEgwKBHNsb3QYAyABKA0SEgoKZ2VuZXJhdGlvbhgEIAEoBBIPCgdyZWxlYXNlGAUgASgJEgwKBG5vZGUYBiABKAkiuQQKCEluc3RhbmNlEioKA3JlZhgBIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYSLgoFc3RhdGUYAiABKA4yHy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlU3RhdGUSLAoEbW9kZRgDIAEoDjIeLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VNb2RlEiwKCGVuZHBvaW50GAQgASgLMhoud2FycmVuLmNvbW1vbi52MS5FbmRwb2ludBILCgNwaWQYBSABKA0SLgoKc3RhcnRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoOc3RhcnRfZHVyYXRpb24YByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoMbGFzdF91c2VkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglpbl9mbGlnaHQYCSABKA0SJgoFdXNhZ2UYCiABKAsyFy53YXJyZW4uY29tbW9uLnYxLlVzYWdlEiQKBGV4aXQYCyABKAsyFi53YXJyZW4uY29tbW9uLnYxLkV4aXQSDQoFd2FrZXMYDCABKAQSLgoJaXNvbGF0aW9uGA0gASgOMhsud2FycmVuLmNvbW1vbi52MS5Jc29sYXRpb24SMwoMc3RhcnRfcGhhc2VzGA4gASgLMh0ud2FycmVuLmNvbW1vbi52MS5TdGFydFBoYXNlcyLhAQoLU3RhcnRQaGFzZXMSKAoFZmV0Y2gYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFcXVldWUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFc3Bhd24YAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGbGlzdGVuGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEikKBmFuc3dlchgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKjAQoFVXNhZ2USDgoGY3B1X3VzGAEgASgEEhsKE21lbW9yeV9ieXRlX3NlY29uZHMYAiABKAQSDwoHd2FsbF9tcxgDIAEoBBIRCglmcm96ZW5fbXMYBCABKAQSFAoMbWVtb3J5X2J5dGVzGAUgASgEEhEKCXJzc19ieXRlcxgGIAEoBBIMCgRwaWRzGAcgASgNEhIKCm9wZW5fZmlsZXMYCCABKA0q1wEKDUluc3RhbmNlU3RhdGUSHgoaSU5TVEFOQ0VfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZJTlNUQU5DRV9TVEFURV9QRU5ESU5HEAESGwoXSU5TVEFOQ0VfU1RBVEVfU1RBUlRJTkcQAhIYChRJTlNUQU5DRV9TVEFURV9SRUFEWRADEhsKF0lOU1RBTkNFX1NUQVRFX0RSQUlOSU5HEAQSGwoXSU5TVEFOQ0VfU1RBVEVfU1RPUFBJTkcQBRIZChVJTlNUQU5DRV9TVEFURV9FWElURUQQBiqbAQoMSW5zdGFuY2VNb2RlEh0KGUlOU1RBTkNFX01PREVfVU5TUEVDSUZJRUQQABIYChRJTlNUQU5DRV9NT0RFX0FDVElWRRABEhsKF0lOU1RBTkNFX01PREVfUVVJRVNDSU5HEAISGAoUSU5TVEFOQ0VfTU9ERV9GUk9aRU4QAxIbChdJTlNUQU5DRV9NT0RFX1BBR0VEX09VVBAEKsIDCgpFeGl0UmVhc29uEhsKF0VYSVRfUkVBU09OX1VOU1BFQ0lGSUVEEAASFwoTRVhJVF9SRUFTT05fQ1JBU0hFRBABEhwKGEVYSVRfUkVBU09OX0VYSVRFRF9DTEVBThACEhsKF0VYSVRfUkVBU09OX0lETEVfS0lMTEVEEAMSGwoXRVhJVF9SRUFTT05fTFJVX0VWSUNURUQQBBIWChJFWElUX1JFQVNPTl9LSUxMRUQQBRIhCh1FWElUX1JFQVNPTl9SRUFESU5FU1NfVElNRU9VVBAGEhkKFUVYSVRfUkVBU09OX1JFU1RBUlRFRBAHEhgKFEVYSVRfUkVBU09OX0RJU1BPU0VEEAgSGgoWRVhJVF9SRUFTT05fT09NX0tJTExFRBAJEhkKFUVYSVRfUkVBU09OX1VOSEVBTFRIWRAKEhgKFEVYSVRfUkVBU09OX1JFUExBQ0VEEAsSGgoWRVhJVF9SRUFTT05fU1VQRVJTRURFRBAMEhUKEUVYSVRfUkVBU09OX0xJTUlUEA0SGQoVRVhJVF9SRUFTT05fTk9ERV9MT1NUEA4SFwoTRVhJVF9SRUFTT05fVU5LTk9XThAPYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_tenant]);
 
 /**
  * Where an instance answers.
@@ -239,6 +241,20 @@ export type Instance = Message<"warren.common.v1.Instance"> & {
    * @generated from field: uint64 wakes = 12;
    */
   wakes: bigint;
+
+  /**
+   * The rung of isolation that it runs on.
+   *
+   * @generated from field: warren.common.v1.Isolation isolation = 13;
+   */
+  isolation: Isolation;
+
+  /**
+   * Where the time of its start went.
+   *
+   * @generated from field: warren.common.v1.StartPhases start_phases = 14;
+   */
+  startPhases?: StartPhases | undefined;
 };
 
 /**
@@ -247,6 +263,55 @@ export type Instance = Message<"warren.common.v1.Instance"> & {
  */
 export const InstanceSchema: GenMessage<Instance> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_instance, 3);
+
+/**
+ * Where the time of a start went, one after the other.
+ *
+ * @generated from message warren.common.v1.StartPhases
+ */
+export type StartPhases = Message<"warren.common.v1.StartPhases"> & {
+  /**
+   * Fetching and unpacking its release; near 0 where it was there.
+   *
+   * @generated from field: google.protobuf.Duration fetch = 1;
+   */
+  fetch?: Duration | undefined;
+
+  /**
+   * Waiting for its turn among the node's starts.
+   *
+   * @generated from field: google.protobuf.Duration queue = 2;
+   */
+  queue?: Duration | undefined;
+
+  /**
+   * Making its group and its process.
+   *
+   * @generated from field: google.protobuf.Duration spawn = 3;
+   */
+  spawn?: Duration | undefined;
+
+  /**
+   * From then until it listens on its port, or says that it is ready.
+   *
+   * @generated from field: google.protobuf.Duration listen = 4;
+   */
+  listen?: Duration | undefined;
+
+  /**
+   * From then until its readiness path answers as expected.
+   *
+   * @generated from field: google.protobuf.Duration answer = 5;
+   */
+  answer?: Duration | undefined;
+};
+
+/**
+ * Describes the message warren.common.v1.StartPhases.
+ * Use `create(StartPhasesSchema)` to create a new message.
+ */
+export const StartPhasesSchema: GenMessage<StartPhases> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_instance, 4);
 
 /**
  * Counters of one instance, cumulative since its start, and what it held when they were read. Lost or doubled
@@ -317,7 +382,7 @@ export type Usage = Message<"warren.common.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_instance, 4);
+  messageDesc(file_warren_common_v1_instance, 5);
 
 /**
  * The states of an instance. They only ever move forward, so that a higher one is always the newer truth.

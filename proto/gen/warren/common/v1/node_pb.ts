@@ -6,6 +6,7 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Isolation } from "./tenant_pb.ts";
@@ -16,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/common/v1/node.proto.
  */
 export const file_warren_common_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("Cht3YXJyZW4vY29tbW9uL3YxL25vZGUucHJvdG8SEHdhcnJlbi5jb21tb24udjEiTwoMTm9kZUNhcGFjaXR5EhQKDG1lbW9yeV9ieXRlcxgBIAEoBBISCgpjcHVfbWlsbGlzGAIgASgNEhUKDW1heF9pbnN0YW5jZXMYAyABKA0itgEKDE5vZGVQcmVzc3VyZRIbChN0ZW5hbnRfbWVtb3J5X2J5dGVzGAEgASgEEhkKEXRlbmFudF9jcHVfbWlsbGlzGAIgASgNEiMKG2hvc3RfbWVtb3J5X2F2YWlsYWJsZV9ieXRlcxgDIAEoBBIWCg5jcHVfc29tZV9hdmcxMBgEIAEoAhIZChFtZW1vcnlfc29tZV9hdmcxMBgFIAEoAhIWCg5saXZlX2luc3RhbmNlcxgGIAEoDSLaAwoETm9kZRIMCgRuYW1lGAEgASgJEioKBXN0YXRlGAIgASgOMhsud2FycmVuLmNvbW1vbi52MS5Ob2RlU3RhdGUSEAoIY29yZG9uZWQYAyABKAgSEQoJYWdlbnRfdXJsGAQgASgJEjAKCGNhcGFjaXR5GAUgASgLMh4ud2FycmVuLmNvbW1vbi52MS5Ob2RlQ2FwYWNpdHkSMAoIcHJlc3N1cmUYBiABKAsyHi53YXJyZW4uY29tbW9uLnYxLk5vZGVQcmVzc3VyZRIuCglpc29sYXRpb24YByADKA4yGy53YXJyZW4uY29tbW9uLnYxLklzb2xhdGlvbhIyCgZsYWJlbHMYCCADKAsyIi53YXJyZW4uY29tbW9uLnYxLk5vZGUuTGFiZWxzRW50cnkSDwoHYm9vdF9pZBgJIAEoCRITCgtpbmNhcm5hdGlvbhgKIAEoCRIyCg5sYXN0X3JlcG9ydF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJaW5zdGFuY2VzGAwgASgNEg8KB3ZlcnNpb24YDSABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASp9CglOb2RlU3RhdGUSGgoWTk9ERV9TVEFURV9VTlNQRUNJRklFRBAAEhcKE05PREVfU1RBVEVfRVhQRUNURUQQARIRCg1OT0RFX1NUQVRFX1VQEAISEwoPTk9ERV9TVEFURV9MQVRFEAMSEwoPTk9ERV9TVEFURV9MT1NUEARiBnByb3RvMw", [file_google_protobuf_timestamp, file_warren_common_v1_tenant]);
+  fileDesc("Cht3YXJyZW4vY29tbW9uL3YxL25vZGUucHJvdG8SEHdhcnJlbi5jb21tb24udjEiTwoMTm9kZUNhcGFjaXR5EhQKDG1lbW9yeV9ieXRlcxgBIAEoBBISCgpjcHVfbWlsbGlzGAIgASgNEhUKDW1heF9pbnN0YW5jZXMYAyABKA0i9AIKDE5vZGVQcmVzc3VyZRIbChN0ZW5hbnRfbWVtb3J5X2J5dGVzGAEgASgEEhkKEXRlbmFudF9jcHVfbWlsbGlzGAIgASgNEiMKG2hvc3RfbWVtb3J5X2F2YWlsYWJsZV9ieXRlcxgDIAEoBBIWCg5jcHVfc29tZV9hdmcxMBgEIAEoAhIZChFtZW1vcnlfc29tZV9hdmcxMBgFIAEoAhIWCg5saXZlX2luc3RhbmNlcxgGIAEoDRIYChBmcm96ZW5faW5zdGFuY2VzGAcgASgNEhUKDWlvX3NvbWVfYXZnMTAYCCABKAISGQoRbWVtb3J5X2Z1bGxfYXZnMTAYCSABKAISFgoOd2FpdGluZ19zdGFydHMYCiABKA0SHAoUZGlza19hdmFpbGFibGVfYnl0ZXMYCyABKAQSHQoVaGVhZHJvb21fbWVtb3J5X2J5dGVzGAwgASgEEhsKE2hlYWRyb29tX2NwdV9taWxsaXMYDSABKA0iSQoITm9kZUhvc3QSDAoEa2luZBgBIAEoCRIZCgdtaXNzaW5nGAIgAygJQgi6SAWSAQIQIBIUCgxjYW5fcGFnZV9vdXQYAyABKAgihAQKBE5vZGUSDAoEbmFtZRgBIAEoCRIqCgVzdGF0ZRgCIAEoDjIbLndhcnJlbi5jb21tb24udjEuTm9kZVN0YXRlEhAKCGNvcmRvbmVkGAMgASgIEhEKCWFnZW50X3VybBgEIAEoCRIwCghjYXBhY2l0eRgFIAEoCzIeLndhcnJlbi5jb21tb24udjEuTm9kZUNhcGFjaXR5EjAKCHByZXNzdXJlGAYgASgLMh4ud2FycmVuLmNvbW1vbi52MS5Ob2RlUHJlc3N1cmUSLgoJaXNvbGF0aW9uGAcgAygOMhsud2FycmVuLmNvbW1vbi52MS5Jc29sYXRpb24SMgoGbGFiZWxzGAggAygLMiIud2FycmVuLmNvbW1vbi52MS5Ob2RlLkxhYmVsc0VudHJ5Eg8KB2Jvb3RfaWQYCSABKAkSEwoLaW5jYXJuYXRpb24YCiABKAkSMgoObGFzdF9yZXBvcnRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWluc3RhbmNlcxgMIAEoDRIPCgd2ZXJzaW9uGA0gASgJEigKBGhvc3QYDiABKAsyGi53YXJyZW4uY29tbW9uLnYxLk5vZGVIb3N0Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEqfQoJTm9kZVN0YXRlEhoKFk5PREVfU1RBVEVfVU5TUEVDSUZJRUQQABIXChNOT0RFX1NUQVRFX0VYUEVDVEVEEAESEQoNTk9ERV9TVEFURV9VUBACEhMKD05PREVfU1RBVEVfTEFURRADEhMKD05PREVfU1RBVEVfTE9TVBAEYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_warren_common_v1_tenant]);
 
 /**
  * What a node can hold.
@@ -100,6 +101,55 @@ export type NodePressure = Message<"warren.common.v1.NodePressure"> & {
    * @generated from field: uint32 live_instances = 6;
    */
   liveInstances: number;
+
+  /**
+   * Of these, frozen.
+   *
+   * @generated from field: uint32 frozen_instances = 7;
+   */
+  frozenInstances: number;
+
+  /**
+   * Share of time in which some task waited for I/O, 10 s average, in percent (PSI).
+   *
+   * @generated from field: float io_some_avg10 = 8;
+   */
+  ioSomeAvg10: number;
+
+  /**
+   * Share of time in which every task waited for memory, 10 s average, in percent (PSI).
+   *
+   * @generated from field: float memory_full_avg10 = 9;
+   */
+  memoryFullAvg10: number;
+
+  /**
+   * Starts that wait for their turn.
+   *
+   * @generated from field: uint32 waiting_starts = 10;
+   */
+  waitingStarts: number;
+
+  /**
+   * What is left of the disk that holds tenants' files, in bytes.
+   *
+   * @generated from field: uint64 disk_available_bytes = 11;
+   */
+  diskAvailableBytes: bigint;
+
+  /**
+   * What tenants could still have: the capacity less what they hold, and no more than the host has left, in bytes.
+   *
+   * @generated from field: uint64 headroom_memory_bytes = 12;
+   */
+  headroomMemoryBytes: bigint;
+
+  /**
+   * The capacity less what tenants used over the last interval, in thousandths of a core.
+   *
+   * @generated from field: uint32 headroom_cpu_millis = 13;
+   */
+  headroomCpuMillis: number;
 };
 
 /**
@@ -108,6 +158,41 @@ export type NodePressure = Message<"warren.common.v1.NodePressure"> & {
  */
 export const NodePressureSchema: GenMessage<NodePressure> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_node, 1);
+
+/**
+ * What a node's host can do for its tenants.
+ *
+ * @generated from message warren.common.v1.NodeHost
+ */
+export type NodeHost = Message<"warren.common.v1.NodeHost"> & {
+  /**
+   * How instances are held together: "cgroup-v2", "cgroup-hybrid", "none" or "portable".
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * What it cannot do, one sentence each.
+   *
+   * @generated from field: repeated string missing = 2;
+   */
+  missing: string[];
+
+  /**
+   * There is swap or zram, so that frozen instances can be paged out.
+   *
+   * @generated from field: bool can_page_out = 3;
+   */
+  canPageOut: boolean;
+};
+
+/**
+ * Describes the message warren.common.v1.NodeHost.
+ * Use `create(NodeHostSchema)` to create a new message.
+ */
+export const NodeHostSchema: GenMessage<NodeHost> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_node, 2);
 
 /**
  * A node as the scheduler knows it.
@@ -205,6 +290,13 @@ export type Node = Message<"warren.common.v1.Node"> & {
    * @generated from field: string version = 13;
    */
   version: string;
+
+  /**
+   * What its host can do.
+   *
+   * @generated from field: warren.common.v1.NodeHost host = 14;
+   */
+  host?: NodeHost | undefined;
 };
 
 /**
@@ -212,7 +304,7 @@ export type Node = Message<"warren.common.v1.Node"> & {
  * Use `create(NodeSchema)` to create a new message.
  */
 export const NodeSchema: GenMessage<Node> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_node, 2);
+  messageDesc(file_warren_common_v1_node, 3);
 
 /**
  * What the scheduler makes of a node.

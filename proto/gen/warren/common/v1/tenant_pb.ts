@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/common/v1/tenant.proto.
  */
 export const file_warren_common_v1_tenant: GenFile = /*@__PURE__*/
-  fileDesc("Ch13YXJyZW4vY29tbW9uL3YxL3RlbmFudC5wcm90bxIQd2FycmVuLmNvbW1vbi52MSKUCgoKVGVuYW50U3BlYxK3AQoDa2V5GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKRIvCgdyZWxlYXNlGAIgASgJQhy6SBlyFzIVXnNoYTI1NjpbMC05YS1mXXs2NH0kSAASIQoJZGlyZWN0b3J5GAMgASgJQgy6SAlyBxiAIDICXi9IABIiCgdjb21tYW5kGAQgAygJQhG6SA6SAQsQQCIHcgUQARiAIBJmCgNlbnYYBSADKAsyJS53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuRW52RW50cnlCMrpIL5oBLBCAAiIfch0YgAIyGF5bQS1aYS16X11bQS1aYS16MC05X10qJCoGcgQYgIACEi4KCXJlYWRpbmVzcxgGIAEoCzIbLndhcnJlbi5jb21tb24udjEuUmVhZGluZXNzEioKBHN0b3AYByABKAsyHC53YXJyZW4uY29tbW9uLnYxLlN0b3BQb2xpY3kSKgoEaWRsZRgIIAEoCzIcLndhcnJlbi5jb21tb24udjEuSWRsZVBvbGljeRIoCgZsaW1pdHMYCSABKAsyGC53YXJyZW4uY29tbW9uLnYxLkxpbWl0cxI4Cglpc29sYXRpb24YCiABKA4yGy53YXJyZW4uY29tbW9uLnYxLklzb2xhdGlvbkIIukgFggECEAESWwoLbm9kZV9sYWJlbHMYCyADKAsyLC53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuTm9kZUxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAISPgoMYXZhaWxhYmlsaXR5GAwgASgOMh4ud2FycmVuLmNvbW1vbi52MS5BdmFpbGFiaWxpdHlCCLpIBYIBAhABEjIKBmV4cG9zZRgNIAEoDjIYLndhcnJlbi5jb21tb24udjEuRXhwb3NlQgi6SAWCAQIQARI6CgdyZXN0YXJ0GA4gASgOMh8ud2FycmVuLmNvbW1vbi52MS5SZXN0YXJ0UG9saWN5Qgi6SAWCAQIQARIuCglpbnN0YW5jZXMYDyABKAsyGy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlcxIsCghsaXZlbmVzcxgQIAEoCzIaLndhcnJlbi5jb21tb24udjEuTGl2ZW5lc3MaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARoxCg9Ob2RlTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATqrAbpIpwEapAEKFXRlbmFudF9zcGVjLmluc3RhbmNlcxItaW5zdGFuY2VzLm1heCBtdXN0IG5vdCBiZSBiZWxvdyBpbnN0YW5jZXMubWluGlwhaGFzKHRoaXMuaW5zdGFuY2VzKSB8fCB0aGlzLmluc3RhbmNlcy5tYXggPT0gMHUgfHwgdGhpcy5pbnN0YW5jZXMubWF4ID49IHRoaXMuaW5zdGFuY2VzLm1pbkIICgZzb3VyY2Ui8gEKCVJlYWRpbmVzcxIkCgRwYXRoGAEgASgJQha6SBNyERiACDIMXigvWyEtfl0qKT8kEoMBCgZzdGF0dXMYAiABKA1Cc7pIcLoBbQoQcmVhZGluZXNzLnN0YXR1cxIrbXVzdCBiZSAwIG9yIGFuIEhUVFAgc3RhdHVzIGZyb20gMTAwIHRvIDU5ORosdGhpcyA9PSAwdSB8fCAodGhpcyA+PSAxMDB1ICYmIHRoaXMgPD0gNTk5dSkSOQoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQqACLeAQoITGl2ZW5lc3MSIQoEcGF0aBgBIAEoCUITukgQcg4YgAgyCV4vWyEtfl0qJBI1CghpbnRlcnZhbBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASNAoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASEQoJdGhyZXNob2xkGAQgASgNEi8KDHN0YXJ0X3BlcmlvZBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJ+CgpTdG9wUG9saWN5EjcKBWRyYWluGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwjYBDIAEjcKBWdyYWNlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwjYBDIAIlgKCklkbGVQb2xpY3kSNwoKc3RvcF9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASEQoJa2VlcF93YXJtGAIgASgIIlQKBkxpbWl0cxIUCgxtZW1vcnlfYnl0ZXMYASABKAQSEgoKY3B1X21pbGxpcxgCIAEoDRIMCgRwaWRzGAMgASgNEhIKCm9wZW5fZmlsZXMYBCABKA0iOQoJSW5zdGFuY2VzEhUKA21pbhgBIAEoDUIIukgFKgMY6AcSFQoDbWF4GAIgASgNQgi6SAUqAxjoByKyAQoGVGVuYW50EioKBHNwZWMYASABKAsyHC53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMSDwoHdmVyc2lvbhgCIAEoBBIuCgpjcmVhdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgN1cmwYBSABKAkqfQoJSXNvbGF0aW9uEhkKFUlTT0xBVElPTl9VTlNQRUNJRklFRBAAEhIKDklTT0xBVElPTl9OT05FEAESEgoOSVNPTEFUSU9OX1VTRVIQAhIUChBJU09MQVRJT05fQ0dST1VQEAMSFwoTSVNPTEFUSU9OX05BTUVTUEFDRRAEKmkKDEF2YWlsYWJpbGl0eRIcChhBVkFJTEFCSUxJVFlfVU5TUEVDSUZJRUQQABIdChlBVkFJTEFCSUxJVFlfQVRfTEVBU1RfT05FEAESHAoYQVZBSUxBQklMSVRZX0FUX01PU1RfT05FEAIqRQoGRXhwb3NlEhYKEkVYUE9TRV9VTlNQRUNJRklFRBAAEhIKDkVYUE9TRV9HQVRFV0FZEAESDwoLRVhQT1NFX05PREUQAiqDAQoNUmVzdGFydFBvbGljeRIeChpSRVNUQVJUX1BPTElDWV9VTlNQRUNJRklFRBAAEhgKFFJFU1RBUlRfUE9MSUNZX05FVkVSEAESHQoZUkVTVEFSVF9QT0xJQ1lfT05fRkFJTFVSRRACEhkKFVJFU1RBUlRfUE9MSUNZX0FMV0FZUxADYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch13YXJyZW4vY29tbW9uL3YxL3RlbmFudC5wcm90bxIQd2FycmVuLmNvbW1vbi52MSKUCgoKVGVuYW50U3BlYxK3AQoDa2V5GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKRIvCgdyZWxlYXNlGAIgASgJQhy6SBlyFzIVXnNoYTI1NjpbMC05YS1mXXs2NH0kSAASIQoJZGlyZWN0b3J5GAMgASgJQgy6SAlyBxiAIDICXi9IABIiCgdjb21tYW5kGAQgAygJQhG6SA6SAQsQQCIHcgUQARiAIBJmCgNlbnYYBSADKAsyJS53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuRW52RW50cnlCMrpIL5oBLBCAAiIfch0YgAIyGF5bQS1aYS16X11bQS1aYS16MC05X10qJCoGcgQYgIACEi4KCXJlYWRpbmVzcxgGIAEoCzIbLndhcnJlbi5jb21tb24udjEuUmVhZGluZXNzEioKBHN0b3AYByABKAsyHC53YXJyZW4uY29tbW9uLnYxLlN0b3BQb2xpY3kSKgoEaWRsZRgIIAEoCzIcLndhcnJlbi5jb21tb24udjEuSWRsZVBvbGljeRIoCgZsaW1pdHMYCSABKAsyGC53YXJyZW4uY29tbW9uLnYxLkxpbWl0cxI4Cglpc29sYXRpb24YCiABKA4yGy53YXJyZW4uY29tbW9uLnYxLklzb2xhdGlvbkIIukgFggECEAESWwoLbm9kZV9sYWJlbHMYCyADKAsyLC53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuTm9kZUxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAISPgoMYXZhaWxhYmlsaXR5GAwgASgOMh4ud2FycmVuLmNvbW1vbi52MS5BdmFpbGFiaWxpdHlCCLpIBYIBAhABEjIKBmV4cG9zZRgNIAEoDjIYLndhcnJlbi5jb21tb24udjEuRXhwb3NlQgi6SAWCAQIQARI6CgdyZXN0YXJ0GA4gASgOMh8ud2FycmVuLmNvbW1vbi52MS5SZXN0YXJ0UG9saWN5Qgi6SAWCAQIQARIuCglpbnN0YW5jZXMYDyABKAsyGy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlcxIsCghsaXZlbmVzcxgQIAEoCzIaLndhcnJlbi5jb21tb24udjEuTGl2ZW5lc3MaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARoxCg9Ob2RlTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATqrAbpIpwEapAEKFXRlbmFudF9zcGVjLmluc3RhbmNlcxItaW5zdGFuY2VzLm1heCBtdXN0IG5vdCBiZSBiZWxvdyBpbnN0YW5jZXMubWluGlwhaGFzKHRoaXMuaW5zdGFuY2VzKSB8fCB0aGlzLmluc3RhbmNlcy5tYXggPT0gMHUgfHwgdGhpcy5pbnN0YW5jZXMubWF4ID49IHRoaXMuaW5zdGFuY2VzLm1pbkIICgZzb3VyY2UirwMKCVJlYWRpbmVzcxI3CgRraW5kGAQgASgOMh8ud2FycmVuLmNvbW1vbi52MS5SZWFkaW5lc3NLaW5kQgi6SAWCAQIQARIkCgRwYXRoGAEgASgJQha6SBNyERiACDIMXigvWyEtfl0qKT8kEoMBCgZzdGF0dXMYAiABKA1Cc7pIcLoBbQoQcmVhZGluZXNzLnN0YXR1cxIrbXVzdCBiZSAwIG9yIGFuIEhUVFAgc3RhdHVzIGZyb20gMTAwIHRvIDU5ORosdGhpcyA9PSAwdSB8fCAodGhpcyA+PSAxMDB1ICYmIHRoaXMgPD0gNTk5dSkSOQoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQqADqBAbpIfhp8Cg5yZWFkaW5lc3MucGF0aBIwcGF0aCBhbmQgc3RhdHVzIGdvIHdpdGggUkVBRElORVNTX0tJTkRfUE9SVCBvbmx5Gjh0aGlzLmtpbmQgPD0gMSB8fCAodGhpcy5wYXRoID09ICcnICYmIHRoaXMuc3RhdHVzID09IDB1KSK9AwoITGl2ZW5lc3MSJAoEcGF0aBgBIAEoCUIWukgTchEYgAgyDF4oL1shLX5dKik/JBI/CghpbnRlcnZhbBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkISukgPqgEMIgMIkBwyBRCAwtcvEjkKB3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDbpICqoBByIDCNgEKgASGgoJdGhyZXNob2xkGAQgASgNQge6SAQqAhhkEj4KDHN0YXJ0X3BlcmlvZBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMIkBwyABJACgloZWFydGJlYXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CErpID6oBDCIDCJAcMgUQgMLXLzpxukhuGmwKDWxpdmVuZXNzLndoYXQSM2dpdmUgYSBwYXRoIHRvIHByb2JlLCBhIGhlYXJ0YmVhdCBpbnRlcnZhbCwgb3IgYm90aBomdGhpcy5wYXRoICE9ICcnIHx8IGhhcyh0aGlzLmhlYXJ0YmVhdCkifgoKU3RvcFBvbGljeRI3CgVkcmFpbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQyABI3CgVncmFjZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQyACJYCgpJZGxlUG9saWN5EjcKCnN0b3BfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEhEKCWtlZXBfd2FybRgCIAEoCCK4AQoGTGltaXRzEhQKDG1lbW9yeV9ieXRlcxgBIAEoBBJiCgpjcHVfbWlsbGlzGAIgASgNQk66SEu6AUgKEWxpbWl0cy5jcHVfbWlsbGlzEhhtdXN0IGJlIDAgb3IgYXQgbGVhc3QgMTAaGXRoaXMgPT0gMHUgfHwgdGhpcyA+PSAxMHUSDAoEcGlkcxgDIAEoDRISCgpvcGVuX2ZpbGVzGAQgASgNEhIKCmRpc2tfYnl0ZXMYBSABKAQiTQoJSW5zdGFuY2VzEhUKA21pbhgBIAEoDUIIukgFKgMY6AcSFQoDbWF4GAIgASgNQgi6SAUqAxjoBxISCgpzaGFyZV9wb3J0GAMgASgIIrIBCgZUZW5hbnQSKgoEc3BlYxgBIAEoCzIcLndhcnJlbi5jb21tb24udjEuVGVuYW50U3BlYxIPCgd2ZXJzaW9uGAIgASgEEi4KCmNyZWF0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgsKA3VybBgFIAEoCSp9Cg1SZWFkaW5lc3NLaW5kEh4KGlJFQURJTkVTU19LSU5EX1VOU1BFQ0lGSUVEEAASFwoTUkVBRElORVNTX0tJTkRfUE9SVBABEhoKFlJFQURJTkVTU19LSU5EX01FU1NBR0UQAhIXChNSRUFESU5FU1NfS0lORF9OT05FEAMqfQoJSXNvbGF0aW9uEhkKFUlTT0xBVElPTl9VTlNQRUNJRklFRBAAEhIKDklTT0xBVElPTl9OT05FEAESEgoOSVNPTEFUSU9OX1VTRVIQAhIUChBJU09MQVRJT05fQ0dST1VQEAMSFwoTSVNPTEFUSU9OX05BTUVTUEFDRRAEKmkKDEF2YWlsYWJpbGl0eRIcChhBVkFJTEFCSUxJVFlfVU5TUEVDSUZJRUQQABIdChlBVkFJTEFCSUxJVFlfQVRfTEVBU1RfT05FEAESHAoYQVZBSUxBQklMSVRZX0FUX01PU1RfT05FEAIqRQoGRXhwb3NlEhYKEkVYUE9TRV9VTlNQRUNJRklFRBAAEhIKDkVYUE9TRV9HQVRFV0FZEAESDwoLRVhQT1NFX05PREUQAiqDAQoNUmVzdGFydFBvbGljeRIeChpSRVNUQVJUX1BPTElDWV9VTlNQRUNJRklFRBAAEhgKFFJFU1RBUlRfUE9MSUNZX05FVkVSEAESHQoZUkVTVEFSVF9QT0xJQ1lfT05fRkFJTFVSRRACEhkKFVJFU1RBUlRfUE9MSUNZX0FMV0FZUxADYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * What the user wants of one tenant. Every field has a sane default but the key and the source.
@@ -90,14 +90,15 @@ export type TenantSpec = Message<"warren.common.v1.TenantSpec"> & {
   idle?: IdlePolicy | undefined;
 
   /**
-   * Bounds on what an instance may use. Needs a node with the rung ISOLATION_CGROUP.
+   * Bounds on what an instance may use.
    *
    * @generated from field: warren.common.v1.Limits limits = 9;
    */
   limits?: Limits | undefined;
 
   /**
-   * The lowest rung of isolation that a node must have to run this tenant.
+   * The rung that it runs on; only nodes that have it are considered. Absent: the highest that its node has, but
+   * ISOLATION_NONE for a tenant that runs from a directory.
    *
    * @generated from field: warren.common.v1.Isolation isolation = 10;
    */
@@ -160,6 +161,13 @@ export const TenantSpecSchema: GenMessage<TenantSpec> = /*@__PURE__*/
  */
 export type Readiness = Message<"warren.common.v1.Readiness"> & {
   /**
+   * What is waited for.
+   *
+   * @generated from field: warren.common.v1.ReadinessKind kind = 4;
+   */
+  kind: ReadinessKind;
+
+  /**
    * HTTP path asked with GET once the port accepts; empty: accepting is enough.
    *
    * @generated from field: string path = 1;
@@ -189,20 +197,20 @@ export const ReadinessSchema: GenMessage<Readiness> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_tenant, 1);
 
 /**
- * How it is watched that an instance still serves.
+ * How it is watched that an instance still serves: a probe, heartbeats, or both. Not while it is frozen.
  *
  * @generated from message warren.common.v1.Liveness
  */
 export type Liveness = Message<"warren.common.v1.Liveness"> & {
   /**
-   * HTTP path asked with GET.
+   * HTTP path asked with GET; any status from 200 to 399 is healthy. Empty: no probe.
    *
    * @generated from field: string path = 1;
    */
   path: string;
 
   /**
-   * Between two probes. Default 10 s.
+   * Between two probes. Default 10 s, at least 100 ms.
    *
    * @generated from field: google.protobuf.Duration interval = 2;
    */
@@ -228,6 +236,13 @@ export type Liveness = Message<"warren.common.v1.Liveness"> & {
    * @generated from field: google.protobuf.Duration start_period = 5;
    */
   startPeriod?: Duration | undefined;
+
+  /**
+   * Longest silence between two heartbeats of @warren/worker that is healthy. Absent: none are expected.
+   *
+   * @generated from field: google.protobuf.Duration heartbeat = 6;
+   */
+  heartbeat?: Duration | undefined;
 };
 
 /**
@@ -300,32 +315,39 @@ export const IdlePolicySchema: GenMessage<IdlePolicy> = /*@__PURE__*/
  */
 export type Limits = Message<"warren.common.v1.Limits"> & {
   /**
-   * Memory in bytes; more is an out-of-memory kill of this tenant only.
+   * Memory in bytes; more is an out-of-memory kill of this tenant only. Needs the rung ISOLATION_CGROUP.
    *
    * @generated from field: uint64 memory_bytes = 1;
    */
   memoryBytes: bigint;
 
   /**
-   * CPU in thousandths of a core.
+   * CPU in thousandths of a core, at least 10. Needs the rung ISOLATION_CGROUP.
    *
    * @generated from field: uint32 cpu_millis = 2;
    */
   cpuMillis: number;
 
   /**
-   * Processes and threads.
+   * Processes and threads. Needs the rung ISOLATION_CGROUP. A Bun process alone has about a dozen threads.
    *
    * @generated from field: uint32 pids = 3;
    */
   pids: number;
 
   /**
-   * Open files per process.
+   * Open files per process. Needs the rung ISOLATION_USER.
    *
    * @generated from field: uint32 open_files = 4;
    */
   openFiles: number;
+
+  /**
+   * What its writable directory may hold, in bytes. Looked at every few seconds: more ends the instance (limit).
+   *
+   * @generated from field: uint64 disk_bytes = 5;
+   */
+  diskBytes: bigint;
 };
 
 /**
@@ -354,6 +376,13 @@ export type Instances = Message<"warren.common.v1.Instances"> & {
    * @generated from field: uint32 max = 2;
    */
   max: number;
+
+  /**
+   * Instances on one node share one port: the app listens with `reusePort`, and the kernel deals out connections.
+   *
+   * @generated from field: bool share_port = 3;
+   */
+  sharePort: boolean;
 };
 
 /**
@@ -413,6 +442,47 @@ export const TenantSchema: GenMessage<Tenant> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_tenant, 7);
 
 /**
+ * What a start waits for.
+ *
+ * @generated from enum warren.common.v1.ReadinessKind
+ */
+export enum ReadinessKind {
+  /**
+   * READINESS_KIND_PORT.
+   *
+   * @generated from enum value: READINESS_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The instance listens on its port and, if a path is given, answers there as expected.
+   *
+   * @generated from enum value: READINESS_KIND_PORT = 1;
+   */
+  PORT = 1,
+
+  /**
+   * The tenant says so: `ready()` of @warren/worker.
+   *
+   * @generated from enum value: READINESS_KIND_MESSAGE = 2;
+   */
+  MESSAGE = 2,
+
+  /**
+   * Nothing: it is ready once its process runs. For tenants that serve no HTTP.
+   *
+   * @generated from enum value: READINESS_KIND_NONE = 3;
+   */
+  NONE = 3,
+}
+
+/**
+ * Describes the enum warren.common.v1.ReadinessKind.
+ */
+export const ReadinessKindSchema: GenEnum<ReadinessKind> = /*@__PURE__*/
+  enumDesc(file_warren_common_v1_tenant, 0);
+
+/**
  * The ladder of isolation: each rung includes those below it.
  *
  * @generated from enum warren.common.v1.Isolation
@@ -458,7 +528,7 @@ export enum Isolation {
  * Describes the enum warren.common.v1.Isolation.
  */
 export const IsolationSchema: GenEnum<Isolation> = /*@__PURE__*/
-  enumDesc(file_warren_common_v1_tenant, 0);
+  enumDesc(file_warren_common_v1_tenant, 1);
 
 /**
  * What happens to a tenant when its node is lost.
@@ -492,7 +562,7 @@ export enum Availability {
  * Describes the enum warren.common.v1.Availability.
  */
 export const AvailabilitySchema: GenEnum<Availability> = /*@__PURE__*/
-  enumDesc(file_warren_common_v1_tenant, 1);
+  enumDesc(file_warren_common_v1_tenant, 2);
 
 /**
  * Who may reach a tenant's instances directly.
@@ -526,7 +596,7 @@ export enum Expose {
  * Describes the enum warren.common.v1.Expose.
  */
 export const ExposeSchema: GenEnum<Expose> = /*@__PURE__*/
-  enumDesc(file_warren_common_v1_tenant, 2);
+  enumDesc(file_warren_common_v1_tenant, 3);
 
 /**
  * Whether an instance that ended by itself is started again without anyone asking.
@@ -567,5 +637,5 @@ export enum RestartPolicy {
  * Describes the enum warren.common.v1.RestartPolicy.
  */
 export const RestartPolicySchema: GenEnum<RestartPolicy> = /*@__PURE__*/
-  enumDesc(file_warren_common_v1_tenant, 3);
+  enumDesc(file_warren_common_v1_tenant, 4);
 
