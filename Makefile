@@ -3,7 +3,7 @@ BUN := tools/node_modules/.bin/bun
 BUNX := $(BUN) --bun x
 STAMP := node_modules/.warren-setup
 
-.PHONY: help setup lint check fmt test demo gen client clean baseline
+.PHONY: help setup lint check fmt test demo bench gen client clean baseline
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -39,6 +39,9 @@ test: lint ## everything CI runs
 
 demo: $(STAMP) ## a whole cell with real tenants; ONCE=1 verifies and ends, NATS_URL=… runs it on JetStream
 	@$(BUN) test/src/demo/main.ts
+
+bench: $(STAMP) ## side-by-side measurements: NAME=agent; without a name, which there are
+	@$(BUN) bench/src/harness/main.ts $(NAME)
 
 client: $(STAMP) ## bundle the client library for Node into client/dist
 	@$(BUN) client/build.ts

@@ -34,9 +34,12 @@ for manifest in examples/*/package.json; do
   [ ! -f "$dir/bun.lock" ] || "$bun" install --frozen-lockfile --silent --cwd "$dir"
 done
 
-# Tests run a real NATS server and a stock HTTP client. Without them they are skipped by name.
+# Tests run a real NATS server and a stock HTTP client, tenants in namespaces (bubblewrap), and an agent that sees its host
+# by ps and lsof alone. Without them they are skipped by name.
 missing=
-for tool in nats-server curl; do command -v $tool >/dev/null 2>&1 || missing="$missing $tool"; done
+for pair in nats-server:nats-server curl:curl bwrap:bubblewrap lsof:lsof ps:procps; do
+  command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "setup: installing$missing"

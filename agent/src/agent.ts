@@ -24,10 +24,10 @@ import { Observer } from "./observe.ts";
 import { type AgentOptions, resolveOptions } from "./options.ts";
 import { Ports } from "./ports.ts";
 import { ProcessTable } from "./processes.ts";
-import { readBootId } from "./procfs.ts";
 import { RecordStore } from "./records.ts";
 import { ReleaseCache } from "./releases.ts";
 import { Reporter } from "./reporter.ts";
+import { letThrough, Sandbox } from "./sandbox.ts";
 import { agentService } from "./service.ts";
 import { Spool } from "./spool.ts";
 
@@ -58,8 +58,12 @@ const flushMs = 2_000;
 const stepMs = 5_000;
 /** After the longest grace of those that are stopped: SIGKILL needs no more, unless the kernel itself hangs. */
 const killMs = 10_000;
-/** Beyond the longest grace that a spec may ask for, 10 min. */
-const stopAllMs = 620_000;
+/** Beyond the longest drain and grace that a spec may ask for, 10 min each. */
+const stopAllMs = 1_220_000;
+/** Above the uids, of which there is one per port. */
+const firstReleaseGid = 100_000;
+/** Told the scheduler: as many as the contract takes. */
+const mostMissing = 32;
 
 /**
  * Starts an agent: takes over what one before it left, serves, and joins the scheduler as soon as that is there (a
@@ -89,18 +93,34 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   try {
     const lock = DirectoryLock.acquire(o.paths.root);
     later("unlocking the runtime directory", () => lock.release());
-    makePrivateDirectory(o.paths.homes);
     const incarnation = ulid();
-    const bootId = readBootId();
     const fence = new Fence(o.paths.epoch);
     const spool = new Spool(o.paths.spool, log, o.spoolRecords);
     const records = new RecordStore(o.paths.records, log);
     const logs = new LogStore(o.paths.logs, o.logBounds);
-    const host = await detectHost(o.node, o.paths.root, o.cgroups, log);
+    const host = await detectHost(o.node, o.paths.root, o.hostKind, log);
     later("closing the cgroups", () => host.close());
+    const { kernel } = host;
+    const directories = [o.paths.root, o.paths.homes, o.paths.sockets, o.paths.releases, o.paths.bin];
+    for (const path of directories) makePrivateDirectory(path);
+    if (o.isolation > Isolation.NONE) for (const path of directories) letThrough(path);
+    const sandbox = await Sandbox.probe({
+      most: o.isolation,
+      host,
+      bun: prepareBun(o.paths.bin, o.bunPath),
+      homes: o.paths.homes,
+      uidBase: o.uidBase,
+    });
+    const lacks = sandbox.missing.join("; ");
+    if (sandbox.highest === Isolation.NONE) log.warn({ lacks }, "tenants are not isolated from each other");
+    else log.info({ isolation: sandbox.name, ...(lacks ? { lacks } : {}) }, "tenants are isolated");
     const ended = new EndedIds(o.paths.ended, log);
-    const gate = new Gate(o.simultaneousStarts, gateHoldMs);
-    const exits = new ExitWatcher();
+    const gate = new Gate({
+      width: o.simultaneousStarts,
+      holdMs: gateHoldMs,
+      perSecond: o.startsPerSecond,
+    });
+    const exits = new ExitWatcher(kernel);
     later("closing the exit watcher", () => exits[Symbol.dispose]());
     const before = records.load().records;
     const tenantPorts = Ports.open(o.tenantPorts, before.find((record) => record.port > 0)?.port);
@@ -110,9 +130,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
     const metrics = agentMetrics({
       instances: () => instances.size,
+      frozen: () => instances.all().filter((instance) => instance.isAtRest).length,
       spooled: () => spool.size,
       waitingStarts: () => gate.waiting,
       epoch: () => Number(fence.highest),
+      logs: () => logs.stats(),
     });
     const releases = new ReleaseCache({
       directory: o.paths.releases,
@@ -120,40 +142,51 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       log,
       inUse: () => instances.releasesInUse(),
       bounds: o.releaseBounds,
+      ...(sandbox.highest > Isolation.NONE ? { gidBase: o.uidBase + firstReleaseGid } : {}),
     });
     const mechanism: Mechanism = {
       node: o.node,
-      bootId,
       homes: o.paths.homes,
+      sockets: o.paths.sockets,
+      uidBase: o.uidBase,
       clock: systemClock,
       log,
       host,
-      table: new ProcessTable(),
+      sandbox,
+      spawner: o.spawner(kernel),
+      readiness: o.readiness,
+      table: new ProcessTable(kernel),
       ports: tenantPorts,
       gate,
       releases,
       exits,
-      bun: prepareBun(o.paths.bin, o.bunPath),
       records,
       logs,
       ended,
       spool,
       metrics,
+      instancesOf: (tenant) => instances.of(tenant),
       signal: abandon.signal,
     };
     const instances: Instances = new Instances(mechanism, {
       allowDirectories: o.allowDirectories,
       maxInstances: o.capacity.maxInstances,
+      maxActive: o.maxActive,
     });
     const found = instances.adopt();
     if (found.adopted + found.buried > 0) log.info(found, "took over what the agent before this one left");
     sweep(o.paths.homes, instances);
+    sweep(o.paths.sockets, instances);
     host.sweep(new Set(instances.all().map((instance) => instance.group.path)));
     logs.prune();
 
     const observer = new Observer({
       instances: () => instances.all(),
       table: mechanism.table,
+      capacity: o.capacity,
+      waitingStarts: () => gate.waiting,
+      diskPath: o.paths.homes,
+      metrics,
       logs,
       clock: systemClock,
       log,
@@ -186,7 +219,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       join: {
         node: o.node,
         agentUrl: o.advertiseUrl ?? server.url,
-        bootId,
+        bootId: kernel.bootId,
         incarnation,
         version: o.version,
         capacity: {
@@ -194,7 +227,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           cpuMillis: o.capacity.cpuMillis,
           maxInstances: o.capacity.maxInstances,
         },
-        isolation: [Isolation.NONE],
+        isolation: sandbox.rungs,
+        host: {
+          kind: host.kind,
+          missing: [...new Set([...host.missing, ...sandbox.missing])].slice(0, mostMissing),
+          canPageOut: kernel.hasSwap(),
+        },
         labels: { ...o.labels },
         allowDirectories: o.allowDirectories,
       },
@@ -205,7 +243,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     if (o.onStop === "stop") {
       const what = "stopping the tenants";
       const stopAll = () =>
-        withDeadline(instances.stopAll(ExitReason.DISPOSED), instances.longestGraceMs + killMs, what);
+        withDeadline(instances.stopAll(ExitReason.DISPOSED), instances.longestStopMs + killMs, what);
       later(what, stopAll, stopAllMs);
     } else {
       later("leaving the tenants to the next agent", () => instances.stopUnspawned(ExitReason.DISPOSED));
@@ -239,9 +277,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   }
 }
 
-/** Removes homes of instances that are no more. */
-function sweep(homes: string, instances: Instances): void {
-  for (const name of readdirSync(homes)) {
-    if (!instances.get(name)) removeTree(join(homes, name));
+/** Removes from a directory what is named after instances that are no more. */
+function sweep(directory: string, instances: Instances): void {
+  for (const name of readdirSync(directory)) {
+    if (!instances.get(name)) removeTree(join(directory, name));
   }
 }

@@ -1,5 +1,15 @@
 /** What is run for a tenant, and with which environment. */
-import { chmodSync, existsSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from "node:fs";
 import { basename, delimiter, join, relative, resolve } from "node:path";
 import { isMissing, makePrivateDirectory, messageOf, writeWhole } from "./files.ts";
 
@@ -73,11 +83,28 @@ export function prepareBun(binDirectory: string, path: string, compiled = isComp
   rmSync(link, { force: true });
   if (compiled) {
     writeWhole(link, `#!/bin/sh\nBUN_BE_BUN=1 exec '${path.replaceAll("'", "'\\''")}' "$@"\n`);
-    chmodSync(link, 0o700);
+    chmodSync(link, 0o755);
   } else {
     symlinkSync(path, link);
   }
   return { path, binDirectory, env: compiled ? { BUN_BE_BUN: "1" } : {} };
+}
+
+/**
+ * The same Bun where other users can reach it: a copy beside its wrapper, which costs nothing where the file system
+ * can share blocks. All tenants run the same file, so that they share its pages.
+ */
+export function placeBun(bun: TenantBun): TenantBun {
+  const { size, mtimeMs } = statSync(bun.path);
+  const path = join(bun.binDirectory, `bun-${size.toString(36)}-${Math.round(mtimeMs).toString(36)}`);
+  if (!existsSync(path)) {
+    const next = `${path}.new`;
+    rmSync(next, { force: true });
+    copyFileSync(bun.path, next, constants.COPYFILE_FICLONE);
+    chmodSync(next, 0o755);
+    renameSync(next, path);
+  }
+  return prepareBun(bun.binDirectory, path, bun.env.BUN_BE_BUN !== undefined);
 }
 
 function isCompiled(path: string): boolean {
@@ -90,11 +117,18 @@ const systemPath = ["/usr/local/bin", "/usr/bin", "/bin"];
 export interface EnvironmentFacts {
   readonly env: Readonly<Record<string, string>>;
   readonly port: number;
+  /** Other instances of the tenant listen on the port too. */
+  readonly sharesPort: boolean;
   readonly instance: string;
   readonly tenant: string;
   readonly node: string;
   readonly home: string;
   readonly tmp: string;
+  /** By which it can talk to the agent. */
+  readonly socket: string | undefined;
+  /** Longest silence between its heartbeats that is healthy; 0 where none are expected. */
+  readonly heartbeatMs: number;
+  readonly traceparent: string | undefined;
   readonly bun: TenantBun;
 }
 
@@ -108,6 +142,7 @@ export function tenantEnvironment(facts: EnvironmentFacts): Record<string, strin
     HOME: facts.home,
     TMPDIR: facts.tmp,
     NODE_ENV: "production",
+    ...(facts.traceparent ? { TRACEPARENT: facts.traceparent } : {}),
     ...facts.bun.env,
     ...facts.env,
     PORT: String(facts.port),
@@ -115,5 +150,8 @@ export function tenantEnvironment(facts: EnvironmentFacts): Record<string, strin
     WARREN_TENANT: facts.tenant,
     WARREN_INSTANCE: facts.instance,
     WARREN_NODE: facts.node,
+    ...(facts.socket ? { WARREN_SOCKET: facts.socket } : {}),
+    ...(facts.heartbeatMs > 0 ? { WARREN_HEARTBEAT_MS: String(facts.heartbeatMs) } : {}),
+    ...(facts.sharesPort ? { WARREN_REUSE_PORT: "1" } : {}),
   };
 }

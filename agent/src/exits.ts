@@ -4,8 +4,8 @@
  * is needed. Where that cannot be had, each one's stat is read.
  */
 import { ptr } from "bun:ffi";
+import { isSameAndAlive, type Kernel } from "./host/kernel.ts";
 import { openLibc } from "./libc.ts";
-import { isAlive, readStat } from "./procfs.ts";
 
 const askEveryMs = 20;
 const readEveryMs = 100;
@@ -16,40 +16,37 @@ export interface ProcessName {
   readonly startTicks: number;
 }
 
-export function isSameAndAlive(name: ProcessName): boolean {
-  const stat = readStat(name.pid);
-  return stat !== undefined && stat.startTicks === name.startTicks && isAlive(stat);
-}
-
 export class ExitWatcher implements Disposable {
-  readonly #kernel = openEpoll();
+  readonly #epoll = openEpoll();
   readonly #watched = new Map<number, { name: ProcessName; exited: () => void; pidfd: number | undefined }>();
   #timer: ReturnType<typeof setInterval> | undefined;
   #lastRead = 0;
 
+  constructor(private readonly kernel: Kernel) {}
+
   /** Calls back once, soon after the process ended; at the next turn if it has already. */
   watch(name: ProcessName, exited: () => void): void {
-    const pidfd = this.#kernel?.add(name.pid);
+    const pidfd = this.#epoll?.add(name.pid);
     this.#watched.set(name.pid, { name, exited, pidfd });
     // Between reading the record and opening the pidfd the pid may have become another's.
-    if (!isSameAndAlive(name)) queueMicrotask(() => this.#ended(name.pid));
+    if (!isSameAndAlive(this.kernel, name)) queueMicrotask(() => this.#ended(name.pid));
     this.#timer ??= setInterval(() => this.#ask(), askEveryMs);
   }
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
-    for (const { pidfd } of this.#watched.values()) if (pidfd !== undefined) this.#kernel?.close(pidfd);
+    for (const { pidfd } of this.#watched.values()) if (pidfd !== undefined) this.#epoll?.close(pidfd);
     this.#watched.clear();
-    this.#kernel?.dispose();
+    this.#epoll?.dispose();
   }
 
   #ask(): void {
-    for (const pid of this.#kernel?.ended() ?? []) this.#ended(pid);
+    for (const pid of this.#epoll?.ended() ?? []) this.#ended(pid);
     const now = performance.now();
     if (now - this.#lastRead < readEveryMs) return;
     this.#lastRead = now;
     for (const { name, pidfd } of [...this.#watched.values()]) {
-      if (pidfd === undefined && !isSameAndAlive(name)) this.#ended(name.pid);
+      if (pidfd === undefined && !isSameAndAlive(this.kernel, name)) this.#ended(name.pid);
     }
   }
 
@@ -57,7 +54,7 @@ export class ExitWatcher implements Disposable {
     const entry = this.#watched.get(pid);
     if (!entry) return;
     this.#watched.delete(pid);
-    if (entry.pidfd !== undefined) this.#kernel?.close(entry.pidfd);
+    if (entry.pidfd !== undefined) this.#epoll?.close(entry.pidfd);
     if (this.#watched.size === 0) {
       clearInterval(this.#timer);
       this.#timer = undefined;

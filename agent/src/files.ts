@@ -1,5 +1,5 @@
 /** Small files that are whole or not there at all, readable by the agent's user alone. */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 
 /** Replaces the file at once: a reader, or an agent that comes back after `kill -9`, sees the old text or the new. */
 export function writeWhole(path: string, text: string): void {
@@ -20,6 +20,16 @@ export function readIfThere(path: string): string | undefined {
 
 export function makePrivateDirectory(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
+}
+
+/** What an unprivileged process could still write to the disk of this path, in bytes; 0 if that cannot be told. */
+export function freeBytes(path: string): number {
+  try {
+    const { bavail, bsize } = statfsSync(path);
+    return bavail * bsize;
+  } catch {
+    return 0;
+  }
 }
 
 export function removeTree(path: string): void {

@@ -1,21 +1,30 @@
 /**
- * Bounds how many instances start at once. Starts are CPU-bound (~10 CPU-ms each): a gate cuts the median of a burst by
- * about a fifth.
+ * Bounds how many instances start at once, and how many a second. Starts are CPU-bound (~10 CPU-ms each): a gate cuts
+ * the median of a burst by about a fifth, and a rate keeps a crowd of cold tenants from starving the warm ones.
  */
 import { pause } from "@warren/common/time";
+import { Bucket } from "./bucket.ts";
+
+export interface GateOptions {
+  /** Starts at once. */
+  readonly width: number;
+  /** After which a start no longer counts, ms: one that hangs must not keep others out (rule 6). */
+  readonly holdMs: number;
+  /** Starts a second, sustained; of a quiet node as many at once. */
+  readonly perSecond: number;
+}
 
 export class Gate {
   #inside = 0;
   readonly #queue: (() => void)[] = [];
+  readonly #rate: Bucket;
 
-  /**
-   * @param width starts at once
-   * @param holdMs after which a start no longer counts: one that hangs must not keep others out (rule 6)
-   */
   constructor(
-    readonly width: number,
-    private readonly holdMs: number,
-  ) {}
+    private readonly options: GateOptions,
+    monotonic: () => number = () => performance.now(),
+  ) {
+    this.#rate = new Bucket(Math.max(1, options.perSecond), options.perSecond, monotonic);
+  }
 
   get waiting(): number {
     return this.#queue.length;
@@ -27,7 +36,7 @@ export class Gate {
    */
   async enter(signal: AbortSignal): Promise<(() => void) | undefined> {
     if (signal.aborted) return undefined;
-    if (this.#inside >= this.width) {
+    if (this.#inside >= this.options.width) {
       const admitted = await new Promise<boolean>((resolve) => {
         const enter = () => {
           signal.removeEventListener("abort", leave);
@@ -54,7 +63,15 @@ export class Gate {
       if (next) next();
       else this.#inside--;
     };
-    void pause(this.holdMs, left.signal).then(leave);
+    // Those behind wait for this one's turn too: first come, first served.
+    while (!this.#rate.take()) {
+      await pause(this.#rate.waitMs, signal);
+      if (signal.aborted) {
+        leave();
+        return undefined;
+      }
+    }
+    void pause(this.options.holdMs, left.signal).then(leave);
     return leave;
   }
 }

@@ -1,59 +1,50 @@
 /** The imperative shell around the machine of one instance: performs its effects and feeds it what happens. */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { create } from "@bufbuild/protobuf";
 import type { Logger } from "@warren/common/log";
 import { Code, ConnectError, rpcError } from "@warren/common/rpc/errors";
-import { pause, toDuration, toTimestamp, withDeadline } from "@warren/common/time";
+import { pause, withDeadline } from "@warren/common/time";
 import {
-  EndpointSchema,
   type Exit,
   ExitReason,
-  ExitSchema,
   type Instance as InstanceMessage,
-  InstanceMode,
   type InstanceRef,
-  InstanceSchema,
   InstanceState,
-  TransitionSchema,
-  UsageReportSchema,
 } from "@warren/proto/common";
-import { NothingToRunError, resolveCommand, tenantEnvironment } from "./command.ts";
-import { messageOf } from "./files.ts";
+import { type Channel, openChannel } from "./channel.ts";
+import { NothingToRunError } from "./command.ts";
+import { describeExit, describeInstance, describeTransition, describeUsage } from "./describe.ts";
+import { diskUse, overDiskLimit } from "./disk.ts";
+import { messageOf, removeTree } from "./files.ts";
+import { freezeProcesses, isFrozen, thawProcesses } from "./freeze.ts";
 import type { Group } from "./host/host.ts";
-import { endProcesses, membersOf } from "./kill.ts";
-import { ownerOf, portsOf } from "./listener.ts";
+import { isAlive, type PortOwner } from "./host/kernel.ts";
+import { endProcesses, type KillTarget, membersOf } from "./kill.ts";
+import { prepareLaunch, type StartPlan, socketDirectory, socketPath, usesChannel } from "./launch.ts";
 import type { InstanceLogs } from "./logs.ts";
 import {
   begin,
   bury,
+  type Cause,
   type Effect,
   type Input,
+  isAtRest,
   type MachineState,
   type Outcome,
+  type ProcessEnd,
   resume,
   type Step,
   step,
 } from "./machine.ts";
 import type { Mechanism } from "./mechanism.ts";
-import { isAlive, readUptimeMs, ticksPerSecond } from "./procfs.ts";
-import { awaitReady } from "./readiness.ts";
+import { pageOutProcesses } from "./pageout.ts";
+import type { ReadinessOutcome } from "./readiness.ts";
 import type { InstanceRecord } from "./records.ts";
 import { takeSample } from "./sample.ts";
-import { type ChildExit, SpawnError, spawnTenant } from "./spawn.ts";
-import { type Counters, extend, noCounters, observe, type Sample, toUsage } from "./usage.ts";
-
-/** What is to be run; only needed until the spawn, and never written to disk. */
-export interface StartPlan {
-  readonly ref: InstanceRef;
-  readonly source:
-    | { readonly kind: "directory"; readonly path: string }
-    | { readonly kind: "release"; readonly digest: string };
-  readonly command: readonly string[];
-  readonly env: Readonly<Record<string, string>>;
-  readonly readiness: { readonly path: string; readonly status: number; readonly timeoutMs: number };
-  readonly graceMs: number;
-}
+import { unwrapExit } from "./sandbox.ts";
+import { type ChildExit, SpawnError } from "./spawn.ts";
+import { type Counters, extend, noCounters, observe, type Sample } from "./usage.ts";
+import { watchLiveness } from "./watch.ts";
 
 export class Instance {
   readonly #m: Mechanism;
@@ -72,10 +63,19 @@ export class Instance {
   /** How its process ended, when it is a child of this agent. */
   #child: Promise<ChildExit> | undefined;
   #exit: Exit | undefined;
+  #channel: Channel | undefined;
+  /** Aborts when the tenant says that it is ready. */
+  readonly #saidReady = new AbortController();
+  #liveness: { beat(): void; stop(): void } | undefined;
   readonly #starting = new AbortController();
+  readonly #draining = new AbortController();
   readonly #exited = new AbortController();
   #leaveGate: (() => void) | undefined;
+  #drainUntil = Number.POSITIVE_INFINITY;
   #killAt = Number.POSITIVE_INFINITY;
+  /** The freeze under way, and those that wait for it. */
+  #freezing: Promise<number> = Promise.resolve(0);
+  #checkingDisk = false;
   readonly #settled = Promise.withResolvers<void>();
   readonly #gone = Promise.withResolvers<void>();
 
@@ -86,27 +86,34 @@ export class Instance {
     this.#group = m.host.openGroup(record.group);
     this.#log = m.log.child({ instance: record.ref.id, tenant: record.ref.tenant });
     this.logs = m.logs.open(record.ref.tenant, record.ref.id);
+    if (record.saidReady) this.#saidReady.abort();
   }
 
   /** Accepts an instance: from now on it has a record, and sooner or later an end. */
   static start(m: Mechanism, plan: StartPlan): Instance {
     const now = m.clock.now();
     const first = begin(now);
+    const { ref, graceMs, drainMs, readiness, liveness, rung, limits, sharesPort } = plan;
     const instance = new Instance(m, {
       version: 1,
-      ref: plan.ref,
+      ref,
       state: first.state,
       port: 0,
       group: "",
-      graceMs: plan.graceMs,
-      readiness: plan.readiness,
+      rung,
+      limits,
+      sharesPort,
+      graceMs,
+      drainMs,
+      readiness,
+      liveness,
       counters: noCounters(now),
     });
     instance.#plan = plan;
     try {
       m.records.save(instance.#record);
     } catch (error) {
-      m.logs.ended(plan.ref.tenant, plan.ref.id);
+      m.logs.ended(ref.tenant, ref.id);
       throw ourFault(error);
     }
     instance.#apply(first);
@@ -116,11 +123,13 @@ export class Instance {
   /** Goes on with an instance of an agent that died: watches it if it lives, ends what is left of it if not. */
   static adopt(m: Mechanism, record: InstanceRecord): Instance {
     const instance = new Instance(m, record);
-    if (record.port > 0) m.ports.adopt(record.port, record.ref.id);
+    const { kernel } = m.host;
+    instance.#holdPorts();
     const named = record.process;
-    const sameBoot = named?.bootId === m.bootId;
-    const stat = named && sameBoot ? m.table.snapshot().stats.get(named.pid) : undefined;
-    if (!named || !stat || stat.startTicks !== named.startTicks || !isAlive(stat)) {
+    const sameBoot = named?.bootId === kernel.bootId;
+    const snapshot = m.table.snapshot();
+    const stat = named && sameBoot ? snapshot.stats.get(named.pid) : undefined;
+    if (!named || !stat || !kernel.isSameStart(stat.startTicks, named.startTicks) || !isAlive(stat)) {
       const why =
         named && !sameBoot
           ? "the host was booted anew"
@@ -135,21 +144,27 @@ export class Instance {
       return instance;
     }
     instance.#adopted = true;
-    const aliveMs = readUptimeMs() - (named.startTicks / ticksPerSecond) * 1000;
-    instance.#spawnedAt = m.clock.monotonic() - Math.max(aliveMs, record.counters.wallMs);
+    instance.#patch({ process: { ...named, startTicks: stat.startTicks } });
+    instance.#spawnedAt = m.clock.monotonic() - Math.max(kernel.ageMs(stat), record.counters.wallMs);
+    const frozen = isFrozen(instance.#target(), membersOf(instance.#target(), snapshot));
     // The time in which nobody watched is billed at the memory that was seen last.
-    instance.#counters = extend(instance.#counters, instance.#moment());
-    m.exits.watch(named, () =>
-      instance.dispatch({
-        kind: "process-exited",
-        end: {},
-        cause: {
+    instance.#catchUp();
+    try {
+      instance.#openChannel();
+    } catch (error) {
+      instance.#log.error({ why: messageOf(error) }, "a tenant's channel cannot be opened again");
+    }
+    m.exits.watch({ pid: named.pid, startTicks: stat.startTicks }, () =>
+      instance.#processExited(
+        {},
+        {
           reason: ExitReason.UNKNOWN,
           message: "ended; it was adopted, and only an agent that started it could see its exit code",
         },
-      }),
+      ),
     );
-    instance.#apply(resume(record.state, Math.max(0, (record.killAt ?? 0) - m.clock.now())));
+    const graceMs = Math.max(0, (record.killAt ?? 0) - m.clock.now());
+    instance.#apply(resume(record.state, graceMs, frozen, m.clock.now()));
     return instance;
   }
 
@@ -169,6 +184,10 @@ export class Instance {
     return this.#record.graceMs;
   }
 
+  get drainMs(): number {
+    return this.#record.drainMs ?? 0;
+  }
+
   get group(): Group {
     return this.#group;
   }
@@ -182,8 +201,9 @@ export class Instance {
     return this.#record.process !== undefined && this.state.phase !== "exited";
   }
 
-  get main(): { pid: number; startTicks: number } | undefined {
-    return this.#record.process;
+  /** Whether nothing of it runs, and nothing but its memory can change. */
+  get isAtRest(): boolean {
+    return this.state.phase === "ready" && isAtRest(this.state.activity);
   }
 
   /** Resolves when the start has come out: ready, exited or refused. */
@@ -196,54 +216,83 @@ export class Instance {
     return this.#gone.promise;
   }
 
-  stop(reason: ExitReason, graceMs: number, message?: string): Promise<void> {
-    this.dispatch({ kind: "stop", cause: { reason, message }, graceMs });
+  /** What its processes are known by. */
+  get target(): KillTarget {
+    return this.#target();
+  }
+
+  stop(cause: Cause, graceMs: number, drainMs = 0): Promise<void> {
+    this.dispatch({ kind: "stop", cause, graceMs, drainMs });
     return this.gone;
+  }
+
+  /**
+   * Stops all its processes where they are; answers how much memory the host got back, in bytes.
+   * @throws ConnectError ABORTED when a thaw or a stop came in between, UNAVAILABLE when the kernel did not stop them
+   */
+  freeze(pageOut: boolean): Promise<number> {
+    this.dispatch({ kind: "freeze", pageOut });
+    return this.#freezing;
+  }
+
+  /** Lets it run, at once. */
+  thaw(): void {
+    this.dispatch({ kind: "thaw" });
   }
 
   dispatch(input: Input): void {
     // The agent has let go of it: from now on its files are the next agent's.
     if (this.#m.signal.aborted) return;
     if (input.kind === "process-exited") this.#exited.abort();
+    // Whatever changes now, the time until now was as it was.
+    this.#catchUp();
     this.#apply(step(this.state, input, this.#m.clock.now()));
   }
 
   /** Takes what was observed of its processes. */
   observed(sample: Sample): void {
     this.#counters = observe(this.#counters, sample, this.#moment());
+    if (this.state.phase !== "stopping" && this.#group.oomKills() > 0) {
+      void this.stop({ reason: ExitReason.OOM_KILLED, message: this.#outOfMemory() }, oomGraceMs);
+    }
+  }
+
+  /** Of one that is frozen nothing changes but the time, and its memory where that is cheap to know. */
+  rested(): void {
+    this.#catchUp();
+    const memoryBytes = this.#group.memoryBytes();
+    if (memoryBytes !== undefined) this.#counters = { ...this.#counters, memoryBytes };
+  }
+
+  /** Looks at what its directory holds, if that is limited. */
+  async checkDisk(): Promise<void> {
+    const { diskBytes } = this.#record.limits;
+    if (diskBytes === 0 || this.#checkingDisk || this.state.phase === "stopping") return;
+    this.#checkingDisk = true;
+    try {
+      const over = overDiskLimit(await diskUse(this.#home), diskBytes);
+      if (over) void this.stop({ reason: ExitReason.LIMIT, message: over }, this.graceMs);
+    } finally {
+      this.#checkingDisk = false;
+    }
   }
 
   /** Tells the scheduler its counters, and keeps them for the next agent. */
   reportUsage(): void {
     this.#save();
     this.#m.spool.append(
-      {
-        case: "usage",
-        value: create(UsageReportSchema, {
-          instance: this.ref,
-          at: toTimestamp(this.#counters.at),
-          usage: toUsage(this.#counters),
-        }),
-      },
+      { case: "usage", value: describeUsage(this.#record, this.#counters) },
       this.#m.clock.now(),
     );
   }
 
   toMessage(): InstanceMessage {
-    const { state, port, process, startedAt, startDurationMs } = this.#record;
-    // A process that ended by itself is told as STOPPING here, so that nobody routes to it.
-    const shown = state.phase === "stopping" ? InstanceState.STOPPING : state.told;
-    return create(InstanceSchema, {
-      ref: this.ref,
-      state: shown,
-      mode: shown === InstanceState.READY ? InstanceMode.ACTIVE : InstanceMode.UNSPECIFIED,
-      endpoint: port > 0 ? create(EndpointSchema, { host: "127.0.0.1", port }) : undefined,
-      pid: process?.pid ?? 0,
-      startedAt: startedAt === undefined ? undefined : toTimestamp(startedAt),
-      startDuration: startDurationMs === undefined ? undefined : toDuration(startDurationMs),
-      usage: toUsage(this.#counters),
-      exit: this.#exit,
-    });
+    return describeInstance(this.#record, this.#counters, this.#exit);
+  }
+
+  /** Ports that processes of it listen on. */
+  listensOn(port: number): boolean {
+    return this.#m.host.kernel.portsOf(this.#pids()).includes(port);
   }
 
   #apply({ state, effects }: Step): void {
@@ -276,7 +325,26 @@ export class Instance {
         return;
       case "cancel":
         this.#starting.abort();
+        this.#draining.abort();
         this.#leaveGate?.();
+        return;
+      case "watch":
+        this.#watch(effect.on);
+        return;
+      case "drain":
+        this.#drainWithin(effect.ms);
+        return;
+      case "freeze": {
+        const { wakes } = this.state;
+        this.#freezing = this.#freezing.then(
+          () => this.#freeze(effect.pageOut, wakes),
+          () => this.#freeze(effect.pageOut, wakes),
+        );
+        this.#freezing.catch(() => undefined); // whoever asked is told
+        return;
+      }
+      case "thaw":
+        thawProcesses(this.#target(), this.#m.host.kernel);
         return;
       case "end":
         this.#killWithin(effect.graceMs);
@@ -303,11 +371,15 @@ export class Instance {
 
   async #prepare(): Promise<void> {
     const { signal } = this.#starting;
+    const began = this.#m.clock.monotonic();
     try {
       const { source } = this.#plan!;
       this.#directory =
         source.kind === "directory" ? source.path : await this.#m.releases.ensure(source.digest);
+      const fetched = this.#m.clock.monotonic();
       this.#leaveGate = await this.#m.gate.enter(signal);
+      const queueMs = this.#m.clock.monotonic() - fetched;
+      this.#patch({ phases: { fetchMs: fetched - began, queueMs, spawnMs: 0, listenMs: 0, answerMs: 0 } });
     } catch (error) {
       this.dispatch({ kind: "refused", error: ourFault(error) });
       return;
@@ -317,40 +389,24 @@ export class Instance {
 
   #spawn(): void {
     const plan = this.#plan!;
-    const { id, tenant } = this.ref;
-    const home = join(this.#m.homes, id);
+    const began = this.#m.clock.monotonic();
     try {
-      const command = resolveCommand(this.#directory, plan.command, this.#m.bun.path);
-      const port = this.#m.ports.take(id);
-      this.#group = this.#m.host.createGroup(id);
+      const launch = prepareLaunch(this.#m, plan, this.#directory, (taken) => this.#patch(taken));
+      this.#group = launch.group;
       // Before the spawn: should the agent die in the middle of it, the next one knows what to look for.
-      this.#patch({ port, group: this.#group.path });
+      this.#patch(launch.taken);
       this.#m.records.save(this.#record);
-      const child = spawnTenant({
-        command,
-        directory: this.#directory,
-        env: tenantEnvironment({
-          env: plan.env,
-          port,
-          instance: id,
-          tenant,
-          node: this.#m.node,
-          home,
-          tmp: join(home, "tmp"),
-          bun: this.#m.bun,
-        }),
-        privateDirectories: [home, join(home, "tmp")],
-        stdout: this.logs.path("stdout"),
-        stderr: this.logs.path("stderr"),
-        cgroup: this.#group.spawnInto,
-      });
+      this.#openChannel();
+      const child = launch.spawn(this.logs.path("stdout"), this.logs.path("stderr"));
       this.#spawnedAt = this.#m.clock.monotonic();
+      const { bootId } = this.#m.host.kernel;
       this.#patch({
-        process: { pid: child.pid, startTicks: child.startTicks, bootId: this.#m.bootId },
+        process: { pid: child.pid, startTicks: child.startTicks, bootId },
         startedAt: this.#m.clock.now(),
+        phases: this.#record.phases && { ...this.#record.phases, spawnMs: this.#spawnedAt - began },
       });
       this.#child = child.exited;
-      void child.exited.then(({ cpuUs: _, ...end }) => this.dispatch({ kind: "process-exited", end }));
+      void child.exited.then(({ cpuUs: _, ...end }) => this.#processExited(end));
     } catch (error) {
       if (error instanceof NothingToRunError || error instanceof SpawnError) {
         this.dispatch({ kind: "unstartable", message: error.message });
@@ -363,28 +419,64 @@ export class Instance {
     this.dispatch({ kind: "spawned" });
   }
 
+  #processExited(end: ProcessEnd, cause?: Cause): void {
+    const oom = this.#group.oomKills() > 0;
+    this.dispatch({
+      kind: "process-exited",
+      end: unwrapExit(end, this.#record.wrapper),
+      cause: oom ? { reason: ExitReason.OOM_KILLED, message: this.#outOfMemory() } : cause,
+    });
+  }
+
+  #outOfMemory(): string {
+    return `it used more memory than its limit of ${this.#record.limits.memoryBytes} bytes`;
+  }
+
+  /** The tenant's line to the agent, if its spec asks for one. */
+  #openChannel(): void {
+    if (!usesChannel(this.#record)) return;
+    const { owner } = this.#record;
+    this.#channel = openChannel({
+      path: socketPath(this.#m, this.id),
+      owner: owner && { uid: owner.uid, gid: owner.uid },
+      log: this.#log,
+      onReady: () => {
+        // On disk before it is acknowledged: the tenant does not say it to the next agent.
+        this.#patch({ saidReady: true });
+        this.#m.records.save(this.#record);
+        this.#saidReady.abort();
+      },
+      onHeartbeat: () => this.#liveness?.beat(),
+      onRefused: (why) => this.#m.metrics.refusedMessages.inc({ why }),
+    });
+  }
+
   async #probe(): Promise<void> {
     const { port, readiness } = this.#record;
-    const pids = () => membersOf(this.#target(), this.#m.table.snapshot()).map((stat) => stat.pid);
-    const outcome = await awaitReady(
-      { port, ...readiness },
+    const outcome = await this.#m.readiness(readiness, port, this.#saidReady.signal).wait(
       {
-        owner: () => {
-          // Nearly always the first process itself listens: the whole table is read only if not.
-          const quick = this.main && ownerOf(port, [this.main.pid]);
-          return quick && quick.kind !== "stranger" ? quick : ownerOf(port, pids());
-        },
-        otherPorts: () => portsOf(pids()),
+        owner: () => this.#portOwner(port),
+        otherPorts: () => this.#m.host.kernel.portsOf(this.#pids()),
       },
       // An adopted one may have had its time while no agent was there to ask: it gets a last chance.
       Math.max(this.#adopted ? lastChanceMs : 0, readiness.timeoutMs - this.#moment().wallMs),
       this.#starting.signal,
     );
+    this.#probed(outcome);
+  }
+
+  #probed(outcome: ReadinessOutcome): void {
     switch (outcome.kind) {
-      case "ready":
-        this.#patch({ startDurationMs: this.#moment().wallMs });
+      case "ready": {
+        const { listenMs, answerMs } = outcome;
+        const { phases } = this.#record;
+        this.#patch({
+          startDurationMs: this.#moment().wallMs,
+          phases: phases && { ...phases, listenMs, answerMs },
+        });
         this.dispatch({ kind: "ready" });
         return;
+      }
       case "stranger":
       case "timeout":
         this.dispatch({
@@ -395,6 +487,102 @@ export class Instance {
       case "aborted":
         return;
     }
+  }
+
+  #portOwner(port: number): PortOwner {
+    const { kernel } = this.#m.host;
+    if (this.#record.sharesPort) {
+      const all = this.#m.instancesOf(this.ref.tenant);
+      if (!this.listensOn(port)) return { kind: "nobody" };
+      return kernel.ownerOf(
+        port,
+        all.flatMap((instance) => instance.#pids()),
+      );
+    }
+    // Nearly always its first processes listen: the whole table is read only if not.
+    const { process } = this.#record;
+    const known = this.#group.path === "" ? (process ? [process.pid] : []) : this.#group.listPids();
+    const quick = kernel.ownerOf(port, known);
+    return quick.kind === "stranger" ? kernel.ownerOf(port, this.#pids()) : quick;
+  }
+
+  #watch(on: boolean): void {
+    this.#liveness?.stop();
+    this.#liveness = undefined;
+    const { liveness, port } = this.#record;
+    if (!on || !liveness) return;
+    const stopped = new AbortController();
+    const { beat } = watchLiveness(
+      {
+        port,
+        policy: liveness,
+        readyForMs: this.#adopted ? this.#m.clock.now() - this.state.since : 0,
+        isPaused: () => this.state.activity !== "running",
+        onUnhealthy: (message) => void this.stop({ reason: ExitReason.UNHEALTHY, message }, this.graceMs),
+        clock: this.#m.clock,
+      },
+      AbortSignal.any([stopped.signal, this.#m.signal]),
+    );
+    this.#liveness = { beat, stop: () => stopped.abort() };
+  }
+
+  /** Until nobody is connected to its port, or the least time that was asked for has passed. */
+  #drainWithin(ms: number): void {
+    const isFirst = this.#drainUntil === Number.POSITIVE_INFINITY;
+    this.#drainUntil = Math.min(this.#drainUntil, this.#m.clock.monotonic() + ms);
+    if (isFirst) void this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    const signal = AbortSignal.any([this.#draining.signal, this.#m.signal]);
+    const { kernel } = this.#m.host;
+    while (this.#m.clock.monotonic() < this.#drainUntil) {
+      try {
+        if (kernel.connectionsTo(this.#record.port) === 0) break;
+      } catch (error) {
+        this.#log.warn(
+          { why: messageOf(error) },
+          "connections cannot be counted; draining takes its whole time",
+        );
+      }
+      await pause(drainPollMs, signal);
+      if (signal.aborted) return;
+    }
+    this.dispatch({ kind: "drained" });
+  }
+
+  /** @param wakes as they were when it was asked for: a thaw since has undone it */
+  async #freeze(pageOut: boolean, wakes: number): Promise<number> {
+    const isWanted = () => this.state.phase === "ready" && this.state.wakes === wakes;
+    const interrupted = () => rpcError(Code.Aborted, `instance ${this.id} was thawed or stopped meanwhile`);
+    const { kernel } = this.#m.host;
+    if (!isWanted()) throw interrupted();
+    if (!this.isAtRest) {
+      if (!(await freezeProcesses(this.#target(), this.#m.table, isWanted))) {
+        if (!isWanted()) throw interrupted();
+        this.dispatch({ kind: "not-frozen" });
+        throw rpcError(
+          Code.Unavailable,
+          `instance ${this.id} could not be frozen: the kernel did not stop it in time`,
+        );
+      }
+      this.#measure();
+      this.dispatch({ kind: "frozen", pagedOut: false });
+    }
+    if (!pageOut || !kernel.hasSwap() || this.state.activity === "paged-out") return 0;
+    const before = this.#counters.memoryBytes;
+    if (this.#group.pageOut) await this.#group.pageOut();
+    else await pageOutProcesses(this.#pids(), isWanted);
+    if (!isWanted()) throw interrupted();
+    this.#measure();
+    this.dispatch({ kind: "frozen", pagedOut: true });
+    return Math.max(0, before - this.#counters.memoryBytes);
+  }
+
+  /** All of it, now. */
+  #measure(): void {
+    const members = membersOf(this.#target(), this.#m.table.snapshot());
+    if (members.length > 0) this.observed(takeSample(this.#m.host.kernel, members, this.#group, true));
   }
 
   /** Until nothing is left: what fails (no file descriptor for /proc, say) is tried again. */
@@ -415,7 +603,8 @@ export class Instance {
     const nothingLeft = await endProcesses(this.#target(), this.#m.table, {
       found: (members) => {
         if (members.length === 0) return;
-        this.observed(takeSample(members, this.#group, this.#counters.pssBytes === 0));
+        const whole = this.#counters.pssBytes === 0;
+        this.observed(takeSample(this.#m.host.kernel, members, this.#group, whole));
       },
       killAt: () => this.#killAt,
       exited: this.#exited.signal,
@@ -444,38 +633,31 @@ export class Instance {
     this.dispatch({ kind: "gone" });
   }
 
-  #tell({ from, to, afterMs, exit }: Extract<Effect, { kind: "tell" }>): void {
-    const { port, process } = this.#record;
-    if (exit) this.#exit = this.#describe(exit);
+  #tell(tell: Extract<Effect, { kind: "tell" }>): void {
+    const { exit, to, from, toMode } = tell;
+    if (exit) this.#exit = describeExit(exit, () => this.logs.lastOutput());
     // Up to this moment: one that dies before its first observation, agent and all, has at least its time on record.
-    this.#counters = extend(this.#counters, this.#moment());
+    this.#catchUp();
     const now = this.#m.clock.now();
     this.#m.spool.append(
       {
         case: "transition",
-        value: create(TransitionSchema, {
-          instance: this.ref,
-          from,
-          to,
-          fromMode: from === InstanceState.READY ? InstanceMode.ACTIVE : InstanceMode.UNSPECIFIED,
-          toMode: to === InstanceState.READY ? InstanceMode.ACTIVE : InstanceMode.UNSPECIFIED,
-          at: toTimestamp(now),
-          after: toDuration(afterMs),
-          endpoint: port > 0 ? create(EndpointSchema, { host: "127.0.0.1", port }) : undefined,
-          pid: process?.pid ?? 0,
-          exit: this.#exit,
-          usage: toUsage(this.#counters),
-        }),
+        value: describeTransition(this.#record, this.#counters, tell, this.#exit, now),
       },
       now,
     );
-    if (to === InstanceState.READY) {
-      const startMs = this.#record.startDurationMs ?? 0;
-      this.#m.metrics.starts.inc({ outcome: "ready" });
-      this.#m.metrics.startSeconds.observe(startMs / 1000);
-      this.#log.info({ port, startPid: process?.pid, startMs: Math.round(startMs) }, "an instance is ready");
-    }
+    if (from === to) this.#log.debug({ mode: toMode }, "an instance changed its mode");
+    else if (to === InstanceState.READY) this.#tellReady();
     if (exit) this.#bury(from, exit);
+  }
+
+  #tellReady(): void {
+    const { port, process, phases, startDurationMs } = this.#record;
+    this.#m.metrics.started(startDurationMs ?? 0, phases);
+    this.#log.info(
+      { port, startPid: process?.pid, startMs: Math.round(startDurationMs ?? 0) },
+      "an instance is ready",
+    );
   }
 
   /** Its end is in the spool: now, in this order, it can neither start again nor be reported twice. */
@@ -504,42 +686,46 @@ export class Instance {
 
   /** Gives back all that it held. */
   #forget(): void {
-    const { ref, port } = this.#record;
+    const { ref, port, owner } = this.#record;
+    this.#watch(false);
+    this.#channel?.close();
+    removeTree(socketDirectory(this.#m, ref.id));
     this.#m.records.remove(ref.id);
     this.#m.ports.release(port, ref.id);
+    if (owner) this.#m.ports.release(owner.port, ref.id);
     this.#m.logs.ended(ref.tenant, ref.id);
-    const home = join(this.#m.homes, ref.id);
-    rm(home, { recursive: true, force: true }).catch((error: unknown) =>
-      this.#log.warn({ why: messageOf(error), home }, "an instance's files could not be removed"),
+    rm(this.#home, { recursive: true, force: true }).catch((error: unknown) =>
+      this.#log.warn({ why: messageOf(error), home: this.#home }, "an instance's files could not be removed"),
     );
   }
 
-  #describe(exit: Outcome): Exit {
-    const asked = [
-      ExitReason.CRASHED,
-      ExitReason.EXITED_CLEAN,
-      ExitReason.READINESS_TIMEOUT,
-      ExitReason.OOM_KILLED,
-      ExitReason.UNKNOWN,
-    ];
-    return create(ExitSchema, {
-      reason: exit.reason,
-      code: exit.code,
-      signal: exit.signal ?? "",
-      message: exit.message ?? "",
-      // Of one that was told to go, nobody asks why.
-      lastOutput: asked.includes(exit.reason) ? this.logs.lastOutput() : [],
-    });
+  get #home(): string {
+    return join(this.#m.homes, this.id);
   }
 
-  #target() {
-    return { id: this.id, main: this.main, group: this.#group, seen: this.seen };
+  #holdPorts(): void {
+    const { port, owner, sharesPort, ref } = this.#record;
+    if (port > 0) this.#m.ports.adopt(port, ref.id, sharesPort ? ref.tenant : undefined);
+    if (owner && owner.port !== port) this.#m.ports.adopt(owner.port, ref.id);
+  }
+
+  #target(): KillTarget {
+    const { process, owner, wrapper } = this.#record;
+    return { id: this.id, main: process, uid: owner?.uid, wrapper, group: this.#group, seen: this.seen };
+  }
+
+  #pids(): number[] {
+    return membersOf(this.#target(), this.#m.table.snapshot()).map((stat) => stat.pid);
   }
 
   #moment() {
     const wallMs =
       this.#spawnedAt === undefined ? this.#counters.wallMs : this.#m.clock.monotonic() - this.#spawnedAt;
-    return { at: this.#m.clock.now(), wallMs };
+    return { at: this.#m.clock.now(), wallMs, wasFrozen: isAtRest(this.state.activity) };
+  }
+
+  #catchUp(): void {
+    this.#counters = extend(this.#counters, this.#moment());
   }
 
   #patch(change: Partial<InstanceRecord>): void {
@@ -567,3 +753,6 @@ function ourFault(error: unknown): ConnectError {
 const lastChanceMs = 2_000;
 const childExitMs = 2_000;
 const endAgainMs = 1_000;
+const drainPollMs = 20;
+/** One that has lost a process for want of memory is broken already. */
+const oomGraceMs = 1_000;

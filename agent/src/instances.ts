@@ -1,27 +1,46 @@
 /** All instances of this node: accepts, joins, stops, adopts. */
 import { statSync } from "node:fs";
 import { isAbsolute } from "node:path";
+import { chosenRung, rungName } from "@warren/common/isolation";
 import { Code, ConnectError, rpcError } from "@warren/common/rpc/errors";
 import { fromDuration } from "@warren/common/time";
 import type { StartInstanceRequest } from "@warren/proto/agent";
 import {
   ExitReason,
   type Instance as InstanceMessage,
-  Isolation,
+  type Isolation,
+  type Limits,
+  ReadinessKind,
   type TenantSpec,
 } from "@warren/proto/common";
+import { describeEnded } from "./describe.ts";
 import { errnoOf } from "./files.ts";
-import { Instance, type StartPlan } from "./instance.ts";
+import { Instance } from "./instance.ts";
 import { endProcesses } from "./kill.ts";
+import type { StartPlan } from "./launch.ts";
+import { livenessPolicy } from "./liveness.ts";
 import type { Mechanism } from "./mechanism.ts";
+import { type InstanceLimits, noLimits } from "./records.ts";
 
 const defaultReadinessMs = 30_000;
 const defaultGraceMs = 5_000;
+const defaultDrainMs = 5_000;
 
 export interface InstancesOptions {
   readonly allowDirectories: boolean;
   /** 0 means no bound of its own. */
   readonly maxInstances: number;
+  /** Of those that are not frozen, held when one is thawed; 0 means no bound of its own. */
+  readonly maxActive: number;
+}
+
+/** How an instance is to be stopped. */
+export interface StopRequest {
+  readonly reason: ExitReason;
+  /** Between SIGTERM and SIGKILL, ms; undefined: the spec's. */
+  readonly graceMs: number | undefined;
+  /** Before SIGTERM, for the connections to end, ms. */
+  readonly drainMs: number;
 }
 
 export class Instances {
@@ -58,13 +77,17 @@ export class Instances {
    * @throws ConnectError INVALID_ARGUMENT, FAILED_PRECONDITION, RESOURCE_EXHAUSTED or UNAVAILABLE when it is not
    * accepted, by no fault of the tenant's code; nothing is left of it then
    */
-  async start(request: StartInstanceRequest, signal: AbortSignal): Promise<InstanceMessage> {
+  async start(
+    request: StartInstanceRequest,
+    signal: AbortSignal,
+    traceparent?: string,
+  ): Promise<InstanceMessage> {
     const id = request.instance!.id;
     let instance = this.#live.get(id);
     if (!instance) {
       const ended = this.m.ended.get(id);
       if (ended) return ended;
-      instance = this.#accept(this.#plan(request));
+      instance = this.#accept(this.#plan(request, traceparent));
     }
     await unlessAborted(instance.settled, signal);
     if (instance.state.phase === "refused") throw instance.state.error;
@@ -77,12 +100,10 @@ export class Instances {
   /**
    * Stops an instance; answers how it ended, once nothing of it is left. An id that is not known here is gone; it is
    * remembered, so that a start of it that comes late is refused.
-   * @param graceMs undefined: the spec's
    */
   async stop(
     id: string,
-    reason: ExitReason,
-    graceMs: number | undefined,
+    { reason, graceMs, drainMs }: StopRequest,
     signal: AbortSignal,
   ): Promise<InstanceMessage | undefined> {
     const instance = this.#live.get(id);
@@ -91,17 +112,97 @@ export class Instances {
       if (!ended) this.m.ended.addUnknown(id, reason);
       return ended;
     }
-    await unlessAborted(instance.stop(reason, graceMs ?? instance.graceMs), signal);
+    await unlessAborted(instance.stop({ reason }, graceMs ?? instance.graceMs, drainMs), signal);
     return this.m.ended.get(id);
+  }
+
+  /**
+   * Freezes an instance; answers when nothing of it runs.
+   * @param wakes as the caller knows them: refused if it was thawed since
+   * @returns bytes that the host got back, and the instance
+   * @throws ConnectError NOT_FOUND, FAILED_PRECONDITION, ABORTED, UNAVAILABLE
+   */
+  async freeze(
+    id: string,
+    wakes: bigint,
+    pageOut: boolean,
+    signal: AbortSignal,
+  ): Promise<{ reclaimedBytes: number; instance: InstanceMessage }> {
+    const instance = this.#existing(id);
+    this.#checkWakes(instance, wakes);
+    if (instance.state.phase !== "ready") {
+      throw rpcError(
+        Code.FailedPrecondition,
+        `instance ${id} is ${instance.state.phase}: only a ready one is frozen`,
+      );
+    }
+    const frozen = instance.freeze(pageOut);
+    let reclaimedBytes = 0;
+    const done = frozen.then((bytes) => {
+      reclaimedBytes = bytes;
+    });
+    await unlessAborted(done, signal);
+    return { reclaimedBytes, instance: instance.toMessage() };
+  }
+
+  /**
+   * Lets an instance run, at once; whatever freezes it at this moment is undone.
+   * @returns its wakes, raised
+   * @throws ConnectError NOT_FOUND, or RESOURCE_EXHAUSTED when as many as may are active
+   */
+  thaw(id: string): number {
+    const instance = this.#existing(id);
+    if (instance.state.phase === "draining" || instance.state.phase === "stopping") {
+      throw rpcError(Code.NotFound, `instance ${id} is being stopped`);
+    }
+    const { maxActive } = this.options;
+    if (instance.isAtRest && maxActive > 0) {
+      const active = this.all().filter((one) => one.isSpawned && !one.isAtRest).length;
+      if (active >= maxActive) {
+        this.m.metrics.refused.inc({ why: "active" });
+        throw rpcError(
+          Code.ResourceExhausted,
+          `${active} instances are active on this node, and it takes ${maxActive}`,
+        );
+      }
+    }
+    instance.thaw();
+    this.m.metrics.thaws.inc();
+    return instance.state.wakes;
+  }
+
+  /** @throws ConnectError FAILED_PRECONDITION when it was thawed since */
+  checkWakes(id: string, wakes: bigint): void {
+    const instance = this.#live.get(id);
+    if (instance) this.#checkWakes(instance, wakes);
+  }
+
+  #checkWakes({ state, id }: Instance, wakes: bigint): void {
+    if (BigInt(state.wakes) === wakes) return;
+    throw rpcError(
+      Code.FailedPrecondition,
+      `instance ${id} was thawed since: its wakes are ${state.wakes}, not ${wakes}`,
+    );
+  }
+
+  #existing(id: string): Instance {
+    const instance = this.#live.get(id);
+    if (!instance) throw rpcError(Code.NotFound, `instance ${id} is not on this node, or not any more`);
+    return instance;
   }
 
   get(id: string): Instance | undefined {
     return this.#live.get(id);
   }
 
-  /** The longest that any of them may take between SIGTERM and SIGKILL, ms. */
-  get longestGraceMs(): number {
-    return Math.max(0, ...this.all().map((instance) => instance.graceMs));
+  /** Those of one tenant. */
+  of(tenant: string): Instance[] {
+    return this.all().filter((instance) => instance.ref.tenant === tenant);
+  }
+
+  /** The longest that any of them may take from the order to stop until SIGKILL, ms. */
+  get longestStopMs(): number {
+    return Math.max(0, ...this.all().map((instance) => instance.drainMs + instance.graceMs));
   }
 
   /** No new instance from now on. */
@@ -109,17 +210,19 @@ export class Instances {
     this.#accepting = false;
   }
 
-  /** Stops all, each with its own grace. */
+  /** Stops all, each with its own drain and grace. */
   async stopAll(reason: ExitReason): Promise<void> {
     this.close();
-    await Promise.all(this.all().map((instance) => instance.stop(reason, instance.graceMs)));
+    await Promise.all(
+      this.all().map((instance) => instance.stop({ reason }, instance.graceMs, instance.drainMs)),
+    );
   }
 
   /** Stops those that have no process yet: the next agent could do nothing for them. */
   async stopUnspawned(reason: ExitReason): Promise<void> {
     this.close();
     const waiting = this.all().filter((instance) => instance.state.phase === "pending");
-    await Promise.all(waiting.map((instance) => instance.stop(reason, 0)));
+    await Promise.all(waiting.map((instance) => instance.stop({ reason }, 0)));
   }
 
   /** Takes over what an agent before this one left. */
@@ -128,8 +231,10 @@ export class Instances {
     let adopted = 0;
     for (const record of records) {
       const { id } = record.ref;
-      if (this.m.ended.isRecent(id) || this.m.spool.hasExitOf(id)) {
-        // The agent died between telling its end and removing its record.
+      const told = this.m.spool.exitOf(id);
+      if (told || this.m.ended.isRecent(id)) {
+        // The agent died between telling its end and removing its record: after that it must not start again either.
+        if (told) this.m.ended.add(describeEnded(told));
         this.m.records.remove(id);
         continue;
       }
@@ -185,45 +290,44 @@ export class Instances {
   }
 
   /** @throws ConnectError naming the field */
-  #plan({ instance: ref, spec }: StartInstanceRequest): StartPlan {
+  #plan({ instance: ref, spec }: StartInstanceRequest, traceparent: string | undefined): StartPlan {
     const invalid = (field: string, why: string) => rpcError(Code.InvalidArgument, `${field}: ${why}`);
     if (!ref || !spec) throw invalid("instance, spec", "are required");
     if (ref.node !== this.m.node)
       throw invalid("instance.node", `this is node ${this.m.node}, not ${ref.node}`);
     if (spec.key !== ref.tenant)
       throw invalid("spec.key", `is ${spec.key}, but the instance is ${ref.tenant}'s`);
-    this.#checkRungs(spec);
     return {
       ref,
+      rung: this.#rung(spec),
+      limits: limitsOf(spec.limits),
+      sharesPort: spec.instances?.sharePort ?? false,
       source: this.#source(spec, ref.release),
       command: spec.command,
       env: spec.env,
       readiness: {
+        kind: spec.readiness?.kind || ReadinessKind.PORT,
         path: spec.readiness?.path ?? "",
         status: spec.readiness?.status ?? 0,
         timeoutMs: fromDuration(spec.readiness?.timeout, defaultReadinessMs),
       },
+      liveness: livenessPolicy(spec.liveness),
       graceMs: fromDuration(spec.stop?.grace, defaultGraceMs),
+      drainMs: fromDuration(spec.stop?.drain, defaultDrainMs),
+      traceparent,
     };
   }
 
   /** What this node has not must not be promised: a tenant that needs it is not started without it. */
-  #checkRungs({ isolation, limits }: TenantSpec): void {
-    if (isolation > Isolation.NONE) {
-      throw rpcError(
-        Code.FailedPrecondition,
-        `spec.isolation: the tenant needs ${Isolation[isolation].toLowerCase()}, and this node has only none`,
-      );
-    }
-    if (
-      limits &&
-      (limits.memoryBytes > 0n || limits.cpuMillis > 0 || limits.pids > 0 || limits.openFiles > 0)
-    ) {
-      throw rpcError(
-        Code.FailedPrecondition,
-        "spec.limits: limits need a node with the rung cgroup, and this node has only none",
-      );
-    }
+  #rung(spec: TenantSpec): Isolation {
+    const { highest, missing } = this.m.sandbox;
+    const rung = chosenRung(spec, highest);
+    if (rung <= highest) return rung;
+    const field = spec.isolation === rung ? "spec.isolation" : "spec.limits";
+    throw rpcError(
+      Code.FailedPrecondition,
+      `${field}: the tenant needs the rung ${rungName(rung)}, and this node has ${rungName(highest)} at most (${missing.join("; ")})`,
+    );
   }
 
   #source({ source }: TenantSpec, release: string): StartPlan["source"] {
@@ -266,6 +370,12 @@ export class Instances {
       throw bad(`cannot be read by the agent (${errnoOf(error)})`);
     }
   }
+}
+
+function limitsOf(limits: Limits | undefined): InstanceLimits {
+  if (!limits) return noLimits;
+  const { memoryBytes, cpuMillis, pids, openFiles, diskBytes } = limits;
+  return { memoryBytes: Number(memoryBytes), cpuMillis, pids, openFiles, diskBytes: Number(diskBytes) };
 }
 
 /** The caller that goes away is answered; what it waited for goes on. */

@@ -2,17 +2,24 @@
  * Ends every process of an instance, and looks until none is left (rule 5): SIGTERM, the grace, SIGKILL to all that
  * belong to it, wherever they have moved. Only then may the instance be called EXITED.
  */
-import { pause } from "@warren/common/time";
-import { errnoOf } from "./files.ts";
+import { pause, withDeadline } from "@warren/common/time";
+import { errnoOf, messageOf } from "./files.ts";
 import type { Group } from "./host/host.ts";
+import { isSameAndAlive, type Kernel, type Stat } from "./host/kernel.ts";
 import type { Identity, ProcessTable, Snapshot } from "./processes.ts";
-import { isAlive, readStat, type Stat } from "./procfs.ts";
 
 export interface KillTarget {
   readonly id: string;
   readonly main?: { readonly pid: number; readonly startTicks: number };
+  /** The user id that is its own, if it has one. */
+  readonly uid?: number;
   readonly group: Group;
   readonly seen: Map<number, number>;
+  /**
+   * Name of the program around its command, which would end at SIGTERM and take the command along unasked: it is not
+   * sent one, and ends by itself.
+   */
+  readonly wrapper?: string;
 }
 
 export interface KillOptions {
@@ -37,6 +44,7 @@ const lookEveryMs = 250;
 const stuckEveryMs = 5_000;
 /** Once stuck (a process in the kernel's D state), asking more often helps nobody. */
 const stuckPollMs = 1_000;
+const killUidMs = 2_000;
 
 /**
  * @returns whether nothing is left: false only when the signal aborted
@@ -69,7 +77,9 @@ export async function endProcesses(
       if (killedSince === undefined) wait = firstPollMs;
       killedSince ??= now;
       target.group.killAll();
-      for (const stat of left) send(stat, "SIGKILL");
+      for (const stat of left) send(table.kernel, stat, "SIGKILL");
+      // Without a group, one that forks faster than we look is only ended by the kernel, all of its uid at once.
+      if (target.group.path === "" && target.uid !== undefined) await killUid(target.uid);
       if (now - killedSince >= (complaints + 1) * stuckEveryMs) {
         complaints++;
         options.stuck(left);
@@ -80,9 +90,10 @@ export async function endProcesses(
         const name = `${stat.pid}:${stat.startTicks}`;
         if (terminated.has(name)) continue;
         terminated.add(name);
-        send(stat, "SIGTERM");
-        send(stat, "SIGCONT");
+        if (stat.comm !== target.wrapper) send(table.kernel, stat, "SIGTERM");
+        send(table.kernel, stat, "SIGCONT");
       }
+      target.group.freezer?.set(false);
     }
     // A look at those known costs 10 µs each, the whole table 1 ms and more.
     const lookAgainAt = now + lookEveryMs;
@@ -93,7 +104,7 @@ export async function endProcesses(
       await pause(wait, exited.aborted ? signal : AbortSignal.any([signal, exited]));
       wait = Math.min(complaints > 0 ? stuckPollMs : slowestPollMs, wait * 1.5);
     } while (
-      left.some(isStillThere) &&
+      left.some((stat) => isSameAndAlive(table.kernel, stat)) &&
       performance.now() < lookAgainAt &&
       (killedSince !== undefined || performance.now() < options.killAt())
     );
@@ -105,19 +116,33 @@ export function membersOf(target: KillTarget, snapshot: Snapshot): Stat[] {
   return snapshot.membersOf(identity);
 }
 
-function isStillThere(stat: Stat): boolean {
-  const now = readStat(stat.pid);
-  return now !== undefined && now.startTicks === stat.startTicks && isAlive(now);
-}
-
 /** The start time is read once more just before: a pid may have become a stranger's since the snapshot. */
-function send(stat: Stat, signal: NodeJS.Signals): void {
-  if (!isStillThere(stat)) return;
+export function send(kernel: Kernel, stat: Stat, signal: NodeJS.Signals): void {
+  if (!isSameAndAlive(kernel, stat)) return;
   try {
     process.kill(stat.pid, signal);
   } catch (error) {
     // ESRCH: it has just gone. EPERM: a setuid program; it stays in the list, and the instance is not called gone.
     if (errnoOf(error) !== "ESRCH" && errnoOf(error) !== "EPERM") throw error;
+  }
+}
+
+/** `kill(-1)` of a process of that uid: the kernel signals all others of it in one go, also those being born. */
+async function killUid(uid: number): Promise<void> {
+  try {
+    const child = Bun.spawn(["/bin/sh", "-c", "kill -9 -1"], {
+      cwd: "/",
+      env: {},
+      uid,
+      gid: uid,
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "ignore",
+    });
+    await withDeadline(child.exited, killUidMs, "killing all of a uid");
+  } catch (error) {
+    if (errnoOf(error) !== "EAGAIN")
+      throw new Error(`uid ${uid} cannot be killed as one: ${messageOf(error)}`);
   }
 }
 

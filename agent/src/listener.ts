@@ -1,61 +1,56 @@
-/** Who listens on a port: the kernel names sockets by inode, /proc/<pid>/fd says whose they are. */
+/** Whose a port is: the kernel names sockets by inode, /proc/<pid>/fd says whose they are. */
 import { readFileSync } from "node:fs";
+import type { PortOwner } from "./host/kernel.ts";
 import { listPids, readStat, socketInodes } from "./procfs.ts";
-import { diagListeners } from "./sockdiag.ts";
+import { diagSockets, tcpStates } from "./sockdiag.ts";
 
-/** A listening TCP socket. */
-export interface ListeningSocket {
+/** A TCP socket of this host. */
+export interface LocalSocket {
   readonly port: number;
   readonly inode: string;
 }
 
-const listening = "0A";
-
-/** Parses /proc/net/tcp or tcp6. */
-export function parseListeners(text: string): ListeningSocket[] {
-  const found: ListeningSocket[] = [];
+/** Parses /proc/net/tcp or tcp6: those in that state. */
+export function parseSockets(text: string, state: number): LocalSocket[] {
+  const found: LocalSocket[] = [];
   for (const line of text.split("\n")) {
     const fields = line.trim().split(/\s+/);
     const port = fields[1]?.split(":")[1];
     const inode = fields[9];
-    if (fields[3] !== listening || !port || !inode) continue;
+    if (Number.parseInt(fields[3] ?? "", 16) !== state || !port || !inode) continue;
     found.push({ port: Number.parseInt(port, 16), inode });
   }
   return found;
 }
 
-/**
- * Listening TCP sockets of this network namespace.
- * @param port only those on it; 0 for all
- */
-export function listeners(port: number): ListeningSocket[] {
-  const all = diagListeners(port) ?? procListeners();
+/** @param port only those on it, locally; 0 for all */
+function socketsOn(port: number, state: number): LocalSocket[] {
+  const all = diagSockets(port, state) ?? procSockets(state);
   return port === 0 ? all : all.filter((socket) => socket.port === port);
 }
 
+/** Established connections to a local port. */
+export function connectionsTo(port: number): number {
+  return socketsOn(port, tcpStates.established).length;
+}
+
 /** The same from /proc/net, for kernels without sock_diag. */
-export function procListeners(): ListeningSocket[] {
+export function procSockets(state: number): LocalSocket[] {
   return ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((path) => {
     try {
-      return parseListeners(readFileSync(path, "latin1"));
+      return parseSockets(readFileSync(path, "latin1"), state);
     } catch {
       return []; // no IPv6 here
     }
   });
 }
 
-/** Whose a port is, as seen from one instance. */
-export type PortOwner =
-  | { readonly kind: "nobody" }
-  | { readonly kind: "instance" }
-  | { readonly kind: "stranger"; readonly who: string };
-
 /**
  * Whether all that listens on the port belongs to these processes. All, not some: with SO_REUSEPORT a stranger could
  * take a share of the connections.
  */
 export function ownerOf(port: number, pids: readonly number[]): PortOwner {
-  const inodes = listeners(port).map((socket) => socket.inode);
+  const inodes = socketsOn(port, tcpStates.listen).map((socket) => socket.inode);
   if (inodes.length === 0) return { kind: "nobody" };
   const ours = new Set(pids.flatMap(socketInodes));
   const foreign = inodes.find((inode) => !ours.has(inode));
@@ -65,7 +60,11 @@ export function ownerOf(port: number, pids: readonly number[]): PortOwner {
 /** Ports that these processes listen on. */
 export function portsOf(pids: readonly number[]): number[] {
   const ours = new Set(pids.flatMap(socketInodes));
-  return [...new Set(listeners(0).flatMap((socket) => (ours.has(socket.inode) ? [socket.port] : [])))];
+  return [
+    ...new Set(
+      socketsOn(0, tcpStates.listen).flatMap((socket) => (ours.has(socket.inode) ? [socket.port] : [])),
+    ),
+  ];
 }
 
 function describeHolder(inode: string): string {

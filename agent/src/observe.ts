@@ -3,16 +3,23 @@ import { create } from "@bufbuild/protobuf";
 import type { Logger } from "@warren/common/log";
 import { type Clock, pause } from "@warren/common/time";
 import { type NodePressure, NodePressureSchema } from "@warren/proto/common";
-import { messageOf } from "./files.ts";
+import { freeBytes, messageOf } from "./files.ts";
 import type { Instance } from "./instance.ts";
+import { membersOf } from "./kill.ts";
 import type { LogStore } from "./logs.ts";
+import type { AgentMetrics } from "./metrics.ts";
 import type { ProcessTable, Snapshot } from "./processes.ts";
-import { readMemAvailable, readPressure } from "./procfs.ts";
 import { takeSample } from "./sample.ts";
 
 export interface ObserverOptions {
   readonly instances: () => readonly Instance[];
   readonly table: ProcessTable;
+  /** What tenants may have of the host in all. */
+  readonly capacity: { readonly memoryBytes: number; readonly cpuMillis: number };
+  readonly waitingStarts: () => number;
+  /** Its disk holds tenants' files. */
+  readonly diskPath: string;
+  readonly metrics: AgentMetrics;
   readonly logs: LogStore;
   readonly clock: Clock;
   readonly log: Logger;
@@ -23,9 +30,9 @@ export interface ObserverOptions {
 
 /** Of these instances PSS and open files are read in one interval; the others follow in the next ones. */
 const wholeSamplesPerInterval = 20;
+const diskEveryMs = 5_000;
 /** After so many instances others get their turn: 500 cost ~10 ms in all. */
 const instancesPerTurn = 64;
-const logBoundsEveryMs = 250;
 
 export class Observer {
   readonly #stopped = new AbortController();
@@ -33,12 +40,13 @@ export class Observer {
   readonly #usageAt = new Map<string, number>();
   #turn = 0;
   #cpuMillis = 0;
+  #disksAt = 0;
   #lastCpu = { us: new Map<string, number>(), at: 0 };
 
   constructor(private readonly options: ObserverOptions) {
     this.#running = Promise.all([
       this.#every(options.intervalMs, () => this.observe()),
-      this.#every(logBoundsEveryMs, async () => options.logs.enforceBounds()),
+      options.logs.run(this.#stopped.signal, options.log),
     ]);
   }
 
@@ -49,32 +57,53 @@ export class Observer {
 
   /** What the node bears, as of the last interval. */
   pressure(): NodePressure {
+    const { capacity, table, waitingStarts, diskPath } = this.options;
+    const { kernel } = table;
     const live = this.options.instances().filter((instance) => instance.isSpawned);
+    const held = live.reduce((sum, { counters }) => sum + counters.memoryBytes, 0);
+    const left = kernel.memoryAvailable();
+    const whole = (n: number) => BigInt(Math.max(0, Math.round(n)));
     return create(NodePressureSchema, {
-      tenantMemoryBytes: BigInt(
-        Math.round(live.reduce((sum, { counters }) => sum + counters.memoryBytes, 0)),
-      ),
+      tenantMemoryBytes: whole(held),
       tenantCpuMillis: this.#cpuMillis,
-      hostMemoryAvailableBytes: BigInt(readMemAvailable()),
-      cpuSomeAvg10: readPressure("cpu"),
-      memorySomeAvg10: readPressure("memory"),
+      hostMemoryAvailableBytes: whole(left),
+      cpuSomeAvg10: kernel.pressure("cpu", "some"),
+      memorySomeAvg10: kernel.pressure("memory", "some"),
+      memoryFullAvg10: kernel.pressure("memory", "full"),
+      ioSomeAvg10: kernel.pressure("io", "some"),
       liveInstances: live.length,
+      frozenInstances: live.filter((instance) => instance.isAtRest).length,
+      waitingStarts: waitingStarts(),
+      diskAvailableBytes: whole(freeBytes(diskPath)),
+      headroomMemoryBytes: whole(Math.min(left, capacity.memoryBytes - held)),
+      headroomCpuMillis: Math.max(0, Math.round(capacity.cpuMillis - this.#cpuMillis)),
     });
   }
 
   /** One round over all instances. */
   async observe(): Promise<void> {
-    const { clock } = this.options;
+    const { clock, metrics } = this.options;
+    const began = clock.monotonic();
+    const checksDisks = began - this.#disksAt >= diskEveryMs;
+    if (checksDisks) this.#disksAt = began;
+    let waited = 0;
     const live = this.options.instances().filter((instance) => instance.isSpawned);
     let snapshot = this.options.table.snapshot();
     for (const [index, instance] of live.entries()) {
       if (index > 0 && index % instancesPerTurn === 0) {
+        const pausedAt = clock.monotonic();
         await new Promise(setImmediate);
+        waited += clock.monotonic() - pausedAt;
         if (this.#stopped.signal.aborted) return;
         // Others had their turn: what was seen before it may be gone.
         snapshot = this.options.table.snapshot();
       }
       if (!instance.isSpawned) continue;
+      if (checksDisks) void instance.checkDisk();
+      if (instance.isAtRest) {
+        instance.rested();
+        continue;
+      }
       const since = (index - this.#turn + live.length) % live.length;
       // A new one is read whole at once, so that it is not placed and billed by its resident set.
       this.#sample(instance, snapshot, since < wholeSamplesPerInterval || instance.counters.pssBytes === 0);
@@ -82,17 +111,13 @@ export class Observer {
     this.#turn = live.length > 0 ? (this.#turn + wholeSamplesPerInterval) % live.length : 0;
     this.#sumCpu(live, clock.monotonic());
     this.#reportUsage(live, clock.monotonic());
+    metrics.observationSeconds.observe((clock.monotonic() - began - waited) / 1000);
   }
 
   #sample(instance: Instance, snapshot: Snapshot, whole: boolean): void {
-    const { group } = instance;
-    const members = snapshot.membersOf({
-      id: instance.id,
-      main: instance.main,
-      seen: instance.seen,
-      group: group.listPids(),
-    });
-    if (members.length > 0) instance.observed(takeSample(members, group, whole));
+    const members = membersOf(instance.target, snapshot);
+    if (members.length === 0) return;
+    instance.observed(takeSample(this.options.table.kernel, members, instance.group, whole));
   }
 
   #sumCpu(live: readonly Instance[], now: number): void {

@@ -5,10 +5,17 @@ import { isKey, keyRule } from "@warren/common/ids";
 import type { Logger } from "@warren/common/log";
 import { ports, tenantPorts } from "@warren/common/ports";
 import type { Credentials } from "@warren/common/rpc/credentials";
+import { Isolation } from "@warren/proto/common";
 import { AgentStartError } from "./errors.ts";
+import type { HostChoice } from "./host/host.ts";
+import type { Kernel } from "./host/kernel.ts";
 import { defaultLogBounds, type LogBounds } from "./logs.ts";
+import type { ReadinessChooser } from "./mechanism.ts";
 import type { PortRange } from "./ports.ts";
+import { readinessOf } from "./readiness.ts";
 import { defaultReleaseBounds, type ReleaseBounds } from "./releases.ts";
+import { defaultUidBase } from "./sandbox.ts";
+import { bunSpawner, type Spawner } from "./spawn.ts";
 
 export interface AgentOptions {
   /** The node's name, a DNS label; one agent per node. */
@@ -57,11 +64,24 @@ export interface AgentOptions {
   readonly releaseBounds?: Partial<ReleaseBounds>;
   /** Starts at once; default 4. */
   readonly simultaneousStarts?: number;
+  /** Starts a second, sustained; default 50 for each core of `capacity`, at least 10. */
+  readonly startsPerSecond?: number;
+  /** Instances that may run at once, held when one is thawed; default 0: no bound of its own. */
+  readonly maxActive?: number;
+  /** The highest rung of isolation that is offered, of those that work here; default "auto": all of them. */
+  readonly isolation?: "auto" | "none" | "user" | "cgroup" | "namespace";
+  /** A tenant's uid is this plus a port of its own; default 2,000,000,000. The same for all agents of a host. */
+  readonly uidBase?: number;
+  /** What starts processes; default: Bun.spawn. */
+  readonly spawner?: (kernel: Kernel) => Spawner;
+  /** How it is learnt that an instance is ready; default: as its spec says. */
+  readonly readiness?: ReadinessChooser;
   /** Records kept for a scheduler that does not take them; default 20000. */
   readonly spoolRecords?: number;
+  /** What instances' output may cost; defaults in `logs/bounds.ts`. */
   readonly logBounds?: Partial<LogBounds>;
-  /** "none" does without cgroups even where there are some; default "auto". */
-  readonly cgroups?: "auto" | "none";
+  /** What of the host is used; default "auto": the best that works. */
+  readonly hostKind?: HostChoice;
   /** Version of Warren, as it is told the scheduler; default "dev". */
   readonly version?: string;
   /** Default: a pino logger of process "agent" on stderr. */
@@ -87,9 +107,15 @@ export interface ResolvedOptions {
   readonly bunPath: string;
   readonly releaseBounds: ReleaseBounds;
   readonly simultaneousStarts: number;
+  readonly startsPerSecond: number;
+  readonly maxActive: number;
+  readonly isolation: Isolation;
+  readonly uidBase: number;
+  readonly spawner: (kernel: Kernel) => Spawner;
+  readonly readiness: ReadinessChooser;
   readonly spoolRecords: number;
   readonly logBounds: LogBounds;
-  readonly cgroups: "auto" | "none";
+  readonly hostKind: HostChoice;
   readonly version: string;
 }
 
@@ -98,6 +124,7 @@ export interface Paths {
   readonly root: string;
   readonly records: string;
   readonly homes: string;
+  readonly sockets: string;
   readonly logs: string;
   readonly releases: string;
   readonly bin: string;
@@ -108,6 +135,17 @@ export interface Paths {
 
 /** Shorter names for long paths: a unix socket in a tenant's TMPDIR must fit into 108 bytes. */
 const longestRuntimeDirectory = 200;
+
+/** A start costs ~10 CPU-ms: half of a core's time, at most. */
+const startsPerCoreAndSecond = 50;
+
+const rungs = {
+  auto: Isolation.NAMESPACE,
+  none: Isolation.NONE,
+  user: Isolation.USER,
+  cgroup: Isolation.CGROUP,
+  namespace: Isolation.NAMESPACE,
+} as const;
 
 /** @throws AgentStartError naming the option and what is wrong with it */
 export function resolveOptions(options: AgentOptions): ResolvedOptions {
@@ -127,6 +165,10 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
     if (!(value > 0)) throw bad(option, `${value} must be more than 0`);
     return value;
   };
+  const logBounds = { ...defaultLogBounds, ...options.logBounds };
+  for (const name of ["rawBytes", "fileBytes", "files", "bytesPerSecond", "burstBytes"] as const) {
+    positive(`logBounds.${name}`, logBounds[name]);
+  }
   const { memoryBytes, cpuMillis, maxInstances } = options.capacity;
   if (![memoryBytes, cpuMillis, maxInstances].every((n) => Number.isSafeInteger(n) && n >= 0)) {
     throw bad("capacity", "must be whole numbers, 0 or more");
@@ -137,6 +179,7 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
       root,
       records: join(root, "instances"),
       homes: join(root, "homes"),
+      sockets: join(root, "sock"), // short: a unix socket's path has 107 bytes
       logs: join(root, "logs"),
       releases: options.cacheDirectory ?? join(root, "releases"),
       bin: join(root, "bin"),
@@ -163,9 +206,18 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
       ...(options.releaseCacheBytes === undefined ? {} : { cacheBytes: options.releaseCacheBytes }),
     },
     simultaneousStarts: positive("simultaneousStarts", options.simultaneousStarts ?? 4),
+    startsPerSecond: positive(
+      "startsPerSecond",
+      options.startsPerSecond ?? Math.max(10, Math.round((cpuMillis / 1000) * startsPerCoreAndSecond)),
+    ),
+    maxActive: options.maxActive ?? 0,
+    isolation: rungs[options.isolation ?? "auto"],
+    uidBase: options.uidBase ?? defaultUidBase,
+    spawner: options.spawner ?? bunSpawner,
+    readiness: options.readiness ?? readinessOf,
     spoolRecords: positive("spoolRecords", options.spoolRecords ?? 20_000),
-    logBounds: { ...defaultLogBounds, ...options.logBounds },
-    cgroups: options.cgroups ?? "auto",
+    logBounds,
+    hostKind: options.hostKind ?? "auto",
     version: options.version ?? "dev",
   };
 }

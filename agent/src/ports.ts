@@ -27,7 +27,9 @@ interface Block {
 
 export class Ports implements Disposable {
   readonly #blocks: Block[] = [];
+  /** Who has it: an instance's id, or the key of the tenant whose instances share it. */
   readonly #held = new Map<number, string>();
+  readonly #shared = new Map<string, { readonly port: number; readonly ids: Set<string> }>();
   #next: number;
 
   private constructor(
@@ -58,9 +60,31 @@ export class Ports implements Disposable {
     return ports;
   }
 
-  /** Notes a port that an adopted instance has, wherever it is. */
-  adopt(port: number, id: string): void {
-    this.#held.set(port, id);
+  /**
+   * Notes a port that an adopted instance has, wherever it is.
+   * @param sharedBy the tenant, if its instances share it
+   */
+  adopt(port: number, id: string, sharedBy?: string): void {
+    this.#held.set(port, sharedBy ?? id);
+    if (sharedBy === undefined) return;
+    const shared = this.#shared.get(sharedBy);
+    if (shared) shared.ids.add(id);
+    else this.#shared.set(sharedBy, { port, ids: new Set([id]) });
+  }
+
+  /**
+   * The one port of a tenant whose instances share it; held until the last of them has released it.
+   * @throws ConnectError RESOURCE_EXHAUSTED when there is none
+   */
+  takeShared(tenant: string, id: string): number {
+    const shared = this.#shared.get(tenant);
+    if (shared) {
+      shared.ids.add(id);
+      return shared.port;
+    }
+    const port = this.take(tenant);
+    this.#shared.set(tenant, { port, ids: new Set([id]) });
+    return port;
   }
 
   /**
@@ -86,7 +110,12 @@ export class Ports implements Disposable {
 
   /** Only once nothing of the instance is left that could listen on it. */
   release(port: number, id: string): void {
-    if (this.#held.get(port) === id) this.#held.delete(port);
+    const holder = this.#held.get(port);
+    if (holder === id) this.#held.delete(port);
+    const shared = holder === undefined ? undefined : this.#shared.get(holder);
+    if (!shared?.ids.delete(id) || shared.ids.size > 0) return;
+    this.#shared.delete(holder!);
+    this.#held.delete(port);
   }
 
   [Symbol.dispose](): void {

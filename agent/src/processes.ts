@@ -1,10 +1,10 @@
 /**
  * Which processes belong to an instance. Never by pid alone: a process is named by pid and start time, and belongs to
- * an instance when it is in its cgroup, carries its id in the environment, descends from one that does, or is in the
- * session that its main process leads. Any one of these is enough, so that a double fork, `setsid` or a wiped
- * environment alone does not hide it.
+ * an instance when it is in its cgroup, has its uid, carries its id in the environment, descends from one that does, or
+ * is in the session that its main process leads. Any one of these is enough, so that a double fork, `setsid` or a wiped
+ * environment alone does not hide it. From the rung `user` on nothing does: no process can leave its uid.
  */
-import { isAlive, listPids, readEnviron, readStat, type Stat } from "./procfs.ts";
+import { isAlive, type Kernel, type Stat } from "./host/kernel.ts";
 
 /** What is known of an instance's processes. */
 export interface Identity {
@@ -12,6 +12,8 @@ export interface Identity {
   readonly id: string;
   /** Its first process, once spawned. */
   readonly main?: { readonly pid: number; readonly startTicks: number };
+  /** The user id that is its own, if it has one. */
+  readonly uid?: number;
   /** Pids in its cgroup, as read just now. */
   readonly group?: readonly number[];
   /** Start times by pid of those seen before; kept up by {@link Snapshot.membersOf}. */
@@ -21,12 +23,22 @@ export interface Identity {
 /** Of those seen before, at most this many are remembered per instance. */
 const seenBound = 4096;
 
+/** What is read of a process once. */
+interface Owner {
+  readonly startTicks: number;
+  /** WARREN_INSTANCE; "" for one that is nobody's. */
+  readonly instance: string;
+  readonly uid: number | undefined;
+}
+
 export class ProcessTable {
   /**
-   * WARREN_INSTANCE by process; "" for one that is nobody's. Belonging is only ever inherited, so that neither answer
-   * can become wrong while pid and start time stay the same.
+   * By pid. Belonging is only ever inherited, and no tenant's process can change its uid, so that no answer can become
+   * wrong while pid and start time stay the same.
    */
-  #owners = new Map<number, { startTicks: number; owner: string }>();
+  #owners = new Map<number, Owner>();
+
+  constructor(readonly kernel: Kernel) {}
 
   #next: Promise<Snapshot> | undefined;
 
@@ -51,27 +63,25 @@ export class ProcessTable {
   /** All processes as they are now; about 10 µs each. */
   snapshot(): Snapshot {
     const stats = new Map<number, Stat>();
-    for (const pid of listPids()) {
-      const stat = readStat(pid);
-      if (stat) stats.set(pid, stat);
-    }
-    const owners = new Map<number, { startTicks: number; owner: string }>();
+    for (const stat of this.kernel.list()) stats.set(stat.pid, stat);
+    const owners = new Map<number, Owner>();
     const owned = new Map<string, Stat[]>();
+    const byUid = new Map<number, Stat[]>();
     for (const stat of stats.values()) {
       if (stat.pid === process.pid || stat.ppid === 2 || stat.pid === 2) continue; // ourselves; kernel threads
       const known = this.#owners.get(stat.pid);
-      const entry =
-        known?.startTicks === stat.startTicks
-          ? known
-          : { startTicks: stat.startTicks, owner: readEnviron(stat.pid, "WARREN_INSTANCE") ?? "" };
+      const entry = known?.startTicks === stat.startTicks ? known : this.#ownerOf(stat);
       owners.set(stat.pid, entry);
-      if (entry.owner === "") continue;
-      const list = owned.get(entry.owner);
-      if (list) list.push(stat);
-      else owned.set(entry.owner, [stat]);
+      if (entry.instance !== "") push(owned, entry.instance, stat);
+      if (entry.uid !== undefined) push(byUid, entry.uid, stat);
     }
     this.#owners = owners;
-    return new Snapshot(stats, owned);
+    return new Snapshot(stats, owned, byUid);
+  }
+
+  #ownerOf({ pid, startTicks }: Stat): Owner {
+    const { kernel } = this;
+    return { startTicks, instance: kernel.environ(pid, "WARREN_INSTANCE") ?? "", uid: kernel.uid(pid) };
   }
 }
 
@@ -82,6 +92,7 @@ export class Snapshot {
   constructor(
     readonly stats: ReadonlyMap<number, Stat>,
     readonly owned: ReadonlyMap<string, readonly Stat[]>,
+    readonly byUid: ReadonlyMap<number, readonly Stat[]>,
   ) {
     for (const stat of stats.values()) {
       push(this.#children, stat.ppid, stat);
@@ -107,6 +118,7 @@ export class Snapshot {
     }
     for (const pid of identity.group ?? []) add(this.stats.get(pid));
     for (const stat of this.owned.get(identity.id) ?? []) add(stat);
+    for (const stat of (identity.uid !== undefined && this.byUid.get(identity.uid)) || []) add(stat);
     for (const [pid, startTicks] of identity.seen) {
       const stat = this.stats.get(pid);
       if (stat?.startTicks === startTicks) add(stat);
@@ -123,7 +135,7 @@ export class Snapshot {
   }
 }
 
-function push(map: Map<number, Stat[]>, key: number, stat: Stat): void {
+function push<K>(map: Map<K, Stat[]>, key: K, stat: Stat): void {
   const list = map.get(key);
   if (list) list.push(stat);
   else map.set(key, [stat]);

@@ -1,25 +1,7 @@
 /** What /proc says. Parsers are pure; readers answer undefined for a process that has gone meanwhile. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { endianness } from "node:os";
-
-/** A line of /proc/<pid>/stat, as far as the agent needs it. */
-export interface Stat {
-  readonly pid: number;
-  readonly comm: string;
-  /** "R", "S", "T", "Z", … */
-  readonly state: string;
-  readonly ppid: number;
-  readonly pgrp: number;
-  readonly session: number;
-  /** User and system time of it and of the children it has reaped, in clock ticks of 10 ms. */
-  readonly cpuTicks: number;
-  readonly threads: number;
-  /** Since boot, in clock ticks: with the pid and the boot id it names the process for ever. */
-  readonly startTicks: number;
-}
-
-/** The kernel shows ticks in USER_HZ, which is 100 on every architecture that Bun runs on. */
-export const ticksPerSecond = 100;
+import type { Stat } from "./host/kernel.ts";
 
 export function parseStat(text: string): Stat | undefined {
   // The name may hold spaces and brackets of its own: the last bracket ends it.
@@ -45,11 +27,6 @@ export function parseStat(text: string): Stat | undefined {
 export function readStat(pid: number): Stat | undefined {
   const text = read(`/proc/${pid}/stat`);
   return text === undefined ? undefined : parseStat(text);
-}
-
-/** Whether it still runs: a zombie is dead, unless other threads outlived its first. */
-export function isAlive(stat: Stat): boolean {
-  return !((stat.state === "Z" && stat.threads <= 1) || stat.state === "X");
 }
 
 /** All process ids that can be seen. */
@@ -126,9 +103,21 @@ export function readMemAvailable(): number {
   return Number(kib ?? 0) * 1024;
 }
 
-/** PSI: share of the last 10 s in which some task waited, in percent; 0 on a kernel without it. */
-export function readPressure(resource: "cpu" | "memory"): number {
-  return Number(/^some avg10=([\d.]+)/m.exec(read(`/proc/pressure/${resource}`) ?? "")?.[1] ?? 0);
+/** PSI: share of the last 10 s in which tasks waited, in percent; 0 on a kernel without it. */
+export function readPressure(resource: "cpu" | "memory" | "io", who: "some" | "full"): number {
+  const text = read(`/proc/pressure/${resource}`) ?? "";
+  return Number(new RegExp(`^${who} avg10=([\\d.]+)`, "m").exec(text)?.[1] ?? 0);
+}
+
+/** Real user id of a process. */
+export function readUid(pid: number): number | undefined {
+  const uid = /^Uid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`) ?? "")?.[1];
+  return uid === undefined ? undefined : Number(uid);
+}
+
+/** Whether there is swap or zram. */
+export function hasSwap(): boolean {
+  return (read("/proc/swaps") ?? "").trim().split("\n").length > 1;
 }
 
 let knownPageSize = 0;

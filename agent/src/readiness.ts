@@ -1,13 +1,18 @@
 /**
- * When an instance can serve: something accepts on its port, that something is its own, and the path it names answers
- * as expected. Asked from 1 ms on, backing off with the time that has passed, so that the wait is never overshot by
- * more than a tenth: polling each 100 ms makes a 7 ms start cost 104 ms.
+ * When an instance can serve. The usual kind: something accepts on its port, that something is its own, and the path it
+ * names answers as expected. Asked from 1 ms on, backing off with the time that has passed, so that the wait is never
+ * overshot by more than a tenth: polling each 100 ms makes a 7 ms start cost 104 ms. The others: it says so itself, or
+ * its process running is enough.
  */
 import { pause } from "@warren/common/time";
-import type { PortOwner } from "./listener.ts";
+import { ReadinessKind } from "@warren/proto/common";
+import { ask } from "./ask.ts";
+import type { PortOwner } from "./host/kernel.ts";
 
-export interface ReadinessCheck {
-  readonly port: number;
+/** What the spec says, with its defaults. */
+export interface ReadinessSpec {
+  /** Absent in records of agents that knew the port alone. */
+  readonly kind?: ReadinessKind;
   /** Asked with GET once the port accepts; "" when accepting is enough. */
   readonly path: string;
   /** Expected; 0 means any from 200 to 399. */
@@ -16,9 +21,46 @@ export interface ReadinessCheck {
   readonly timeoutMs: number;
 }
 
+/** A way to learn that an instance is ready. */
+export interface Readiness {
+  /**
+   * Waits for it. Never throws but what the probe throws.
+   * @param deadlineMs from now
+   */
+  wait(probe: ReadinessProbe, deadlineMs: number, signal: AbortSignal): Promise<ReadinessOutcome>;
+}
+
+/**
+ * The way that a spec asks for.
+ * @param said aborts when the tenant says that it is ready, perhaps before the wait has begun
+ */
+export function readinessOf(spec: ReadinessSpec, port: number, said: AbortSignal): Readiness {
+  switch (spec.kind) {
+    case ReadinessKind.MESSAGE:
+      return { wait: (...how) => awaitMessage({ port, said, timeoutMs: spec.timeoutMs }, ...how) };
+    case ReadinessKind.NONE:
+      return {
+        wait: async (_probe, _deadlineMs, signal) =>
+          signal.aborted ? { kind: "aborted" } : { kind: "ready", listenMs: 0, answerMs: 0 },
+      };
+    default:
+      return { wait: (...how) => awaitReady({ port, ...spec }, ...how) };
+  }
+}
+
+export interface ReadinessCheck extends Omit<ReadinessSpec, "kind"> {
+  readonly port: number;
+}
+
 /** How it came out. */
 export type ReadinessOutcome =
-  | { readonly kind: "ready" }
+  | {
+      readonly kind: "ready";
+      /** From the begin of the wait until its port accepted or its message came, ms. */
+      readonly listenMs: number;
+      /** From then until the path answered as expected, ms. */
+      readonly answerMs: number;
+    }
   /** Another process holds the port: no use to wait. */
   | { readonly kind: "stranger"; readonly message: string }
   /** Not by the deadline; `message` says what was seen last. */
@@ -26,7 +68,10 @@ export type ReadinessOutcome =
   | { readonly kind: "aborted" };
 
 export interface ReadinessProbe {
-  /** Whose the port is now. */
+  /**
+   * Whose the port is now: asked when it accepts. On a port that instances of a tenant share, "nobody" means that this
+   * one does not listen there yet, though another accepts.
+   */
   owner(): PortOwner;
   /** Ports that the instance listens on, for the message. */
   otherPorts(): number[];
@@ -36,6 +81,8 @@ export interface ReadinessProbe {
 const connectMs = 1_000;
 const answerMs = 10_000;
 const slowestPollMs = 50;
+/** After the deadline there is one more look, of at most this long. */
+const lastLookMs = 100;
 
 /**
  * @param deadlineMs from now
@@ -48,26 +95,35 @@ export async function awaitReady(
 ): Promise<ReadinessOutcome> {
   const began = performance.now();
   const passed = () => performance.now() - began;
-  let owned = false;
+  /** When its own socket was first seen among those that accept there; forgotten when nothing accepts any more. */
+  let listened: number | undefined;
+  let others = false;
   let last = "";
+  let isLast = false;
   while (!signal.aborted) {
-    const left = deadlineMs - passed();
-    if (left <= 0) break;
+    let left = deadlineMs - passed();
+    if (left <= 0) {
+      // An agent that itself stood still has not looked when it should have.
+      if (isLast) break;
+      isLast = true;
+      left = lastLookMs;
+    }
     if (await accepts(check.port, Math.min(connectMs, left))) {
-      const owner: PortOwner = owned ? { kind: "instance" } : probe.owner();
-      if (owner.kind === "stranger") {
-        return {
-          kind: "stranger",
-          message: `port ${check.port} is held by ${owner.who}, which is no process of this instance`,
-        };
+      if (listened === undefined) {
+        const owner = probe.owner();
+        if (owner.kind === "stranger") return stranger(check.port, owner.who);
+        if (owner.kind === "instance") listened = passed();
+        // Somebody accepted: one who listened a moment ago and does no more, or who shares the port.
+        others = owner.kind === "nobody";
       }
-      // "nobody": it listened a moment ago and does no more; asked again.
-      owned = owner.kind === "instance";
-      if (owned && check.path === "") return { kind: "ready" };
-      if (owned) {
-        const patience = Math.min(answerMs, deadlineMs - passed());
+      if (listened !== undefined && check.path === "") return readyAt(listened, listened);
+      if (listened !== undefined) {
+        // On a shared port another instance may answer: all run the same code, and this one listens.
+        const patience = Math.min(answerMs, Math.max(lastLookMs, deadlineMs - passed()));
         const answer = await ask(check.port, check.path, patience, signal);
-        if (answer.kind === "status" && isExpected(answer.status, check.status)) return { kind: "ready" };
+        if (answer.kind === "status" && isExpected(answer.status, check.status)) {
+          return readyAt(listened, passed());
+        }
         if (answer.kind === "status") {
           last = `it answered ${answer.status} to ${check.path}${check.status ? `, not ${check.status}` : ""}`;
         } else if (last === "" || patience === answerMs) {
@@ -76,7 +132,8 @@ export async function awaitReady(
         }
       }
     } else {
-      owned = false;
+      listened = undefined;
+      others = false;
       last = "";
     }
     await pause(Math.min(slowestPollMs, Math.max(1, passed() / 10), Math.max(1, left)), signal);
@@ -84,16 +141,55 @@ export async function awaitReady(
   if (signal.aborted) return { kind: "aborted" };
   return {
     kind: "timeout",
-    message: `not ready within ${Math.round(check.timeoutMs)} ms: ${last || nothing(check.port, probe)}`,
+    message: `not ready within ${Math.round(check.timeoutMs)} ms: ${last || nothing(check.port, others, probe)}`,
   };
 }
 
-function nothing(port: number, probe: ReadinessProbe): string {
-  const others = probe.otherPorts().filter((other) => other !== port);
-  const instead = others.length > 0 ? `; it listens on ${others.join(", ")} instead (is PORT ignored?)` : "";
-  return `nothing listens on 127.0.0.1:${port}${instead}`;
+async function awaitMessage(
+  check: { readonly port: number; readonly said: AbortSignal; readonly timeoutMs: number },
+  probe: ReadinessProbe,
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<ReadinessOutcome> {
+  const began = performance.now();
+  const either = AbortSignal.any([check.said, signal]);
+  await pause(Math.max(0, deadlineMs), either);
+  // An agent that itself stood still may have its message yet to read.
+  await pause(lastLookMs, either);
+  if (signal.aborted) return { kind: "aborted" };
+  if (!check.said.aborted) {
+    const hint = "no ready message came (does it call ready() of @warren/worker?)";
+    return { kind: "timeout", message: `not ready within ${Math.round(check.timeoutMs)} ms: ${hint}` };
+  }
+  // It need not listen, but nobody else may in its place: requests meant for it would go there.
+  const owner = probe.owner();
+  if (owner.kind === "stranger") return stranger(check.port, owner.who);
+  const saidMs = performance.now() - began;
+  return readyAt(saidMs, saidMs);
 }
 
+/** @param listenedMs, answeredMs since the begin of the wait */
+function readyAt(listenedMs: number, answeredMs: number): ReadinessOutcome {
+  return { kind: "ready", listenMs: listenedMs, answerMs: answeredMs - listenedMs };
+}
+
+function stranger(port: number, who: string): ReadinessOutcome {
+  return {
+    kind: "stranger",
+    message: `port ${port} is held by ${who}, which is no process of this instance`,
+  };
+}
+
+function nothing(port: number, others: boolean, probe: ReadinessProbe): string {
+  const elsewhere = probe.otherPorts().filter((other) => other !== port);
+  const instead =
+    elsewhere.length > 0 ? `; it listens on ${elsewhere.join(", ")} instead (is PORT ignored?)` : "";
+  return `${others ? "it does not itself listen" : "nothing listens"} on 127.0.0.1:${port}${instead}`;
+}
+
+/**
+ * @param expected 0 means any from 200 to 399
+ */
 export function isExpected(status: number, expected: number): boolean {
   return expected === 0 ? status >= 200 && status <= 399 : status === expected;
 }
@@ -118,59 +214,5 @@ async function accepts(port: number, withinMs: number): Promise<boolean> {
     return await promise;
   } finally {
     clearTimeout(timer);
-  }
-}
-
-type Answer = { kind: "status"; status: number } | { kind: "none"; why: string };
-
-/**
- * GET over a socket of its own. Not `fetch`: that shares a bound of 256 requests with the rest of the process and heeds
- * the agent's HTTP_PROXY.
- */
-async function ask(port: number, path: string, withinMs: number, signal: AbortSignal): Promise<Answer> {
-  const { promise, resolve } = Promise.withResolvers<Answer>();
-  const none = (why: string) => resolve({ kind: "none", why });
-  const timer = setTimeout(() => none(`nothing within ${Math.round(withinMs)} ms`), Math.max(1, withinMs));
-  const aborted = () => none("given up");
-  signal.addEventListener("abort", aborted, { once: true });
-  let head = "";
-  const connecting = Bun.connect({
-    hostname: "127.0.0.1",
-    port,
-    socket: {
-      open(socket) {
-        socket.write(
-          `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nUser-Agent: warren-agent\r\nAccept: */*\r\nConnection: close\r\n\r\n`,
-        );
-      },
-      data(_socket, bytes) {
-        head += Buffer.from(bytes).toString("latin1");
-        // Informational answers (100, 103) come before the real one.
-        for (;;) {
-          const status = /^HTTP\/1\.[01] (\d{3})/.exec(head)?.[1];
-          if (!status) break;
-          if (!status.startsWith("1")) return resolve({ kind: "status", status: Number(status) });
-          const end = head.indexOf("\r\n\r\n");
-          if (end < 0) break;
-          head = head.slice(end + 4);
-        }
-        if (head.length > 16_384 || (head.length >= 5 && !head.startsWith("HTTP/"))) none("that is not HTTP");
-      },
-      close: () => none("the connection was closed"),
-      error: (_socket, error) => none(error.message),
-      connectError: (_socket, error) => none(error.message),
-    },
-  });
-  connecting.catch((error: Error) => none(error.message));
-  try {
-    return await promise;
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", aborted);
-    // A connection that comes up after the deadline is closed then.
-    connecting.then(
-      (socket) => socket.terminate(),
-      () => undefined, // it never came up; that was answered above
-    );
   }
 }

@@ -7,9 +7,12 @@ import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import type { Logger } from "@warren/common/log";
-import { type InstanceRef, InstanceRefSchema } from "@warren/proto/common";
+import { type InstanceRef, InstanceRefSchema, Isolation } from "@warren/proto/common";
 import { makePrivateDirectory, messageOf, readIfThere, writeWhole } from "./files.ts";
+import type { LivenessPolicy } from "./liveness.ts";
 import type { MachineState } from "./machine.ts";
+import type { ReadinessSpec } from "./readiness.ts";
+import type { Limits } from "./sandbox.ts";
 import type { Counters } from "./usage.ts";
 
 /** A process by its name for ever: a pid alone is a stranger's after a while. */
@@ -25,6 +28,15 @@ export interface InstanceRecord {
   readonly state: MachineState;
   /** 0 until it has one. */
   readonly port: number;
+  /** Whether the tenant's other instances on this node have the same port. */
+  readonly sharesPort: boolean;
+  /** The rung of isolation that it runs on. */
+  readonly rung: Isolation;
+  /** From the rung `user` on: its uid, and the port that no other agent of this host has, which makes it its own. */
+  readonly owner?: { readonly uid: number; readonly port: number };
+  /** Name of the program around its command, if there is one. */
+  readonly wrapper?: string;
+  readonly limits: InstanceLimits;
   /** Path of its cgroup; "" for none. */
   readonly group: string;
   /** Written right after the spawn. A record with a port and without it was in the middle of one. */
@@ -33,13 +45,35 @@ export interface InstanceRecord {
   readonly startedAt?: number;
   /** From spawn until ready, ms. */
   readonly startDurationMs?: number;
+  readonly phases?: StartPhases;
   /** Between SIGTERM and SIGKILL when a stop names none, ms. */
   readonly graceMs: number;
+  /** Before SIGTERM, where the agent itself stops it, ms. */
+  readonly drainMs?: number;
+  /** The tenant said that it is ready, and was told that this was heard. */
+  readonly saidReady?: boolean;
   /** When SIGKILL is due, ms since 1970, once it is being stopped. */
   readonly killAt?: number;
-  readonly readiness: { readonly path: string; readonly status: number; readonly timeoutMs: number };
+  readonly readiness: ReadinessSpec;
+  readonly liveness?: LivenessPolicy;
   readonly counters: Counters;
 }
+
+/** What its spec limits; 0 means nothing of its own. */
+export interface InstanceLimits extends Limits {
+  readonly diskBytes: number;
+}
+
+/** Where the time of a start went, ms; as in the contract's StartPhases. */
+export interface StartPhases {
+  readonly fetchMs: number;
+  readonly queueMs: number;
+  readonly spawnMs: number;
+  readonly listenMs: number;
+  readonly answerMs: number;
+}
+
+export const noLimits: InstanceLimits = { memoryBytes: 0, cpuMillis: 0, pids: 0, openFiles: 0, diskBytes: 0 };
 
 export class RecordStore {
   constructor(
@@ -109,5 +143,8 @@ export function parseRecord(text: string): InstanceRecord {
     (key) => value[key] === undefined,
   );
   if (missing.length > 0) throw new Error(`it lacks ${missing.join(", ")}`);
-  return { ...value, ref: parseRef(value.ref) };
+  // Fields that the first version did not have yet.
+  const later = { sharesPort: false, rung: Isolation.NONE, limits: noLimits };
+  const state = Object.assign({ activity: "running", wakes: 0 }, value.state);
+  return { ...later, ...value, state, ref: parseRef(value.ref) };
 }

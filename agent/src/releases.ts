@@ -1,6 +1,6 @@
 /** Releases on this node: fetched once, verified against their digest, unpacked, kept while there is room. */
 import { createHash } from "node:crypto";
-import { readdirSync, renameSync, rmSync, statSync, utimesSync } from "node:fs";
+import { chmodSync, chownSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "@warren/common/log";
@@ -37,12 +37,19 @@ export interface ReleaseCacheOptions {
   readonly log: Logger;
   /** Digests that a live instance runs from: never evicted. */
   readonly inUse: () => ReadonlySet<string>;
+  /**
+   * Where tenants have uids of their own: the first group id for releases. Each has one of its own, and only who is in
+   * it can enter its directory: what lies below may be readable by all.
+   */
+  readonly gidBase?: number;
   readonly bounds?: Partial<ReleaseBounds>;
 }
 
 interface Cached {
   readonly path: string;
   readonly bytes: number;
+  /** The group that may read it; undefined where tenants are the agent's own user. */
+  readonly gid: number | undefined;
   usedAt: number;
 }
 
@@ -59,13 +66,16 @@ export class ReleaseCache {
     this.#options = options;
     this.#bounds = { ...defaultReleaseBounds, ...options.bounds };
     makePrivateDirectory(options.directory);
-    for (const name of readdirSync(options.directory)) {
+    const gidOf = (name: string) => statSync(join(options.directory, name)).gid;
+    // Those that have a group of their own keep it: they come before those that are given one.
+    for (const name of readdirSync(options.directory).sort((a, b) => gidOf(b) - gidOf(a))) {
       const path = join(options.directory, name);
       if (name.endsWith(".bytes")) continue;
       const bytes = Number(readIfThere(`${path}.bytes`) ?? Number.NaN);
       // A directory gets its final name only when it is whole; whatever else is here is half of something.
       if (/^[0-9a-f]{64}$/.test(name) && Number.isFinite(bytes)) {
-        this.#cached.set(`sha256:${name}`, { path, bytes, usedAt: statSync(path).mtimeMs });
+        const usedAt = statSync(path).mtimeMs;
+        this.#cached.set(`sha256:${name}`, { path, bytes, gid: this.#admit(path), usedAt });
       } else {
         removeTree(path);
       }
@@ -74,6 +84,11 @@ export class ReleaseCache {
 
   has(digest: string): boolean {
     return this.#cached.has(digest);
+  }
+
+  /** The group that may read a release that is here. */
+  gid(digest: string): number | undefined {
+    return this.#cached.get(digest)?.gid;
   }
 
   /**
@@ -123,7 +138,7 @@ export class ReleaseCache {
       this.#makeRoom(bytes);
       writeWhole(`${path}.bytes`, String(bytes));
       renameSync(trial, path);
-      this.#cached.set(digest, { path, bytes, usedAt: Date.now() });
+      this.#cached.set(digest, { path, bytes, gid: this.#admit(path), usedAt: Date.now() });
       return path;
     } catch (error) {
       removeTree(trial);
@@ -135,6 +150,21 @@ export class ReleaseCache {
     } finally {
       rmSync(tar, { force: true });
     }
+  }
+
+  /** Lets a group of its own into the directory; it keeps the one it has, since instances may run from it. */
+  #admit(path: string): number | undefined {
+    const { gidBase } = this.#options;
+    if (gidBase === undefined) return undefined;
+    const taken = new Set([...this.#cached.values()].map((one) => one.gid));
+    let { gid } = statSync(path);
+    if (gid < gidBase || taken.has(gid)) {
+      gid = gidBase;
+      while (taken.has(gid)) gid++;
+    }
+    chownSync(path, 0, gid);
+    chmodSync(path, 0o750);
+    return gid;
   }
 
   async #download(digest: string, tar: string, signal: AbortSignal): Promise<void> {

@@ -11,6 +11,7 @@ import type {
   Instance as InstanceMessage,
   Isolation,
   NodeCapacitySchema,
+  NodeHostSchema,
   NodePressure,
 } from "@warren/proto/common";
 import { InventorySchema, NodeService, ReportRequestSchema } from "@warren/proto/scheduler";
@@ -28,6 +29,7 @@ export interface JoinFacts {
   readonly version: string;
   readonly capacity: MessageInitShape<typeof NodeCapacitySchema>;
   readonly isolation: Isolation[];
+  readonly host: MessageInitShape<typeof NodeHostSchema>;
   readonly labels: Record<string, string>;
   readonly allowDirectories: boolean;
 }

@@ -33,23 +33,23 @@ export function agentService(parts: ServiceParts): ServiceImpl<typeof AgentServi
 
     async stopInstance(request, context) {
       fence.check(request.epoch);
-      const wakes = instances.get(request.instance)?.toMessage().wakes;
-      if (request.ifWakes !== undefined && wakes !== undefined && wakes !== request.ifWakes) {
-        throw rpcError(
-          Code.FailedPrecondition,
-          `it was thawed since: its wakes are ${wakes}, not ${request.ifWakes}`,
-        );
-      }
+      if (request.ifWakes !== undefined) instances.checkWakes(request.instance, request.ifWakes);
+      const { reason } = request;
       const graceMs = fromDuration(request.grace, undefined);
-      return { instance: await instances.stop(request.instance, request.reason, graceMs, context.signal) };
+      const drainMs = fromDuration(request.drain, 0);
+      return {
+        instance: await instances.stop(request.instance, { reason, graceMs, drainMs }, context.signal),
+      };
     },
 
-    freezeInstance() {
-      throw later("freeze instances");
+    async freezeInstance({ epoch, instance: id, ifWakes, pageOut }, context) {
+      fence.check(epoch);
+      const { reclaimedBytes, instance } = await instances.freeze(id, ifWakes, pageOut, context.signal);
+      return { reclaimedBytes: BigInt(Math.round(reclaimedBytes)), instance };
     },
 
-    thawInstance() {
-      throw later("thaw instances");
+    thawInstance({ instance: id }) {
+      return { wakes: BigInt(instances.thaw(id)) };
     },
 
     listInstances() {

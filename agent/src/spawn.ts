@@ -1,18 +1,26 @@
 /** Starts a tenant's first process: no shell, no inherited environment, no pipe to the agent. */
 import { closeSync, constants, openSync } from "node:fs";
-import { errnoOf, makePrivateDirectory, messageOf } from "./files.ts";
-import { readStat } from "./procfs.ts";
+import { errnoOf, messageOf } from "./files.ts";
+import type { Group } from "./host/host.ts";
+import type { Kernel } from "./host/kernel.ts";
+import type { Confinement } from "./sandbox.ts";
 
-export interface SpawnPlan {
-  readonly command: readonly string[];
+export interface SpawnPlan extends Omit<Confinement, "group" | "wrapper"> {
   readonly directory: string;
   readonly env: Record<string, string>;
-  /** Made for the instance, removed with it. */
-  readonly privateDirectories: readonly string[];
   /** Raw files, opened for append, so that the output outlives the agent and truncation is safe. */
   readonly stdout: string;
   readonly stderr: string;
-  readonly cgroup: string | undefined;
+  readonly group: Group;
+}
+
+/** What starts processes: `bunSpawner` on a host, another one in a test or for another kind of host. */
+export interface Spawner {
+  /**
+   * Synchronous, so that no stop can come between the decision and the process.
+   * @throws SpawnError when it is the tenant's fault, Error when it is the host's
+   */
+  spawn(plan: SpawnPlan): Child;
 }
 
 /** How a child of the agent ended. */
@@ -35,12 +43,12 @@ export class SpawnError extends Error {
   override readonly name = "SpawnError";
 }
 
-/**
- * Spawns in a session of its own; synchronous, so that no stop can come between the decision and the process.
- * @throws SpawnError
- */
-export function spawnTenant(plan: SpawnPlan): Child {
-  for (const path of plan.privateDirectories) makePrivateDirectory(path);
+/** Each in a session of its own. */
+export function bunSpawner(kernel: Kernel): Spawner {
+  return { spawn: (plan) => spawnTenant(kernel, plan) };
+}
+
+function spawnTenant(kernel: Kernel, plan: SpawnPlan): Child {
   const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND;
   const stdout = openSync(plan.stdout, append, 0o600);
   const stderr = openSync(plan.stderr, append, 0o600);
@@ -52,8 +60,10 @@ export function spawnTenant(plan: SpawnPlan): Child {
       stdout,
       stderr,
       detached: true,
-      ...(plan.cgroup ? { cgroup: plan.cgroup } : {}),
+      ...plan.identity,
+      ...(plan.group.spawnInto ? { cgroup: plan.group.spawnInto } : {}),
     });
+    plan.group.enter(child.pid);
     // A tenant must not keep an agent alive that wants to end.
     child.unref();
     const exited = child.exited.then((): ChildExit => {
@@ -65,7 +75,7 @@ export function spawnTenant(plan: SpawnPlan): Child {
       };
     });
     // Still there even if it has ended already: only the event loop reaps it, and it has not run since.
-    const stat = readStat(child.pid);
+    const stat = kernel.read(child.pid);
     return { pid: child.pid, startTicks: stat?.startTicks ?? -1, exited };
   } catch (error) {
     const what = plan.command[0] ?? "";
@@ -73,7 +83,14 @@ export function spawnTenant(plan: SpawnPlan): Child {
       case "ENOENT":
         throw new SpawnError(`cannot run ${what}: there is no such program (in ${plan.directory})`);
       case "EACCES":
-        throw new SpawnError(`cannot run ${what}: it is not executable for the agent's user`);
+        throw new SpawnError(
+          `cannot run ${what}: ${plan.identity ? "the tenant's uid" : "the agent's user"} may not execute it, or not enter ${plan.directory}`,
+        );
+      case "EMFILE":
+      case "ENFILE":
+      case "ENOMEM":
+      case "EAGAIN":
+        throw error; // the host's fault, not the command's
       default:
         throw new SpawnError(`cannot run ${what}: ${messageOf(error)}`);
     }

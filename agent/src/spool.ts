@@ -8,7 +8,7 @@ import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { ulid } from "@warren/common/ids";
 import type { Logger } from "@warren/common/log";
 import { toTimestamp } from "@warren/common/time";
-import { InstanceState } from "@warren/proto/common";
+import { InstanceState, type Transition } from "@warren/proto/common";
 import { type NodeRecord, NodeRecordSchema } from "@warren/proto/scheduler";
 import { messageOf, readIfThere, writeWhole } from "./files.ts";
 
@@ -78,14 +78,14 @@ export class Spool {
     return this.#broken || this.#transitions + (liveInstances + 1) * transitionsPerInstance > this.bound;
   }
 
-  /** Whether the end of this instance is in the spool. */
-  hasExitOf(id: string): boolean {
-    return this.#entries.some(
-      ({ record: { what } }) =>
-        what.case === "transition" &&
-        what.value.to === InstanceState.EXITED &&
-        what.value.instance?.id === id,
-    );
+  /** How this instance ended, if that is in the spool. */
+  exitOf(id: string): Transition | undefined {
+    for (const { record } of this.#entries) {
+      const { what } = record;
+      if (what.case !== "transition" || what.value.instance?.id !== id) continue;
+      if (what.value.to === InstanceState.EXITED) return what.value;
+    }
+    return undefined;
   }
 
   /**

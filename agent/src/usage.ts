@@ -22,6 +22,8 @@ export interface Counters {
   readonly cpuUs: number;
   readonly byteSeconds: number;
   readonly wallMs: number;
+  /** Of these, frozen. */
+  readonly frozenMs: number;
   readonly memoryBytes: number;
   readonly rssBytes: number;
   readonly pids: number;
@@ -42,6 +44,7 @@ export function noCounters(at: number): Counters {
     cpuUs: 0,
     byteSeconds: 0,
     wallMs: 0,
+    frozenMs: 0,
     memoryBytes: 0,
     rssBytes: 0,
     pids: 0,
@@ -58,6 +61,8 @@ export function noCounters(at: number): Counters {
 export interface Moment {
   readonly at: number;
   readonly wallMs: number;
+  /** Whether it was frozen from the moment before until this one. */
+  readonly wasFrozen: boolean;
 }
 
 export function observe(before: Counters, sample: Sample, moment: Moment): Counters {
@@ -93,8 +98,14 @@ export function extend(before: Counters, moment: Moment, cpuUs = 0): Counters {
 
 function advance(before: Counters, moment: Moment, memoryBytes: number): Counters {
   const wallMs = Math.max(before.wallMs, moment.wallMs);
-  const seconds = (wallMs - before.wallMs) / 1000;
-  return { ...before, byteSeconds: before.byteSeconds + memoryBytes * seconds, wallMs, at: moment.at };
+  const passed = wallMs - before.wallMs;
+  return {
+    ...before,
+    byteSeconds: before.byteSeconds + (memoryBytes * passed) / 1000,
+    wallMs,
+    frozenMs: before.frozenMs + (moment.wasFrozen ? passed : 0),
+    at: moment.at,
+  };
 }
 
 export function toUsage(counters: Counters): Usage {
@@ -103,6 +114,7 @@ export function toUsage(counters: Counters): Usage {
     cpuUs: whole(counters.cpuUs),
     memoryByteSeconds: whole(counters.byteSeconds),
     wallMs: whole(counters.wallMs),
+    frozenMs: whole(counters.frozenMs),
     memoryBytes: whole(counters.memoryBytes),
     rssBytes: whole(counters.rssBytes),
     pids: counters.pids,

@@ -7,9 +7,9 @@ import { ExitReason, InstanceState } from "@warren/proto/common";
 import { type AgentOptions, startAgent } from "../src/index.ts";
 import { readBootId, readStat } from "../src/procfs.ts";
 import { noCounters } from "../src/usage.ts";
-import { type FakeScheduler, failure, fixtures, isAlive, pidsWith, TestAgent, TestSite } from "./support.ts";
+import { type FakeScheduler, failure, fixtures, isAlive, pidsWith, TestSite } from "./support.ts";
 
-describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
+describe.each(["auto", "none"] as const)("on the host kind %s", (hostKind) => {
   let site: TestSite;
   let scheduler: FakeScheduler;
 
@@ -23,32 +23,11 @@ describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
     expect(pidsWith(fixtures)).toEqual([]);
   });
 
-  /** An agent in a process of its own. */
-  async function spawnAgent(options: AgentOptions) {
-    const child = Bun.spawn([process.execPath, join(import.meta.dir, "agent-process.ts")], {
-      stdin: new Blob([JSON.stringify({ ...options, log: undefined })]),
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-    site.later(() => child.kill("SIGKILL"));
-    const reader = child.stdout.getReader();
-    const { value } = await reader.read();
-    const { url, incarnation } = JSON.parse(new TextDecoder().decode(value));
-    return {
-      process: child,
-      t: new TestAgent(site, options, { url, incarnation } as TestAgent["agent"]),
-      async kill() {
-        child.kill("SIGKILL");
-        await child.exited;
-      },
-    };
-  }
-
-  const options = (more: Partial<AgentOptions> = {}) => site.options(scheduler.url, { cgroups, ...more });
+  const options = (more: Partial<AgentOptions> = {}) => site.options(scheduler.url, { hostKind, ...more });
 
   test("rule 7, rule 8: after kill -9 the next agent goes on with the same instance, port, pid and counters", async () => {
     const o = options({ onStop: "keep" });
-    const first = await spawnAgent(o);
+    const first = await site.spawnAgent(o);
     const instance = await first.t.start("hello.ts");
     const id = instance.ref!.id;
     const url = `http://127.0.0.1:${instance.endpoint!.port}`;
@@ -61,7 +40,7 @@ describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
     await first.kill();
 
     expect(await (await fetch(url)).text()).toBe("hello");
-    const second = await spawnAgent(o);
+    const second = await site.spawnAgent(o);
     const [adopted] = await second.t.list();
     expect(adopted).toMatchObject({ state: InstanceState.READY, pid: instance.pid });
     expect(adopted?.ref?.id).toBe(id);
@@ -93,7 +72,7 @@ describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
 
   test("the end of an adopted instance is noticed at once", async () => {
     const o = options({ onStop: "keep" });
-    const first = await spawnAgent(o);
+    const first = await site.spawnAgent(o);
     const instance = await first.t.start("hello.ts");
     await first.kill();
     const t = await site.agent(scheduler.url, o);
@@ -108,7 +87,7 @@ describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
 
   test("rule 8: what died while nobody watched is told, and what it left is ended", async () => {
     const o = options({ onStop: "keep" });
-    const first = await spawnAgent(o);
+    const first = await site.spawnAgent(o);
     const instance = await first.t.start("fork.ts");
     const marks = ["sleep 7001", "sleep 7002"];
     for (const mark of marks) await waitUntil(() => pidsWith(mark).length > 0, { deadlineMs: 5_000 });
@@ -128,7 +107,7 @@ describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
 
   test("an instance that was starting becomes ready under the next agent", async () => {
     const o = options({ onStop: "keep" });
-    const first = await spawnAgent(o);
+    const first = await site.spawnAgent(o);
     const ref = first.t.ref();
     const starting = first.t.start("slow.ts", { env: { DELAY_MS: "700" } }, ref).catch(() => undefined);
     const pid = await waitUntil(async () => (await first.t.list())[0]?.pid, { deadlineMs: 5_000 });
@@ -150,7 +129,7 @@ describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
 
   test("rule 5: a stop under way is finished by the next agent", async () => {
     const o = options({ onStop: "keep" });
-    const first = await spawnAgent(o);
+    const first = await site.spawnAgent(o);
     const instance = await first.t.start("stubborn.ts");
     const stopping = first.t.stop(instance.ref!.id, ExitReason.LRU_EVICTED, 1_500).catch(() => undefined);
     await waitUntil(async () => (await first.t.list())[0]?.state === InstanceState.STOPPING, {
@@ -195,7 +174,7 @@ describe.each(["auto", "none"] as const)("with cgroups %s", (cgroups) => {
   });
 
   test("a second agent on the same runtime directory is refused, naming the first", async () => {
-    const t = await site.agent(scheduler.url, { cgroups });
+    const t = await site.agent(scheduler.url, { hostKind });
     await expect(startAgent(t.options)).rejects.toThrow(`in use by another agent (pid ${process.pid})`);
     await t.agent.stop();
     const again = await startAgent(t.options);

@@ -4,6 +4,8 @@ import { silent } from "./support.ts";
 
 const agent = await startAgent({ ...JSON.parse(await Bun.stdin.text()), log: silent });
 console.log(JSON.stringify({ url: agent.url, incarnation: agent.incarnation }));
+// So that what is measured of it is what it holds, not what it has not collected yet.
+process.on("SIGUSR2", () => Bun.gc(true));
 process.on("SIGTERM", async () => {
   await agent.stop();
   process.exit(0);

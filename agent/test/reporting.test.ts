@@ -89,7 +89,7 @@ describe("joining", () => {
     const log = recordingLog((line) => lines.push(line as (typeof lines)[number]));
     const scheduler = await site.scheduler();
     const forged = { ...site.credentials.agent, token: site.credentials.foreign.token };
-    const a = await startAgent(site.options(scheduler.url, { credentials: forged, log, cgroups: "none" }));
+    const a = await startAgent(site.options(scheduler.url, { credentials: forged, log, hostKind: "none" }));
     await waitUntil(() => lines.some((line) => line.why), { deadlineMs: 5_000 });
     expect(lines.find((line) => line.why)).toMatchObject({
       msg: "the scheduler does not accept this agent's credentials",
@@ -102,14 +102,14 @@ describe("joining", () => {
     await a.stop();
 
     lines.length = 0;
-    const b = await startAgent(site.options("https://127.0.0.1:1", { log, cgroups: "none" }));
+    const b = await startAgent(site.options("https://127.0.0.1:1", { log, hostKind: "none" }));
     await waitUntil(() => lines.some((line) => line.why?.includes("cannot be reached")), {
       deadlineMs: 5_000,
     });
     await b.stop();
     lines.length = 0;
     const c = await startAgent(
-      site.options(scheduler.url, { credentials: site.credentials.foreign, log, cgroups: "none" }),
+      site.options(scheduler.url, { credentials: site.credentials.foreign, log, hostKind: "none" }),
     );
     await waitUntil(
       () => lines.some((line) => line.why?.includes("a certificate that this cell's CA did not sign")),

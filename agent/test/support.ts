@@ -1,4 +1,5 @@
 /** What the agent's tests share: a cell of credentials, a scheduler that only listens, and agents in temporary places. */
+import { createHash } from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,7 +25,9 @@ import {
   type UsageReport,
 } from "@warren/proto/common";
 import { type JoinRequest, type NodeRecord, NodeService, type ReportRequest } from "@warren/proto/scheduler";
+import { pack } from "tar-stream";
 import { type Agent, type AgentOptions, startAgent } from "../src/index.ts";
+import { readStat } from "../src/procfs.ts";
 
 export const fixtures = join(import.meta.dir, "fixtures");
 export const silent = createLogger({ process: "test", level: process.env.WARREN_TEST_LOG ?? "silent" });
@@ -87,6 +90,7 @@ export class TestSite implements AsyncDisposable {
       onStop: "stop",
       observeIntervalMs: 50,
       usageIntervalMs: 100,
+      isolation: "none",
       log: silent,
       ...more,
     };
@@ -98,6 +102,34 @@ export class TestSite implements AsyncDisposable {
     const agent = await startAgent(options);
     this.later(() => agent.stop());
     return new TestAgent(this, options, agent);
+  }
+
+  /**
+   * An agent in a process of its own, to be killed.
+   * @param program run by Bun; default: the agent as it is
+   */
+  async spawnAgent(
+    options: AgentOptions,
+    program: readonly string[] = [join(import.meta.dir, "agent-process.ts")],
+  ): Promise<AgentProcess> {
+    const child = Bun.spawn([process.execPath, ...program], {
+      stdin: new Blob([JSON.stringify({ ...options, log: undefined })]),
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    this.later(() => child.kill("SIGKILL"));
+    const { value } = await child.stdout.getReader().read();
+    // It may have been killed before it could say where it serves.
+    const said =
+      value && (JSON.parse(new TextDecoder().decode(value)) as { url: string; incarnation: string });
+    return {
+      process: child,
+      t: said && new TestAgent(this, options, said as TestAgent["agent"]),
+      async kill() {
+        child.kill("SIGKILL");
+        await child.exited;
+      },
+    } as AgentProcess;
   }
 
   client(url: string, credentials = this.credentials.scheduler): Client<typeof AgentService> {
@@ -112,6 +144,12 @@ export class TestSite implements AsyncDisposable {
     for (const pid of pidsWhoseEnvironmentHas(`HOME=${this.directory}/`)) process.kill(pid, "SIGKILL");
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+export interface AgentProcess {
+  readonly process: Bun.Subprocess;
+  readonly t: TestAgent;
+  kill(): Promise<void>;
 }
 
 export class TestAgent {
@@ -232,6 +270,19 @@ export class FakeScheduler {
     return this.server.url;
   }
 
+  /** A release of these files, to be downloaded. */
+  async release(files: Record<string, string>): Promise<{ digest: string; bytes: Uint8Array }> {
+    const tar = pack();
+    for (const [name, body] of Object.entries(files)) tar.entry({ name, mode: 0o644 }, body);
+    tar.finalize();
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of tar) chunks.push(chunk as Uint8Array);
+    const bytes = Buffer.concat(chunks);
+    const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+    this.releases.set(digest, bytes);
+    return { digest, bytes };
+  }
+
   transitions(id: string): Transition[] {
     return this.records.flatMap(({ what }) =>
       what.case === "transition" && what.value.instance?.id === id ? [what.value] : [],
@@ -310,4 +361,9 @@ export function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+/** State and CPU of a process, as the kernel tells them now. */
+export function readState(pid: number): { state: string; cpuTicks: number } | undefined {
+  return readStat(pid);
 }

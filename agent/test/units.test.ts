@@ -1,10 +1,10 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { ulid } from "@warren/common/ids";
-import { waitUntil } from "@warren/common/time";
+import { pause, waitUntil } from "@warren/common/time";
 import {
   ExitReason,
   ExitSchema,
@@ -18,12 +18,13 @@ import { prepareBun, tenantEnvironment } from "../src/command.ts";
 import { EndedIds } from "../src/ended.ts";
 import { ExitWatcher } from "../src/exits.ts";
 import { Gate } from "../src/gate.ts";
-import { ownerOf, parseListeners, portsOf, procListeners } from "../src/listener.ts";
-import { InstanceLogs, LineSplitter, LogStore, lineBytes } from "../src/logs.ts";
+import { isAlive } from "../src/host/kernel.ts";
+import { linuxKernel } from "../src/host/linux.ts";
+import { ownerOf, parseSockets, portsOf, procSockets } from "../src/listener.ts";
 import { isFree, Ports } from "../src/ports.ts";
-import { isAlive, parseStat, readPss, readRss, readStat } from "../src/procfs.ts";
+import { parseStat, readPss, readRss, readStat } from "../src/procfs.ts";
 import { isExpected } from "../src/readiness.ts";
-import { diagListeners } from "../src/sockdiag.ts";
+import { diagSockets, tcpStates } from "../src/sockdiag.ts";
 import { Spool, type What } from "../src/spool.ts";
 import { extend, noCounters, observe, toUsage } from "../src/usage.ts";
 import { failure, silent } from "./support.ts";
@@ -68,58 +69,66 @@ describe("/proc", () => {
       "   0: 0100007F:5BA0 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11165 1 0 100",
       "   1: 0100007F:5BA0 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 11166 1 0 100",
     ].join("\n");
-    expect(parseListeners(text)).toEqual([{ port: 0x5ba0, inode: "11165" }]);
+    expect(parseSockets(text, tcpStates.listen)).toEqual([{ port: 0x5ba0, inode: "11165" }]);
   });
 
   test("netlink and /proc agree on who listens, on IPv4 and IPv6", () => {
     const four = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const six = Bun.listen({ hostname: "::", port: 0, socket: { data() {} } });
     for (const { port } of [four, six]) {
-      const [socket] = diagListeners(port)!;
+      const [socket] = diagSockets(port, tcpStates.listen)!;
       expect(socket?.port).toBe(port);
-      expect(procListeners()).toContainEqual(socket!);
-      expect(diagListeners(0)).toContainEqual(socket!);
+      expect(procSockets(tcpStates.listen)).toContainEqual(socket!);
+      expect(diagSockets(0, tcpStates.listen)).toContainEqual(socket!);
       expect(ownerOf(port, [process.pid])).toEqual({ kind: "instance" });
       expect(ownerOf(port, [1])).toMatchObject({ kind: "stranger" });
       expect(portsOf([process.pid])).toContain(port);
     }
     four.stop(true);
     six.stop(true);
-    expect(diagListeners(four.port)).toEqual([]);
+    expect(diagSockets(four.port, tcpStates.listen)).toEqual([]);
     expect(ownerOf(four.port, [process.pid])).toEqual({ kind: "nobody" });
   });
 });
 
 describe("rule 8: counters", () => {
   const sample = { cpuUs: 0, rssBytes: 0, pids: 1 };
+  const moment = (ms: number, wasFrozen = false) => ({ at: ms, wallMs: ms, wasFrozen });
   test("rule 8: CPU never goes back, and what vanished processes used stays counted", () => {
     let counters = noCounters(0);
-    counters = observe(counters, { ...sample, cpuUs: 100 }, { at: 1, wallMs: 1 });
-    counters = observe(counters, { ...sample, cpuUs: 40 }, { at: 2, wallMs: 2 });
+    counters = observe(counters, { ...sample, cpuUs: 100 }, moment(1));
+    counters = observe(counters, { ...sample, cpuUs: 40 }, moment(2));
     expect(counters.cpuUs).toBe(100);
-    counters = observe(counters, { ...sample, cpuUs: 70 }, { at: 3, wallMs: 3 });
+    counters = observe(counters, { ...sample, cpuUs: 70 }, moment(3));
     expect(counters.cpuUs).toBe(130);
-    expect(extend(counters, { at: 4, wallMs: 4 }, 90).cpuUs).toBe(130);
-    expect(extend(counters, { at: 4, wallMs: 4 }, 200).cpuUs).toBe(200);
+    expect(extend(counters, moment(4), 90).cpuUs).toBe(130);
+    expect(extend(counters, moment(4), 200).cpuUs).toBe(200);
   });
 
   test("memory is integrated over time, and over the time in which no agent watched", () => {
     let counters = noCounters(0);
-    counters = observe(counters, { ...sample, rssBytes: 300, pssBytes: 100 }, { at: 0, wallMs: 0 });
-    counters = observe(counters, { ...sample, rssBytes: 300 }, { at: 1000, wallMs: 1000 });
+    counters = observe(counters, { ...sample, rssBytes: 300, pssBytes: 100 }, moment(0));
+    counters = observe(counters, { ...sample, rssBytes: 300 }, moment(1000));
     expect(counters.byteSeconds).toBe(100);
-    counters = extend(counters, { at: 11_000, wallMs: 11_000 });
+    counters = extend(counters, moment(11_000));
     expect(counters.byteSeconds).toBe(1100);
     expect(toUsage(counters)).toMatchObject({ memoryByteSeconds: 1100n, wallMs: 11_000n, memoryBytes: 100n });
   });
 
   test("between two readings of PSS its growth is taken from RSS; a cgroup's figure goes before both", () => {
     let counters = noCounters(0);
-    counters = observe(counters, { ...sample, rssBytes: 300, pssBytes: 100 }, { at: 0, wallMs: 0 });
-    counters = observe(counters, { ...sample, rssBytes: 350 }, { at: 1, wallMs: 1 });
+    counters = observe(counters, { ...sample, rssBytes: 300, pssBytes: 100 }, moment(0));
+    counters = observe(counters, { ...sample, rssBytes: 350 }, moment(1));
     expect(counters.memoryBytes).toBe(150);
-    counters = observe(counters, { ...sample, rssBytes: 350, groupMemoryBytes: 77 }, { at: 2, wallMs: 2 });
+    counters = observe(counters, { ...sample, rssBytes: 350, groupMemoryBytes: 77 }, moment(2));
     expect(counters.memoryBytes).toBe(77);
+  });
+
+  test("time in which it was frozen is counted apart, and in the whole", () => {
+    let counters = extend(noCounters(0), moment(1000));
+    counters = extend(counters, moment(4000, true));
+    counters = extend(counters, moment(4500));
+    expect(toUsage(counters)).toMatchObject({ wallMs: 4500n, frozenMs: 3000n });
   });
 });
 
@@ -160,6 +169,22 @@ describe("ports", () => {
     stranger.stop(true);
   });
 
+  test("a shared port is one for all instances of a tenant, and held until the last has released it", () => {
+    using ports = Ports.open(range, undefined, 0);
+    const port = ports.takeShared("app", "a");
+    expect(ports.takeShared("app", "b")).toBe(port);
+    expect(ports.takeShared("other", "c")).not.toBe(port);
+    ports.release(port, "a");
+    expect(ports.takeShared("app", "d")).toBe(port);
+    ports.release(port, "b");
+    ports.release(port, "x"); // a stranger's
+    expect(ports.takeShared("app", "e")).toBe(port);
+    ports.release(port, "d");
+    ports.release(port, "e");
+    ports.adopt(port, "f", "app");
+    expect(ports.takeShared("app", "g")).toBe(port);
+  });
+
   test("a range that is none", () => {
     expect(() => Ports.open({ from: 5, to: 5 })).toThrow("are no range");
   });
@@ -167,7 +192,7 @@ describe("ports", () => {
 
 describe("the gate of starts", () => {
   test("rule 9: lets so many in, in order, and not those who gave up", async () => {
-    const gate = new Gate(2, 60_000);
+    const gate = new Gate({ width: 2, holdMs: 60_000, perSecond: 1_000 });
     const never = new AbortController().signal;
     const leave = [await gate.enter(never), await gate.enter(never)];
     const order: number[] = [];
@@ -194,8 +219,25 @@ describe("the gate of starts", () => {
     expect(await gate.enter(never)).toBeFunction();
   });
 
+  test("so many a second, after a burst of as many; first come, first served", async () => {
+    let now = 0;
+    const gate = new Gate({ width: 100, holdMs: 60_000, perSecond: 2 }, () => now);
+    const never = new AbortController().signal;
+    let inside = 0;
+    const entered = Array.from({ length: 5 }, () => gate.enter(never).then(() => inside++));
+    await Promise.all(entered.slice(0, 2));
+    expect(inside).toBe(2);
+    now += 400; // not yet a whole one
+    await pause(1);
+    expect(inside).toBe(2);
+    now += 600;
+    await waitUntil(() => inside === 4, { deadlineMs: 5_000, what: "two more" });
+    now += 500;
+    await Promise.all(entered);
+  });
+
   test("rule 6: one that never leaves no longer counts after a while", async () => {
-    const gate = new Gate(1, 20);
+    const gate = new Gate({ width: 1, holdMs: 20, perSecond: 1_000 });
     const never = new AbortController().signal;
     await gate.enter(never);
     expect(await gate.enter(never)).toBeFunction();
@@ -228,16 +270,22 @@ describe("what tenants run on", () => {
       node: "n",
       home: "/h",
       tmp: "/t",
+      sharesPort: true,
+      socket: "/s",
+      heartbeatMs: 700,
+      traceparent: undefined,
       bun,
     });
     expect(env.BUN_BE_BUN).toBe("1");
+    expect(env).toMatchObject({ WARREN_SOCKET: "/s", WARREN_REUSE_PORT: "1", WARREN_HEARTBEAT_MS: "700" });
+    expect(env).not.toHaveProperty("TRACEPARENT");
     expect(env.PATH).toStartWith(`${bin}:`);
   });
 });
 
 describe("the exit watcher", () => {
   test("sees the end of a process at once, also one that is gone already, and no stranger's", async () => {
-    using watcher = new ExitWatcher();
+    using watcher = new ExitWatcher(linuxKernel());
     const child = Bun.spawn(["sleep", "7008"], { detached: true });
     const name = { pid: child.pid, startTicks: readStat(child.pid)!.startTicks };
     let ended = 0;
@@ -363,102 +411,8 @@ describe("rule 8, rule 9: the spool", () => {
   test("the exit of an instance is found in it", () => {
     const spool = new Spool(fresh(), silent);
     spool.append(transition("a", InstanceState.READY), 1);
-    expect(spool.hasExitOf("a")).toBe(false);
+    expect(spool.exitOf("a")).toBeUndefined();
     spool.append(transition("a", InstanceState.EXITED), 1);
-    expect(spool.hasExitOf("a")).toBe(true);
-  });
-});
-
-describe("rule 9: output", () => {
-  const logs = () => new LogStore(fresh()).open("app", ulid());
-
-  test("bytes become lines; one that is too long is cut", () => {
-    const splitter = new LineSplitter("stdout");
-    const push = (text: string) => splitter.push(Buffer.from(text), 5).map((line) => [line.text, line.cut]);
-    expect(push("a\nb")).toEqual([["a", false]]);
-    expect(push("c\r\n\n")).toEqual([
-      ["bc", false],
-      ["", false],
-    ]);
-    expect(push(`${"x".repeat(lineBytes)}yz`)).toEqual([]);
-    expect(push("more\nnext\n")).toEqual([
-      ["x".repeat(lineBytes), true],
-      ["next", false],
-    ]);
-    expect(push("é".slice(0, 1))).toEqual([]);
-    expect(splitter.rest(5).map((line) => line.text)).toEqual(["é"]);
-  });
-
-  test("a tail has the last lines of both streams", () => {
-    const files = logs();
-    writeFileSync(files.path("stdout"), Array.from({ length: 1000 }, (_, i) => `out ${i}\n`).join(""));
-    writeFileSync(files.path("stderr"), "err 0\nerr 1\n");
-    const tail = files.tail(10, 7);
-    expect(tail.map((line) => line.text)).toEqual([
-      ...Array.from({ length: 8 }, (_, i) => `out ${992 + i}`),
-      "err 0",
-      "err 1",
-    ]);
-    expect(tail[0]).toMatchObject({ stream: "stdout", at: 7, cut: false });
-    expect(files.tail(10_000, 0)).toHaveLength(1002);
-    expect(files.tail(0, 0)).toEqual([]);
-    expect(logs().tail(10, 0)).toEqual([]);
-  });
-
-  test("a file over its bound is cut, says how much is gone, and goes on", () => {
-    const files = logs();
-    const path = files.path("stdout");
-    for (let i = 0; i < 1000; i++) appendFileSync(path, `line ${i}\n`);
-    const before = statSync(path).size;
-    files.enforceBound(4000);
-    expect(statSync(path).size).toBe(0);
-    appendFileSync(path, "after\n");
-    const texts = files.tail(10_000, 0).map((line) => line.text);
-    expect(texts.at(-1)).toBe("after");
-    expect(texts.at(-2)).toBe("line 999");
-    const dropped = Number(/^\[warren\] (\d+) bytes of stdout were dropped here$/.exec(texts[0]!)?.[1]);
-    const kept = texts.slice(1, -1).reduce((sum, text) => sum + text.length + 1, 0);
-    expect(dropped + kept).toBe(before);
-  });
-
-  test("following goes on over a cut and ends with the instance", async () => {
-    const files = logs();
-    const path = files.path("stdout");
-    appendFileSync(path, "one\n");
-    let ended = false;
-    const got: string[] = [];
-    const reading = (async () => {
-      const options = { tail: 10, follow: true, ended: () => ended };
-      for await (const lines of files.read(options, Date.now, new AbortController().signal)) {
-        got.push(...lines.map((line) => line.text));
-      }
-    })();
-    await waitUntil(() => got.includes("one"), { deadlineMs: 2_000 });
-    appendFileSync(path, "two\n");
-    await waitUntil(() => got.includes("two"), { deadlineMs: 2_000 });
-    files.enforceBound(1);
-    appendFileSync(path, "three and more than before\nno newline");
-    await waitUntil(() => got.includes("three and more than before"), { deadlineMs: 2_000 });
-    ended = true;
-    await reading;
-    expect(got).toEqual(["one", "two", "three and more than before", "no newline"]);
-  });
-
-  test("of instances that ended, the last ones of each tenant are kept", () => {
-    const path = fresh();
-    const store = new LogStore(path, { fileBytes: 1000, keepPerTenant: 2, keepInAll: 5 });
-    const ids = Array.from({ length: 12 }, () => ulid());
-    for (const [i, id] of ids.entries()) {
-      store.open(`t${i % 4}`, id);
-      store.ended(`t${i % 4}`, id);
-    }
-    expect(ids.map((id) => store.find(id) !== undefined)).toEqual([
-      ...Array.from({ length: 7 }, () => false),
-      ...Array.from({ length: 5 }, () => true),
-    ]);
-    const again = new LogStore(path, { fileBytes: 1000, keepPerTenant: 1, keepInAll: 5 });
-    again.prune();
-    expect(ids.filter((id) => again.find(id))).toEqual(ids.slice(8));
-    expect(new InstanceLogs("/nowhere").lastOutput()).toEqual([]);
+    expect(spool.exitOf("a")).toBeDefined();
   });
 });

@@ -4,9 +4,13 @@ import type { Group } from "./host.ts";
 export const noGroup: Group = {
   path: "",
   spawnInto: undefined,
+  enter: () => undefined,
   listPids: () => [],
   killAll: () => undefined,
   cpuUs: () => undefined,
   memoryBytes: () => undefined,
+  oomKills: () => 0,
+  freezer: undefined,
+  pageOut: undefined,
   remove: () => true,
 };

@@ -1,8 +1,24 @@
-/** What the host offers to hold an instance's processes together. */
+/**
+ * What the host offers to hold an instance's processes together and within bounds. Everything of the agent that touches
+ * the host's kernel stands behind {@link Host} and {@link Kernel}.
+ */
 import { createHash } from "node:crypto";
 import type { Logger } from "@warren/common/log";
 import { CgroupV2Host } from "./cgroup2.ts";
+import { HybridHost } from "./hybrid.ts";
+import type { Kernel } from "./kernel.ts";
+import { linuxKernel } from "./linux.ts";
 import { PlainHost } from "./none.ts";
+import { portableKernel } from "./portable.ts";
+
+/** Bounds on one instance; 0 means none. */
+export interface GroupLimits {
+  readonly memoryBytes: number;
+  /** In thousandths of a core. */
+  readonly cpuMillis: number;
+  /** Processes and threads. */
+  readonly pids: number;
+}
 
 /** The processes of one instance, as a group that none of them can leave by forking. */
 export interface Group {
@@ -10,6 +26,8 @@ export interface Group {
   readonly path: string;
   /** Given to `Bun.spawn` as `cgroup`. */
   readonly spawnInto: string | undefined;
+  /** To be called right after the spawn: brings the processes into what could not be joined before exec. */
+  enter(pid: number): void;
   /** Processes in it now. */
   listPids(): number[];
   /** SIGKILL to all of them at once. */
@@ -18,14 +36,38 @@ export interface Group {
   cpuUs(): number | undefined;
   /** Memory charged to it in bytes; undefined where that is not counted. */
   memoryBytes(): number | undefined;
+  /** Processes of it that the kernel killed because the group was over its memory, ever. */
+  oomKills(): number;
+  /** Stops and continues all its processes as one; undefined where the host cannot. */
+  readonly freezer: Freezer | undefined;
+  /** Asks the kernel to page its memory out; undefined where it must be asked process by process. */
+  readonly pageOut: (() => Promise<void>) | undefined;
   /** Removes it if it is empty; whether it is gone. */
   remove(): boolean;
 }
 
+export interface Freezer {
+  /** The kernel begins; see {@link isFrozen}. Thawing takes effect at once. */
+  set(frozen: boolean): void;
+  /** Whether no process of the group runs. */
+  isFrozen(): boolean;
+}
+
+export type HostKind = "cgroup-v2" | "cgroup-hybrid" | "none" | "portable";
+
 export interface Host {
-  readonly kind: "cgroup-v2" | "none";
-  /** A new group for an instance. */
-  createGroup(id: string): Group;
+  readonly kind: HostKind;
+  readonly kernel: Kernel;
+  /** Whether groups hold memory, CPU and pids: what the rung `cgroup` needs. */
+  readonly limits: boolean;
+  /** What this host cannot do, one sentence each. */
+  readonly missing: readonly string[];
+  /**
+   * A new group for an instance.
+   * @param limits undefined: it is only held together, at the lowest cost
+   * @throws Error of the file system
+   */
+  createGroup(id: string, limits: GroupLimits | undefined): Group;
   /** The group that a record names; harmless if it is gone. */
   openGroup(path: string): Group;
   /** Removes empty groups of this node but for those of these paths: what an agent killed at the wrong moment left. */
@@ -34,22 +76,29 @@ export interface Host {
   close(): void;
 }
 
-/**
- * The best this host has: tried, not guessed from what is mounted.
- * @param choice "auto", or "none" to do without cgroups
- */
+/** "auto" takes the best that works; the others take no more than that: for tests, and hosts where more misbehaves. */
+export type HostChoice = "auto" | "cgroup-v2" | "none" | "portable";
+
+/** The best this host has: tried, not guessed from what is mounted. */
 export async function detectHost(
   node: string,
   runtimeDirectory: string,
-  choice: "auto" | "none",
+  choice: HostChoice,
   log: Logger,
 ): Promise<Host> {
-  if (choice === "auto") {
-    // Two cells on one laptop may both call their node "local": the runtime directory tells them apart.
-    const mark = createHash("sha256").update(runtimeDirectory).digest("hex").slice(0, 8);
-    const found = await CgroupV2Host.probe(`warren-${node}-${mark}`);
-    if (found instanceof CgroupV2Host) return found;
-    log.warn({ why: found }, "no writable cgroup v2 here: instances are held together by process tree alone");
+  if (choice === "portable" || process.platform !== "linux")
+    return new PlainHost(portableKernel(), "portable");
+  const kernel = linuxKernel();
+  if (choice === "none") return new PlainHost(kernel, "none");
+  // Two cells on one laptop may both call their node "local": the runtime directory tells them apart.
+  const mark = createHash("sha256").update(runtimeDirectory).digest("hex").slice(0, 8);
+  const name = `warren-${node}-${mark}`;
+  const v2 = await CgroupV2Host.probe(name, kernel);
+  if (!(v2 instanceof CgroupV2Host)) {
+    log.warn({ why: v2 }, "no writable cgroup v2 here: instances are held together by process tree alone");
+    return new PlainHost(kernel, "none");
   }
-  return new PlainHost();
+  if (v2.limits || choice === "cgroup-v2") return v2;
+  const hybrid = HybridHost.probe(v2, name);
+  return hybrid instanceof HybridHost ? hybrid : v2.lacking(hybrid);
 }

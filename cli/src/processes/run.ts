@@ -3,7 +3,9 @@ import { rename, writeFile } from "node:fs/promises";
 import type { Logger } from "@warren/common/log";
 import { identify, type ProcessIdentity } from "@warren/common/process";
 import { withDeadline } from "@warren/common/time";
+import { startTracing } from "@warren/common/tracing";
 import { exitCodes, fail } from "../exit.ts";
+import { version } from "../version.ts";
 
 /** What a process says of itself once it serves: in its ready file, for whoever supervises it. */
 export interface Ready extends ProcessIdentity {
@@ -55,6 +57,7 @@ export async function runProcess(options: RunOptions): Promise<never> {
     process.exit(exitCodes.failed);
   });
 
+  const tracing = await startTracing({ process: options.process, version, log });
   const running = await options.start(onFatal).catch((error: unknown) => fail(error));
   if (options.readyFile) {
     const ready: Ready = { ...identify(process.pid)!, process: options.process, facts: running.facts };
@@ -64,11 +67,13 @@ export async function runProcess(options: RunOptions): Promise<never> {
   log.info(running.facts, `the ${options.process} serves`);
   await end;
   if (fatal) log.error({ err: fatal }, "stopping");
+  let clean = true;
   try {
     await withDeadline(running.stop(), options.stopDeadlineMs, `stopping the ${options.process}`);
   } catch (error) {
     log.error({ err: error }, "not stopped cleanly");
-    process.exit(exitCodes.failed);
+    clean = false;
   }
-  process.exit(fatal ? exitCodes.failed : exitCodes.ok);
+  await tracing.stop();
+  process.exit(clean && !fatal ? exitCodes.ok : exitCodes.failed);
 }

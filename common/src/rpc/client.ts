@@ -12,6 +12,7 @@ import type { Credentials } from "./credentials.ts";
 import { fromTransport } from "./errors.ts";
 import { rpcLimits } from "./limits.ts";
 import { Sessions } from "./sessions.ts";
+import { clientSpans } from "./spans.ts";
 
 export interface ConnectOptions {
   /** "https://host:port" */
@@ -62,7 +63,11 @@ export function connectRpc(options: ConnectOptions): RpcConnection {
     baseUrl: url.origin,
     httpVersion: "2" as const,
     sessionManager: session,
-    interceptors: [cures(url.origin), ...(credentials.token ? [bearer(credentials.token)] : [])],
+    interceptors: [
+      clientSpans(),
+      cures(url.origin),
+      ...(credentials.token ? [bearer(credentials.token)] : []),
+    ],
     // Compression costs 30–60 % on a LAN.
     acceptCompression: [],
     readMaxBytes: rpcLimits.messageBytes,

@@ -35,6 +35,7 @@ import { HealthState, healthRoutes } from "./health.ts";
 import { rpcLimits } from "./limits.ts";
 import { reflectionRoutes } from "./reflection.ts";
 import { roleOf } from "./roles.ts";
+import { serverSpans } from "./spans.ts";
 
 export interface ServeOptions {
   /** What it is, for messages: "scheduler". */
@@ -82,7 +83,7 @@ export async function serveRpc(options: ServeOptions): Promise<RpcServer> {
       healthRoutes(router, health);
       reflectionRoutes(router, [...services, Health, reflectionV1.ServerReflection]);
     },
-    interceptors: [unexpected(log), authInterceptor(verify), createValidateInterceptor()],
+    interceptors: [unexpected(log), authInterceptor(verify), serverSpans(), createValidateInterceptor()],
     acceptCompression: [],
     readMaxBytes: rpcLimits.messageBytes,
     writeMaxBytes: rpcLimits.messageBytes,

@@ -1,0 +1,116 @@
+/** An instance as the contracts tell it, from its record. Pure. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { toDuration, toTimestamp } from "@warren/common/time";
+import {
+  EndpointSchema,
+  type Exit,
+  ExitReason,
+  ExitSchema,
+  type Instance,
+  InstanceMode,
+  InstanceSchema,
+  InstanceState,
+  type StartPhasesSchema,
+  type Transition,
+  TransitionSchema,
+  type UsageReport,
+  UsageReportSchema,
+} from "@warren/proto/common";
+import { type Effect, modeOf, type Outcome } from "./machine.ts";
+import type { InstanceRecord, StartPhases } from "./records.ts";
+import { type Counters, toUsage } from "./usage.ts";
+
+export function describeInstance(
+  record: InstanceRecord,
+  counters: Counters,
+  exit: Exit | undefined,
+): Instance {
+  const { state, process, startedAt, startDurationMs } = record;
+  // A process that ended by itself is told as STOPPING here, so that nobody routes to it.
+  const shown = state.phase === "stopping" ? InstanceState.STOPPING : state.told;
+  return create(InstanceSchema, {
+    ref: record.ref,
+    state: shown,
+    mode: shown === InstanceState.READY ? modeOf(state) : InstanceMode.UNSPECIFIED,
+    endpoint: endpointOf(record),
+    pid: process?.pid ?? 0,
+    startedAt: startedAt === undefined ? undefined : toTimestamp(startedAt),
+    startDuration: startDurationMs === undefined ? undefined : toDuration(startDurationMs),
+    startPhases: record.phases && describePhases(record.phases),
+    usage: toUsage(counters),
+    exit,
+    wakes: BigInt(state.wakes),
+    isolation: record.rung,
+  });
+}
+
+/** @param now ms since 1970 */
+export function describeTransition(
+  record: InstanceRecord,
+  counters: Counters,
+  tell: Extract<Effect, { kind: "tell" }>,
+  exit: Exit | undefined,
+  now: number,
+): Transition {
+  return create(TransitionSchema, {
+    instance: record.ref,
+    from: tell.from,
+    to: tell.to,
+    fromMode: tell.fromMode,
+    toMode: tell.toMode,
+    at: toTimestamp(now),
+    after: toDuration(tell.afterMs),
+    endpoint: endpointOf(record),
+    pid: record.process?.pid ?? 0,
+    exit,
+    usage: toUsage(counters),
+  });
+}
+
+/** An instance of which only its last transition is left. */
+export function describeEnded({ instance: ref, exit, usage, pid }: Transition): Instance {
+  return create(InstanceSchema, { ref, state: InstanceState.EXITED, exit, usage, pid });
+}
+
+export function describeUsage(record: InstanceRecord, counters: Counters): UsageReport {
+  return create(UsageReportSchema, {
+    instance: record.ref,
+    at: toTimestamp(counters.at),
+    usage: toUsage(counters),
+  });
+}
+
+/** Of one that was told to go, nobody asks why: its output is not told. */
+const asksForOutput: readonly ExitReason[] = [
+  ExitReason.CRASHED,
+  ExitReason.EXITED_CLEAN,
+  ExitReason.READINESS_TIMEOUT,
+  ExitReason.OOM_KILLED,
+  ExitReason.UNHEALTHY,
+  ExitReason.LIMIT,
+  ExitReason.UNKNOWN,
+];
+
+export function describeExit(exit: Outcome, lastOutput: () => string[]): Exit {
+  return create(ExitSchema, {
+    reason: exit.reason,
+    code: exit.code,
+    signal: exit.signal ?? "",
+    message: exit.message ?? "",
+    lastOutput: asksForOutput.includes(exit.reason) ? lastOutput() : [],
+  });
+}
+
+function endpointOf({ port }: InstanceRecord) {
+  return port > 0 ? create(EndpointSchema, { host: "127.0.0.1", port }) : undefined;
+}
+
+function describePhases(phases: StartPhases): MessageInitShape<typeof StartPhasesSchema> {
+  return {
+    fetch: toDuration(phases.fetchMs),
+    queue: toDuration(phases.queueMs),
+    spawn: toDuration(phases.spawnMs),
+    listen: toDuration(phases.listenMs),
+    answer: toDuration(phases.answerMs),
+  };
+}

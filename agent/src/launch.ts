@@ -1,0 +1,136 @@
+/** From a plan to a process: what is taken from the node for it, in the order in which it must be on record. */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { type InstanceRef, Isolation, ReadinessKind } from "@warren/proto/common";
+import { resolveCommand, tenantEnvironment } from "./command.ts";
+import type { Group } from "./host/host.ts";
+import type { LivenessPolicy } from "./liveness.ts";
+import type { Mechanism } from "./mechanism.ts";
+import type { ReadinessSpec } from "./readiness.ts";
+import type { InstanceLimits, InstanceRecord } from "./records.ts";
+import { makeHome, uidOf } from "./sandbox.ts";
+import { type Child, SpawnError } from "./spawn.ts";
+
+/** What is to be run; only needed until the spawn, and never written to disk. */
+export interface StartPlan {
+  readonly ref: InstanceRef;
+  readonly source:
+    | { readonly kind: "directory"; readonly path: string }
+    | { readonly kind: "release"; readonly digest: string };
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly rung: Isolation;
+  readonly limits: InstanceLimits;
+  readonly sharesPort: boolean;
+  readonly readiness: ReadinessSpec;
+  readonly liveness: LivenessPolicy | undefined;
+  readonly graceMs: number;
+  readonly drainMs: number;
+  /** W3C trace context, for a tenant that traces itself. */
+  readonly traceparent: string | undefined;
+}
+
+/** What the record must say before there is a process. */
+export type Taken = Pick<InstanceRecord, "port" | "group" | "owner" | "wrapper">;
+
+export interface Launch {
+  readonly taken: Taken;
+  readonly group: Group;
+  /** @throws SpawnError, Error */
+  spawn(stdout: string, stderr: string): Child;
+}
+
+/**
+ * Takes ports and makes the group and the home for it. What was taken is noted at once by `take`, so that it is given
+ * back if the rest fails.
+ * @throws NothingToRunError by the tenant's fault, ConnectError or Error by the node's
+ */
+export function prepareLaunch(
+  m: Mechanism,
+  plan: StartPlan,
+  directory: string,
+  take: (taken: Partial<Taken>) => void,
+): Launch {
+  const { id, tenant } = plan.ref;
+  const { bun } = m.sandbox;
+  const command = resolveCommand(directory, plan.command, bun.path);
+  const port = plan.sharesPort ? m.ports.takeShared(tenant, id) : m.ports.take(id);
+  take({ port });
+  const isOwned = plan.rung >= Isolation.USER;
+  const ownPort = isOwned && plan.sharesPort ? m.ports.take(id) : port;
+  const uid = uidOf(m.uidBase, ownPort);
+  const owner = isOwned ? { uid, port: ownPort } : undefined;
+  take({ owner });
+  const gid = plan.source.kind === "release" ? m.releases.gid(plan.source.digest) : undefined;
+  const home = join(m.homes, id);
+  const confinement = m.sandbox.confine({
+    rung: plan.rung,
+    identity: { uid, gid: gid ?? uid },
+    limits: plan.limits,
+    command,
+    tenant,
+    directory,
+    home,
+    readable: [bun.path, bun.binDirectory, ...(usesChannel(plan) ? [makeSocketDirectory(m, id)] : [])],
+  });
+  const env = tenantEnvironment({
+    env: plan.env,
+    port,
+    sharesPort: plan.sharesPort,
+    instance: id,
+    tenant,
+    node: m.node,
+    home,
+    tmp: join(home, "tmp"),
+    socket: usesChannel(plan) ? socketPath(m, id) : undefined,
+    heartbeatMs: plan.liveness?.heartbeatMs ?? 0,
+    traceparent: plan.traceparent,
+    bun,
+  });
+  checkProgram(command[0]!, directory, env.PATH!);
+  makeHome(m.homes, id, confinement.identity);
+  const group = m.host.createGroup(id, confinement.group);
+  return {
+    taken: { port, owner, group: group.path, wrapper: confinement.wrapper },
+    group,
+    spawn: (stdout, stderr) =>
+      m.spawner.spawn({
+        command: confinement.command,
+        identity: confinement.identity,
+        directory,
+        env,
+        stdout,
+        stderr,
+        group,
+      }),
+  };
+}
+
+/** Around another program the command would fail too, but say so less clearly. */
+function checkProgram(program: string, directory: string, path: string): void {
+  if (Bun.which(program, { PATH: path, cwd: directory }) !== null) return;
+  throw new SpawnError(`cannot run ${program}: there is no such program (in ${directory})`);
+}
+
+/** Whether the tenant is to say something to the agent. */
+export function usesChannel({
+  readiness,
+  liveness,
+}: Pick<InstanceRecord, "readiness" | "liveness">): boolean {
+  return readiness.kind === ReadinessKind.MESSAGE || (liveness?.heartbeatMs ?? 0) > 0;
+}
+
+/** In a directory of its own, the agent's, so that the tenant cannot put anything else in its place. */
+export function socketPath(m: Mechanism, id: string): string {
+  return join(socketDirectory(m, id), "agent");
+}
+
+export function socketDirectory(m: Mechanism, id: string): string {
+  return join(m.sockets, id);
+}
+
+function makeSocketDirectory(m: Mechanism, id: string): string {
+  const path = socketDirectory(m, id);
+  mkdirSync(path, { recursive: true, mode: 0o711 });
+  return path;
+}
