@@ -122,11 +122,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     });
     const exits = new ExitWatcher(kernel);
     later("closing the exit watcher", () => exits[Symbol.dispose]());
-    const before = records.load().records;
-    const tenantPorts = Ports.open(o.tenantPorts, before.find((record) => record.port > 0)?.port);
+    const left = records.load();
+    const tenantPorts = Ports.open(o.tenantPorts, left.records.find((record) => record.port > 0)?.port);
     later("giving back the tenant ports", () => tenantPorts[Symbol.dispose]());
     const abandon = new AbortController();
-    later("leaving what still ends to the next agent", () => abandon.abort());
+    later("leaving what still ends to the next agent", () => {
+      abandon.abort();
+      for (const instance of instances.all()) instance.letGo();
+    });
 
     const metrics = agentMetrics({
       instances: () => instances.size,
@@ -173,7 +176,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       maxInstances: o.capacity.maxInstances,
       maxActive: o.maxActive,
     });
-    const found = instances.adopt();
+    const found = instances.adopt(left);
     if (found.adopted + found.buried > 0) log.info(found, "took over what the agent before this one left");
     sweep(o.paths.homes, instances);
     sweep(o.paths.sockets, instances);

@@ -42,7 +42,7 @@ import type { ReadinessOutcome } from "./readiness.ts";
 import type { InstanceRecord } from "./records.ts";
 import { takeSample } from "./sample.ts";
 import { unwrapExit } from "./sandbox.ts";
-import { type ChildExit, SpawnError } from "./spawn.ts";
+import { type Child, type ChildExit, SpawnError } from "./spawn.ts";
 import { type Counters, extend, noCounters, observe, type Sample } from "./usage.ts";
 import { watchLiveness } from "./watch.ts";
 
@@ -61,7 +61,7 @@ export class Instance {
   /** Monotonic ms at which its process would have been spawned, were it counted by this agent's clock. */
   #spawnedAt: number | undefined;
   /** How its process ended, when it is a child of this agent. */
-  #child: Promise<ChildExit> | undefined;
+  #child: Child | undefined;
   #exit: Exit | undefined;
   #channel: Channel | undefined;
   /** Aborts when the tenant says that it is ready. */
@@ -235,6 +235,11 @@ export class Instance {
     return this.#freezing;
   }
 
+  /** It does not keep an agent alive that ends. */
+  letGo(): void {
+    this.#child?.letGo();
+  }
+
   /** Lets it run, at once. */
   thaw(): void {
     this.dispatch({ kind: "thaw" });
@@ -405,7 +410,7 @@ export class Instance {
         startedAt: this.#m.clock.now(),
         phases: this.#record.phases && { ...this.#record.phases, spawnMs: this.#spawnedAt - began },
       });
-      this.#child = child.exited;
+      this.#child = child;
       void child.exited.then(({ cpuUs: _, ...end }) => this.#processExited(end));
     } catch (error) {
       if (error instanceof NothingToRunError || error instanceof SpawnError) {
@@ -621,7 +626,7 @@ export class Instance {
     if (!nothingLeft) return; // the agent ends; the next one finds the record and goes on
     // The kernel has told us that our child is gone; Bun may tell how only at one of its next turns.
     const exit = await withDeadline<ChildExit>(
-      this.#child ?? Promise.resolve({}),
+      this.#child?.exited ?? Promise.resolve({}),
       childExitMs,
       "the exit status",
     ).catch((error: unknown): ChildExit => {

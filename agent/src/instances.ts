@@ -20,7 +20,7 @@ import { endProcesses } from "./kill.ts";
 import type { StartPlan } from "./launch.ts";
 import { livenessPolicy } from "./liveness.ts";
 import type { Mechanism } from "./mechanism.ts";
-import { type InstanceLimits, noLimits } from "./records.ts";
+import { type InstanceLimits, type Left, noLimits } from "./records.ts";
 
 const defaultReadinessMs = 30_000;
 const defaultGraceMs = 5_000;
@@ -226,8 +226,7 @@ export class Instances {
   }
 
   /** Takes over what an agent before this one left. */
-  adopt(): { adopted: number; buried: number } {
-    const { records, broken } = this.m.records.load();
+  adopt({ records, broken }: Left): { adopted: number; buried: number } {
     let adopted = 0;
     for (const record of records) {
       const { id } = record.ref;

@@ -5,7 +5,7 @@
 import { pause, withDeadline } from "@warren/common/time";
 import { errnoOf, messageOf } from "./files.ts";
 import type { Group } from "./host/host.ts";
-import { isSameAndAlive, type Kernel, type Stat } from "./host/kernel.ts";
+import { isAlive, isSameAndAlive, type Kernel, type Stat } from "./host/kernel.ts";
 import type { Identity, ProcessTable, Snapshot } from "./processes.ts";
 
 export interface KillTarget {
@@ -60,7 +60,7 @@ export async function endProcesses(
   let complaints = 0;
   let empty = 0;
   for (let looks = 0; ; looks++) {
-    const left = membersOf(target, await table.fresh());
+    const left = await lookAt(target, table);
     if (looks === 0) options.found(left);
     if (left.length === 0) {
       // Without a cgroup one look is not enough: a process that forks and exits can slip between two reads of /proc.
@@ -109,6 +109,25 @@ export async function endProcesses(
       (killedSince !== undefined || performance.now() < options.killAt())
     );
   }
+}
+
+/** Whether all of it is surely in its group: no process of a uid of its own can leave that. */
+function isConfined(target: KillTarget): boolean {
+  return target.uid !== undefined && target.group.path !== "";
+}
+
+/** Those in its group; once there are none, those that may have left it, which costs a look at the whole table. */
+async function lookAt(target: KillTarget, table: ProcessTable): Promise<readonly Stat[]> {
+  const inGroup = groupMembers(target, table.kernel);
+  return inGroup.length > 0 || isConfined(target) ? inGroup : membersOf(target, await table.fresh());
+}
+
+/** Its live processes as its group alone tells them: all of one that is confined, and nearly always of any other. */
+function groupMembers(target: KillTarget, kernel: Kernel): Stat[] {
+  return target.group
+    .listPids()
+    .flatMap((pid) => kernel.read(pid) ?? [])
+    .filter(isAlive);
 }
 
 export function membersOf(target: KillTarget, snapshot: Snapshot): Stat[] {

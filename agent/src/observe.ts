@@ -29,7 +29,7 @@ export interface ObserverOptions {
 }
 
 /** Of these instances PSS and open files are read in one interval; the others follow in the next ones. */
-const wholeSamplesPerInterval = 20;
+const wholeSamplesPerInterval = 10;
 const diskEveryMs = 5_000;
 /** After so many instances others get their turn: 500 cost ~10 ms in all. */
 const instancesPerTurn = 64;
@@ -40,6 +40,7 @@ export class Observer {
   readonly #usageAt = new Map<string, number>();
   #turn = 0;
   #cpuMillis = 0;
+  #pressure: NodePressure | undefined;
   #disksAt = 0;
   #lastCpu = { us: new Map<string, number>(), at: 0 };
 
@@ -57,6 +58,11 @@ export class Observer {
 
   /** What the node bears, as of the last interval. */
   pressure(): NodePressure {
+    this.#pressure ??= this.#measurePressure();
+    return this.#pressure;
+  }
+
+  #measurePressure(): NodePressure {
     const { capacity, table, waitingStarts, diskPath } = this.options;
     const { kernel } = table;
     const live = this.options.instances().filter((instance) => instance.isSpawned);
@@ -88,7 +94,9 @@ export class Observer {
     if (checksDisks) this.#disksAt = began;
     let waited = 0;
     const live = this.options.instances().filter((instance) => instance.isSpawned);
-    let snapshot = this.options.table.snapshot();
+    // One look at the whole table serves those without a group; the others' processes are in their groups.
+    const needsTable = live.some((instance) => instance.group.path === "");
+    let snapshot = needsTable ? this.options.table.snapshot() : undefined;
     for (const [index, instance] of live.entries()) {
       if (index > 0 && index % instancesPerTurn === 0) {
         const pausedAt = clock.monotonic();
@@ -96,7 +104,7 @@ export class Observer {
         waited += clock.monotonic() - pausedAt;
         if (this.#stopped.signal.aborted) return;
         // Others had their turn: what was seen before it may be gone.
-        snapshot = this.options.table.snapshot();
+        if (needsTable) snapshot = this.options.table.snapshot();
       }
       if (!instance.isSpawned) continue;
       if (checksDisks) void instance.checkDisk();
@@ -106,18 +114,29 @@ export class Observer {
       }
       const since = (index - this.#turn + live.length) % live.length;
       // A new one is read whole at once, so that it is not placed and billed by its resident set.
-      this.#sample(instance, snapshot, since < wholeSamplesPerInterval || instance.counters.pssBytes === 0);
+      this.#sample(
+        instance,
+        snapshot,
+        since < wholeSamplesPerInterval || instance.counters.memoryBytes === 0,
+      );
     }
     this.#turn = live.length > 0 ? (this.#turn + wholeSamplesPerInterval) % live.length : 0;
     this.#sumCpu(live, clock.monotonic());
     this.#reportUsage(live, clock.monotonic());
+    this.#pressure = this.#measurePressure();
     metrics.observationSeconds.observe((clock.monotonic() - began - waited) / 1000);
   }
 
-  #sample(instance: Instance, snapshot: Snapshot, whole: boolean): void {
-    const members = membersOf(instance.target, snapshot);
+  #sample(instance: Instance, snapshot: Snapshot | undefined, whole: boolean): void {
+    const { target } = instance;
+    const { kernel } = this.options.table;
+    // What a group counts itself need not be read of each process.
+    const members =
+      target.group.path !== "" || !snapshot
+        ? target.group.listPids().map((pid) => ({ pid }))
+        : membersOf(target, snapshot);
     if (members.length === 0) return;
-    instance.observed(takeSample(this.options.table.kernel, members, instance.group, whole));
+    instance.observed(takeSample(kernel, members, instance.group, whole));
   }
 
   #sumCpu(live: readonly Instance[], now: number): void {

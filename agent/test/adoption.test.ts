@@ -213,7 +213,7 @@ describe.each(["auto", "none"] as const)("on the host kind %s", (hostKind) => {
     const directory = join(o.runtimeDirectory, "instances");
     mkdirSync(directory, { recursive: true });
     writeFileSync(
-      join(directory, `${id}.json`),
+      join(directory, `${id}.1.json`),
       JSON.stringify({
         version: 1,
         ref: { id, tenant: "app", slot: 0, generation: "1", release: "", node: "n1" },

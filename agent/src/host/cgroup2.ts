@@ -8,6 +8,7 @@ import { messageOf } from "../files.ts";
 import { GroupDirectory, ownGroup } from "./cgroupfs.ts";
 import { noGroup } from "./group.ts";
 import type { Freezer, Group, GroupLimits, Host } from "./host.ts";
+import { HotFile } from "./hot-file.ts";
 import type { Kernel } from "./kernel.ts";
 
 const controllers = ["memory", "cpu", "pids"];
@@ -119,10 +120,15 @@ export class CgroupV2 implements Group {
   readonly directory: GroupDirectory;
   readonly freezer: Freezer;
   readonly #countsMemory: boolean;
+  /** Read at each observation. */
+  readonly #procs: HotFile;
+  readonly #cpu: HotFile;
 
   constructor(readonly path: string) {
     const directory = new GroupDirectory(path);
     this.directory = directory;
+    this.#procs = new HotFile(join(path, "cgroup.procs"));
+    this.#cpu = new HotFile(join(path, "cpu.stat"));
     this.#countsMemory = directory.read("memory.current") !== undefined;
     this.freezer = {
       set: (frozen) => void directory.tryWrite("cgroup.freeze", frozen ? 1 : 0),
@@ -137,7 +143,7 @@ export class CgroupV2 implements Group {
   enter(): void {}
 
   listPids(): number[] {
-    return this.directory.pids();
+    return (this.#procs.read() ?? "").split("\n").filter(Boolean).map(Number);
   }
 
   killAll(): void {
@@ -146,7 +152,8 @@ export class CgroupV2 implements Group {
   }
 
   cpuUs(): number | undefined {
-    return this.directory.field("cpu.stat", "usage_usec");
+    const usec = /^usage_usec (\d+)/.exec(this.#cpu.read() ?? "")?.[1];
+    return usec === undefined ? undefined : Number(usec);
   }
 
   memoryBytes(): number | undefined {
@@ -168,6 +175,8 @@ export class CgroupV2 implements Group {
   }
 
   remove(): boolean {
+    this.#procs.close();
+    this.#cpu.close();
     return this.directory.remove();
   }
 }
