@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Logger } from "@warren/common/log";
 import { Code, ConnectError, rpcError } from "@warren/common/rpc/errors";
 import { pause, withDeadline } from "@warren/common/time";
+import { type OpenSpan, openSpan } from "@warren/common/trace";
 import {
   type Exit,
   ExitReason,
@@ -55,6 +56,8 @@ export class Instance {
   #adopted = false;
   #record: InstanceRecord;
   #plan: StartPlan | undefined;
+  /** Of its start, until that has come out. */
+  #span: OpenSpan | undefined;
   #directory = "";
   #group: Group;
   #counters: Counters;
@@ -110,6 +113,7 @@ export class Instance {
       counters: noCounters(now),
     });
     instance.#plan = plan;
+    instance.#span = openSpan("instance.start", { "warren.tenant": ref.tenant, "warren.instance": ref.id });
     try {
       m.records.save(instance.#record);
     } catch (error) {
@@ -222,6 +226,12 @@ export class Instance {
   }
 
   stop(cause: Cause, graceMs: number, drainMs = 0): Promise<void> {
+    const span = openSpan("instance.stop", {
+      "warren.tenant": this.ref.tenant,
+      "warren.instance": this.id,
+      "warren.reason": ExitReason[cause.reason],
+    });
+    void this.gone.then(() => span.end());
     this.dispatch({ kind: "stop", cause, graceMs, drainMs });
     return this.gone;
   }
@@ -396,7 +406,9 @@ export class Instance {
     const plan = this.#plan!;
     const began = this.#m.clock.monotonic();
     try {
-      const launch = prepareLaunch(this.#m, plan, this.#directory, (taken) => this.#patch(taken));
+      const launch = prepareLaunch(this.#m, plan, this.#directory, this.#span?.traceparent, (taken) =>
+        this.#patch(taken),
+      );
       this.#group = launch.group;
       // Before the spawn: should the agent die in the middle of it, the next one knows what to look for.
       this.#patch(launch.taken);
@@ -681,12 +693,32 @@ export class Instance {
   #settle(): void {
     this.#leaveGate?.();
     const { phase } = this.state;
+    this.#endSpan();
     if (phase === "refused") {
       this.#group.remove();
       this.#forget();
     }
     this.#settled.resolve();
     if (phase === "refused" || phase === "exited") this.#gone.resolve();
+  }
+
+  #endSpan(): void {
+    const span = this.#span;
+    if (!span) return;
+    this.#span = undefined;
+    const { phases, state, startDurationMs = 0 } = this.#record;
+    if (state.phase === "ready" && phases) {
+      // They follow each other, up to now.
+      const { fetchMs, queueMs, spawnMs } = phases;
+      let at = this.#m.clock.now() - startDurationMs - fetchMs - queueMs - spawnMs;
+      for (const [key, ms] of Object.entries(phases)) {
+        span.part(`instance.${key.slice(0, -"Ms".length)}`, at, at + ms);
+        at += ms;
+      }
+      span.end();
+    } else {
+      span.end(state.error ?? new Error(state.cause?.message ?? ExitReason[state.cause?.reason ?? 0]));
+    }
   }
 
   /** Gives back all that it held. */

@@ -77,17 +77,13 @@ export class Instances {
    * @throws ConnectError INVALID_ARGUMENT, FAILED_PRECONDITION, RESOURCE_EXHAUSTED or UNAVAILABLE when it is not
    * accepted, by no fault of the tenant's code; nothing is left of it then
    */
-  async start(
-    request: StartInstanceRequest,
-    signal: AbortSignal,
-    traceparent?: string,
-  ): Promise<InstanceMessage> {
+  async start(request: StartInstanceRequest, signal: AbortSignal): Promise<InstanceMessage> {
     const id = request.instance!.id;
     let instance = this.#live.get(id);
     if (!instance) {
       const ended = this.m.ended.get(id);
       if (ended) return ended;
-      instance = this.#accept(this.#plan(request, traceparent));
+      instance = this.#accept(this.#plan(request));
     }
     await unlessAborted(instance.settled, signal);
     if (instance.state.phase === "refused") throw instance.state.error;
@@ -289,7 +285,7 @@ export class Instances {
   }
 
   /** @throws ConnectError naming the field */
-  #plan({ instance: ref, spec }: StartInstanceRequest, traceparent: string | undefined): StartPlan {
+  #plan({ instance: ref, spec }: StartInstanceRequest): StartPlan {
     const invalid = (field: string, why: string) => rpcError(Code.InvalidArgument, `${field}: ${why}`);
     if (!ref || !spec) throw invalid("instance, spec", "are required");
     if (ref.node !== this.m.node)
@@ -313,7 +309,6 @@ export class Instances {
       liveness: livenessPolicy(spec.liveness),
       graceMs: fromDuration(spec.stop?.grace, defaultGraceMs),
       drainMs: fromDuration(spec.stop?.drain, defaultDrainMs),
-      traceparent,
     };
   }
 

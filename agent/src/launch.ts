@@ -26,8 +26,6 @@ export interface StartPlan {
   readonly liveness: LivenessPolicy | undefined;
   readonly graceMs: number;
   readonly drainMs: number;
-  /** W3C trace context, for a tenant that traces itself. */
-  readonly traceparent: string | undefined;
 }
 
 /** What the record must say before there is a process. */
@@ -41,7 +39,7 @@ export interface Launch {
 }
 
 /**
- * Takes ports and makes the group and the home for it. What was taken is noted at once by `take`, so that it is given
+ * Takes ports and makes the group and the home for it, and tells it the trace that it is started in. What was taken is noted at once by `take`, so that it is given
  * back if the rest fails.
  * @throws NothingToRunError by the tenant's fault, ConnectError or Error by the node's
  */
@@ -49,6 +47,7 @@ export function prepareLaunch(
   m: Mechanism,
   plan: StartPlan,
   directory: string,
+  traceparent: string | undefined,
   take: (taken: Partial<Taken>) => void,
 ): Launch {
   const { id, tenant } = plan.ref;
@@ -84,7 +83,7 @@ export function prepareLaunch(
     tmp: join(home, "tmp"),
     socket: usesChannel(plan) ? socketPath(m, id) : undefined,
     heartbeatMs: plan.liveness?.heartbeatMs ?? 0,
-    traceparent: plan.traceparent,
+    traceparent,
     bun,
   });
   checkProgram(command[0]!, directory, env.PATH!);

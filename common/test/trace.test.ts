@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Collector, type SeenSpan } from "@warren/common/testing/collector";
 import { Role } from "@warren/proto/common";
 import { Health } from "@warren/proto/grpc";
 import { SchedulerService } from "@warren/proto/scheduler";
@@ -16,7 +17,6 @@ import { openCellSecrets } from "../src/tls/cell.ts";
 import { currentTraceparent, withSpan } from "../src/trace.ts";
 import { formatTraceparent, parseTraceparent } from "../src/traceparent.ts";
 import { startTracing } from "../src/tracing.ts";
-import { Collector, type SeenSpan } from "./collector.ts";
 
 const log = pino({ level: "silent" });
 const foreignTrace = "0af7651916cd43dd8448eb211c80319c";
