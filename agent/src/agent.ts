@@ -8,6 +8,7 @@ import { type RpcServer, serveRpc } from "@warren/common/rpc/server";
 import { systemClock, withDeadline } from "@warren/common/time";
 import { AgentService } from "@warren/proto/agent";
 import { ExitReason, Isolation } from "@warren/proto/common";
+import { TranspilerCaches } from "./caches.ts";
 import { prepareBun } from "./command.ts";
 import { EndedIds } from "./ended.ts";
 import { ExitWatcher } from "./exits.ts";
@@ -101,7 +102,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const host = await detectHost(o.node, o.paths.root, o.hostKind, log);
     later("closing the cgroups", () => host.close());
     const { kernel } = host;
-    const directories = [o.paths.root, o.paths.homes, o.paths.sockets, o.paths.releases, o.paths.bin];
+    const directories = [
+      o.paths.root,
+      o.paths.homes,
+      o.paths.sockets,
+      o.paths.releases,
+      o.paths.bin,
+      o.paths.caches,
+    ];
     for (const path of directories) makePrivateDirectory(path);
     if (o.isolation > Isolation.NONE) for (const path of directories) letThrough(path);
     const sandbox = await Sandbox.probe({
@@ -162,6 +170,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       ports: tenantPorts,
       gate,
       releases,
+      caches: new TranspilerCaches(o.paths.caches, log),
       exits,
       records,
       logs,

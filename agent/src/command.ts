@@ -124,6 +124,8 @@ export interface EnvironmentFacts {
   readonly node: string;
   readonly home: string;
   readonly tmp: string;
+  /** Where Bun keeps what it has transpiled. */
+  readonly cache: string;
   /** By which it can talk to the agent. */
   readonly socket: string | undefined;
   /** Longest silence between its heartbeats that is healthy; 0 where none are expected. */
@@ -142,6 +144,7 @@ export function tenantEnvironment(facts: EnvironmentFacts): Record<string, strin
     HOME: facts.home,
     TMPDIR: facts.tmp,
     NODE_ENV: "production",
+    BUN_RUNTIME_TRANSPILER_CACHE_PATH: facts.cache,
     ...(facts.traceparent ? { TRACEPARENT: facts.traceparent } : {}),
     ...facts.bun.env,
     ...facts.env,

@@ -128,7 +128,7 @@ export class Instance {
   static adopt(m: Mechanism, record: InstanceRecord): Instance {
     const instance = new Instance(m, record);
     const { kernel } = m.host;
-    instance.#holdPorts();
+    instance.#holdShared();
     const named = record.process;
     const sameBoot = named?.bootId === kernel.bootId;
     const snapshot = m.table.snapshot();
@@ -285,7 +285,12 @@ export class Instance {
     if (diskBytes === 0 || this.#checkingDisk || this.state.phase === "stopping") return;
     this.#checkingDisk = true;
     try {
-      const over = overDiskLimit(await diskUse(this.#home), diskBytes);
+      const { tenant, release } = this.ref;
+      const uses = await Promise.all([
+        diskUse(this.#home),
+        diskUse(this.#m.caches.directoryOf(tenant, release)),
+      ]);
+      const over = overDiskLimit(uses, diskBytes);
       if (over) void this.stop({ reason: ExitReason.LIMIT, message: over }, this.graceMs);
     } finally {
       this.#checkingDisk = false;
@@ -730,6 +735,7 @@ export class Instance {
     this.#m.records.remove(ref.id);
     this.#m.ports.release(port, ref.id);
     if (owner) this.#m.ports.release(owner.port, ref.id);
+    this.#m.caches.release(ref.tenant, ref.release, ref.id);
     this.#m.logs.ended(ref.tenant, ref.id);
     rm(this.#home, { recursive: true, force: true }).catch((error: unknown) =>
       this.#log.warn({ why: messageOf(error), home: this.#home }, "an instance's files could not be removed"),
@@ -740,10 +746,11 @@ export class Instance {
     return join(this.#m.homes, this.id);
   }
 
-  #holdPorts(): void {
+  #holdShared(): void {
     const { port, owner, sharesPort, ref } = this.#record;
     if (port > 0) this.#m.ports.adopt(port, ref.id, sharesPort ? ref.tenant : undefined);
     if (owner && owner.port !== port) this.#m.ports.adopt(owner.port, ref.id);
+    this.#m.caches.adopt(ref.tenant, ref.release, ref.id);
   }
 
   #target(): KillTarget {

@@ -62,6 +62,7 @@ export function prepareLaunch(
   take({ owner });
   const gid = plan.source.kind === "release" ? m.releases.gid(plan.source.digest) : undefined;
   const home = join(m.homes, id);
+  const cache = m.caches.hold(tenant, plan.ref.release, id);
   const confinement = m.sandbox.confine({
     rung: plan.rung,
     identity: { uid, gid: gid ?? uid },
@@ -70,6 +71,7 @@ export function prepareLaunch(
     tenant,
     directory,
     home,
+    cache,
     readable: [bun.path, bun.binDirectory, ...(usesChannel(plan) ? [makeSocketDirectory(m, id)] : [])],
   });
   const env = tenantEnvironment({
@@ -80,6 +82,7 @@ export function prepareLaunch(
     tenant,
     node: m.node,
     home,
+    cache,
     tmp: join(home, "tmp"),
     socket: usesChannel(plan) ? socketPath(m, id) : undefined,
     heartbeatMs: plan.liveness?.heartbeatMs ?? 0,

@@ -1,6 +1,7 @@
 /** What every instance of this agent works with. */
 import type { Logger } from "@warren/common/log";
 import type { Clock } from "@warren/common/time";
+import type { TranspilerCaches } from "./caches.ts";
 import type { EndedIds } from "./ended.ts";
 import type { ExitWatcher } from "./exits.ts";
 import type { Gate } from "./gate.ts";
@@ -38,6 +39,7 @@ export interface Mechanism {
   readonly ports: Ports;
   readonly gate: Gate;
   readonly releases: ReleaseCache;
+  readonly caches: TranspilerCaches;
   readonly exits: ExitWatcher;
   readonly records: RecordStore;
   readonly logs: LogStore;

@@ -125,6 +125,7 @@ export interface Paths {
   readonly records: string;
   readonly homes: string;
   readonly sockets: string;
+  readonly caches: string;
   readonly logs: string;
   readonly releases: string;
   readonly bin: string;
@@ -179,6 +180,7 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
       root,
       records: join(root, "instances"),
       homes: join(root, "homes"),
+      caches: join(root, "caches"),
       sockets: join(root, "sock"), // short: a unix socket's path has 107 bytes
       logs: join(root, "logs"),
       releases: options.cacheDirectory ?? join(root, "releases"),

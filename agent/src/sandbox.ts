@@ -44,6 +44,8 @@ export interface ConfinementPlan {
   readonly directory: string;
   /** Its one writable directory; `tmp` in it becomes /tmp. */
   readonly home: string;
+  /** Bun's cache: the other directory that it may write to. */
+  readonly cache: string;
   /** Other files and directories that it may read. */
   readonly readable: readonly string[];
 }
@@ -124,6 +126,7 @@ export class Sandbox {
             tenant: "trial",
             directory: home,
             home,
+            cache: home,
             readable: [bun.path],
           }),
           home,
@@ -211,7 +214,7 @@ function bubblewrap(bwrap: string, plan: ConfinementPlan): string[] {
     ...["--ro-bind", "/usr", "/usr", ...roots],
     ...systemFiles.flatMap((path) => ["--ro-bind-try", path, path]),
     ...["--proc", "/proc", "--dev", "/dev", "--bind", join(home, "tmp"), "/tmp"],
-    ...["--bind", home, home],
+    ...["--bind", home, home, "--bind", plan.cache, plan.cache],
     ...[directory, ...plan.readable].flatMap((path) => ["--ro-bind", path, path]),
     ...["--remount-ro", "/", "--chdir", directory, "--"],
     ...plan.command,

@@ -421,6 +421,7 @@ describe.each(["auto", "cgroup-v2", "none", "portable"] as const)("on the host k
       const env = (await (await fetch(url(instance, "/env"))).json()) as Record<string, string>;
       delete process.env.AGENT_SECRET;
       expect(Object.keys(env).sort()).toEqual([
+        "BUN_RUNTIME_TRANSPILER_CACHE_PATH",
         "HOME",
         "HOST",
         "MINE",

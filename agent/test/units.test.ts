@@ -1,7 +1,18 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { ulid } from "@warren/common/ids";
 import { pause, waitUntil } from "@warren/common/time";
@@ -14,6 +25,7 @@ import {
   TransitionSchema,
   UsageReportSchema,
 } from "@warren/proto/common";
+import { TranspilerCaches } from "../src/caches.ts";
 import { prepareBun, tenantEnvironment } from "../src/command.ts";
 import { EndedIds } from "../src/ended.ts";
 import { ExitWatcher } from "../src/exits.ts";
@@ -271,6 +283,7 @@ describe("what tenants run on", () => {
       home: "/h",
       tmp: "/t",
       sharesPort: true,
+      cache: "/c",
       socket: "/s",
       heartbeatMs: 700,
       traceparent: undefined,
@@ -280,6 +293,40 @@ describe("what tenants run on", () => {
     expect(env).toMatchObject({ WARREN_SOCKET: "/s", WARREN_REUSE_PORT: "1", WARREN_HEARTBEAT_MS: "700" });
     expect(env).not.toHaveProperty("TRACEPARENT");
     expect(env.PATH).toStartWith(`${bin}:`);
+  });
+});
+
+describe("Bun's caches", () => {
+  const log = silent;
+  test("one per tenant and release, the same for each of its instances, found only by who is told", () => {
+    const root = fresh();
+    mkdirSync(root);
+    const caches = new TranspilerCaches(root, log);
+    const path = caches.hold("app", "sha256:aa", "1");
+    expect(caches.hold("app", "sha256:aa", "2")).toBe(path);
+    expect(caches.hold("app", "sha256:bb", "3")).not.toBe(path);
+    expect(caches.hold("other", "sha256:aa", "4")).not.toBe(path);
+    expect(new TranspilerCaches(root, log).hold("app", "sha256:aa", "5")).toBe(path); // the next agent's
+    expect(statSync(path).mode & 0o7777).toBe(0o1777);
+    expect(statSync(dirname(path)).mode & 0o777).toBe(0o711);
+  });
+
+  test("rule 9: one that has grown too large goes with its last instance, the oldest when there are too many", async () => {
+    const root = fresh();
+    mkdirSync(root);
+    const caches = new TranspilerCaches(root, log, { count: 3, bytes: 10_000 });
+    const large = caches.hold("large", "", "1");
+    writeFileSync(join(large, "x"), Buffer.alloc(100_000));
+    caches.hold("large", "", "2");
+    caches.release("large", "", "1");
+    for (const tenant of ["a", "b", "c"]) {
+      caches.hold(tenant, "", tenant);
+      if (tenant === "a") utimesSync(join(root, "a.directory"), 1, 1);
+      if (tenant !== "c") caches.release(tenant, "", tenant);
+    }
+    expect(readdirSync(root).toSorted()).toEqual(["b.directory", "c.directory", "large.directory"]);
+    caches.release("large", "", "2");
+    await waitUntil(() => !existsSync(large), { deadlineMs: 5_000 });
   });
 });
 
