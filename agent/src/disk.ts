@@ -35,10 +35,10 @@ export async function diskUse(root: string, bound = mostEntries): Promise<DiskUs
   return { bytes, entries, isMore: false };
 }
 
-/** Why the use is over the limit, or undefined. */
-export function overDiskLimit(use: DiskUse, limitBytes: number): string | undefined {
-  if (use.bytes > limitBytes) return `its directory holds ${use.bytes} bytes, and its limit is ${limitBytes}`;
-  if (use.isMore)
-    return `its directory holds more than ${use.entries} files, too many to hold it to its limit`;
-  return undefined;
+/** Why what is used of several directories is over the limit, or undefined. */
+export function overDiskLimit(uses: readonly DiskUse[], limitBytes: number): string | undefined {
+  const bytes = uses.reduce((sum, use) => sum + use.bytes, 0);
+  if (bytes > limitBytes) return `its directory holds ${bytes} bytes, and its limit is ${limitBytes}`;
+  if (!uses.some((use) => use.isMore)) return undefined;
+  return `its directory holds more than ${mostEntries} files, too many to hold it to its limit`;
 }
