@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { toDuration, waitUntil } from "@warren/common/time";
+import { fromDuration, toDuration, waitUntil } from "@warren/common/time";
 import { ExitReason, type Instance, InstanceState } from "@warren/proto/common";
 import { connectionsTo } from "../src/listener.ts";
+import { bunSpawner } from "../src/spawn.ts";
 import {
   type FakeScheduler,
   fixtures,
@@ -125,6 +126,44 @@ describe("the agent's own end", () => {
     expect(await answer).toBe("whole");
     expect(isAlive(instance.pid)).toBe(false);
   });
+});
+
+test("another way to spawn, and to learn readiness, in their place", async () => {
+  const spawned: string[] = [];
+  const other = await site.agent(scheduler.url, {
+    node: "own",
+    spawner: (kernel) => {
+      const bun = bunSpawner(kernel);
+      return {
+        spawn(plan) {
+          spawned.push(plan.env.WARREN_TENANT!);
+          return bun.spawn({ ...plan, env: { ...plan.env, ADDED: "1" } });
+        },
+      };
+    },
+    readiness: () => ({ wait: async () => ({ kind: "ready", listenMs: 0, answerMs: 0 }) }),
+  });
+  const instance = await other.start("silent.ts", {}, { ...other.ref(), node: "own" });
+  expect(instance.state).toBe(InstanceState.READY); // though it never listens
+  expect(spawned).toEqual(["app"]);
+  await other.agent.stop();
+});
+
+test("where the time of a start went is told, and counted by phase", async () => {
+  const { startPhases, startDuration } = await t.start("slow.ts", { env: { DELAY_MS: "200" } });
+  const ms = (duration: typeof startDuration) => fromDuration(duration, -1);
+  expect(ms(startPhases!.listen)).toBeGreaterThan(200);
+  expect(ms(startPhases!.listen)).toBeLessThanOrEqual(ms(startDuration) + 1);
+  for (const phase of ["fetch", "queue", "spawn", "answer"] as const) {
+    expect(ms(startPhases![phase])).toBeGreaterThanOrEqual(0);
+  }
+  const { ca, token } = site.credentials.scheduler;
+  const metrics = await (
+    await fetch(`${t.agent.url}/metrics`, { tls: { ca }, headers: { authorization: `Bearer ${token}` } })
+  ).text();
+  expect(metrics).toMatch(/warren_agent_start_phase_seconds_count\{phase="listen"\} [1-9]/);
+  expect(metrics).toMatch(/warren_agent_observation_seconds_count [1-9]/);
+  expect(metrics).toMatch(/warren_agent_log_read_bytes_total \d/);
 });
 
 describe("several instances of a tenant", () => {
