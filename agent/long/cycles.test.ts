@@ -22,7 +22,7 @@ afterAll(async () => {
   expect(pidsWith(fixtures)).toEqual([]);
 });
 
-test(`rule 9: ${cycles} starts and stops grow no memory, file descriptors, ports, cgroups or directories`, async () => {
+test("rule 9: 2000 starts and stops grow no memory, file descriptors, ports, cgroups or directories", async () => {
   const options = site.options(scheduler.url, {
     startsPerSecond: 10_000,
     // Far fewer than starts: each port is used again and again.

@@ -139,7 +139,7 @@ export interface EnvironmentFacts {
  * the agent's own environment is in it (rule 6).
  */
 export function tenantEnvironment(facts: EnvironmentFacts): Record<string, string> {
-  return {
+  const environment: Record<string, string> = {
     PATH: [facts.bun.binDirectory, ...systemPath.filter((path) => existsSync(path))].join(delimiter),
     HOME: facts.home,
     TMPDIR: facts.tmp,
@@ -157,4 +157,6 @@ export function tenantEnvironment(facts: EnvironmentFacts): Record<string, strin
     ...(facts.heartbeatMs > 0 ? { WARREN_HEARTBEAT_MS: String(facts.heartbeatMs) } : {}),
     ...(facts.sharesPort ? { WARREN_REUSE_PORT: "1" } : {}),
   };
+  // First, where it is found by reading little: it marks the processes of the instance.
+  return { WARREN_INSTANCE: facts.instance, ...environment };
 }

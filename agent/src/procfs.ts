@@ -1,5 +1,5 @@
 /** What /proc says. Parsers are pure; readers answer undefined for a process that has gone meanwhile. */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from "node:fs";
 import { endianness } from "node:os";
 import type { Stat } from "./host/kernel.ts";
 
@@ -39,9 +39,12 @@ export function listPids(): number[] {
   return pids;
 }
 
-/** One variable of the environment that the process was started with. */
+/** A process may make its environment look as large as it likes (PR_SET_MM_MAP): more than this is not read. */
+const environBytes = 128 * 1024;
+
+/** One variable of the environment that the process was started with, if it is in the first 128 KiB. */
 export function readEnviron(pid: number, name: string): string | undefined {
-  const text = read(`/proc/${pid}/environ`);
+  const text = readBeginning(`/proc/${pid}/environ`, environBytes);
   if (!text) return undefined;
   const key = `${name}=`;
   for (const entry of text.split("\0")) if (entry.startsWith(key)) return entry.slice(key.length);
@@ -131,6 +134,24 @@ function pageSize(): number {
   }
   if (knownPageSize <= 0) knownPageSize = 4096;
   return knownPageSize;
+}
+
+const beginning = Buffer.alloc(environBytes);
+
+function readBeginning(path: string, bytes: number): string | undefined {
+  let fd: number | undefined;
+  try {
+    fd = openSync(path, "r");
+    let length = 0;
+    for (let n = -1; n !== 0 && length < bytes; length += n) {
+      n = readSync(fd, beginning, length, bytes - length, length);
+    }
+    return beginning.toString("latin1", 0, length);
+  } catch {
+    return undefined; // gone meanwhile, or another user's
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
 }
 
 function read(path: string): string | undefined {
