@@ -3,7 +3,7 @@ BUN := tools/node_modules/.bin/bun
 BUNX := $(BUN) --bun x
 STAMP := node_modules/.warren-setup
 
-.PHONY: help setup lint check fmt test demo bench gen client clean baseline
+.PHONY: worker help setup lint check fmt test demo bench gen client clean baseline
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -45,6 +45,9 @@ bench: $(STAMP) ## side-by-side measurements: NAME=agent; without a name, which 
 
 client: $(STAMP) ## bundle the client library for Node into client/dist
 	@$(BUN) client/build.ts
+
+worker: $(STAMP) ## build the tenants' library for Node and Bun into worker/dist
+	@$(BUN) worker/build.ts
 
 clean: ## what was installed and built
 	rm -rf node_modules */node_modules */dist examples/*/node_modules tools/node_modules

@@ -1,20 +1,21 @@
 /**
- * Runs tests room by room and closes with one line that counts them all: "N passed, N failed".
+ * Runs tests room by room, two rooms at a time, and closes with one line that counts them all: "N passed, N failed".
  *
  *     bun tools/test.ts unit       the rooms' own tests
- *     bun tools/test.ts all        these, and what needs more than one room
- *     bun tools/test.ts ROOM…      only these
+ *     bun tools/test.ts all        these, what takes minutes, and what needs more than one room
+ *     bun tools/test.ts PATH…      only these: agent, agent/long, test/integration/up.test.ts
  */
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const root = join(import.meta.dir, "..");
-const unit = ["common", "store", "agent", "scheduler", "gateway", "metering", "client", "worker", "cli"];
-
-const asked = process.argv.slice(2);
-const groups = asked[0] === "unit" ? unit : asked[0] === "all" ? [...unit, "test"] : asked;
+/** The longest first, so that the other lane is not left idle at the end. */
+const unit = ["agent/test", "gateway", "store", "common", "scheduler", "metering", "cli", "client", "worker"];
+/** Alone, one after the other: what they measure or kill must not be disturbed. */
+const alone = ["agent/long", "test"];
+const lanes = 2;
 
 interface Counts {
   passed: number;
@@ -22,14 +23,14 @@ interface Counts {
   skipped: number;
 }
 
-async function run(room: string, directory: string): Promise<Counts> {
-  const report = join(directory, `${room}.xml`);
-  console.log(`\n== ${room}`);
+async function run(path: string, directory: string): Promise<Counts> {
+  const report = join(directory, `${path.replaceAll("/", "-")}.xml`);
+  const began = performance.now();
   const child = Bun.spawn(
     [
       process.execPath,
       "test",
-      `./${room}/`,
+      `./${path}${statSync(join(root, path)).isDirectory() ? "/" : ""}`,
       "--only-failures",
       "--timeout=30000",
       "--reporter=junit",
@@ -37,12 +38,18 @@ async function run(room: string, directory: string): Promise<Counts> {
     ],
     {
       cwd: root,
-      stdout: "inherit",
-      stderr: "inherit",
+      stdout: "pipe",
+      stderr: "pipe",
       env: { ...process.env, WARREN_LOG: process.env.WARREN_LOG ?? "silent" },
     },
   );
-  const code = await child.exited;
+  // Whole, so that what two say at once is not mixed.
+  const [out, err, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  console.log(`\n== ${path} (${((performance.now() - began) / 1000).toFixed(0)} s)\n${out}${err}`.trimEnd());
   const xml = existsSync(report) ? await Bun.file(report).text() : "";
   const total = /<testsuites[^>]* tests="(\d+)"[^>]* failures="(\d+)"[^>]* skipped="(\d+)"/.exec(xml);
   if (!total) return { passed: 0, failed: 1, skipped: 0 }; // it did not even get to its end
@@ -52,24 +59,38 @@ async function run(room: string, directory: string): Promise<Counts> {
   return { passed: tests - failed - skipped, failed: failed + unseen, skipped };
 }
 
-const sum: Counts = { passed: 0, failed: 0, skipped: 0 };
+/** So many at a time, in this order. */
+async function runAll(paths: readonly string[], atOnce: number, directory: string): Promise<Counts[]> {
+  const left = [...paths];
+  const counts: Counts[] = [];
+  const lane = async () => {
+    for (let path = left.shift(); path !== undefined; path = left.shift()) {
+      if (await hasTests(path)) counts.push(await run(path, directory));
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, lane));
+  return counts;
+}
+
+async function hasTests(path: string): Promise<boolean> {
+  const whole = join(root, path);
+  if (!existsSync(whole)) throw new Error(`there is no ${path}`);
+  if (!statSync(whole).isDirectory()) return true;
+  for await (const _ of new Bun.Glob("**/*.test.ts").scan({ cwd: whole, onlyFiles: true })) return true;
+  return false;
+}
+
+const asked = process.argv.slice(2);
+const together = asked[0] === "unit" || asked[0] === "all" ? unit : [];
+const apart = asked[0] === "all" ? alone : asked[0] === "unit" ? [] : asked;
 const directory = await mkdtemp(join(tmpdir(), "warren-tests-"));
+let counts: Counts[];
 try {
-  for (const room of groups) {
-    if (!(await hasTests(room))) continue;
-    const counts = await run(room, directory);
-    sum.passed += counts.passed;
-    sum.failed += counts.failed;
-    sum.skipped += counts.skipped;
-  }
+  counts = [...(await runAll(together, lanes, directory)), ...(await runAll(apart, 1, directory))];
 } finally {
   await rm(directory, { recursive: true, force: true });
 }
-console.log(`\n${sum.passed} passed, ${sum.failed} failed${sum.skipped ? `, ${sum.skipped} skipped` : ""}`);
-process.exit(sum.failed || sum.passed === 0 ? 1 : 0);
-
-async function hasTests(room: string): Promise<boolean> {
-  for await (const _ of new Bun.Glob("**/*.test.ts").scan({ cwd: join(root, room), onlyFiles: true }))
-    return true;
-  return false;
-}
+const sum = (key: keyof Counts) => counts.reduce((total, one) => total + one[key], 0);
+const [passed, failed, skipped] = [sum("passed"), sum("failed"), sum("skipped")];
+console.log(`\n${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ""}`);
+process.exit(failed || passed === 0 ? 1 : 0);

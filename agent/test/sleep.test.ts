@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Code } from "@warren/common/rpc/errors";
 import { pause, waitUntil } from "@warren/common/time";
 import { ExitReason, type Instance, InstanceMode, InstanceState } from "@warren/proto/common";
+import { hasSwap } from "../src/procfs.ts";
 import {
   type FakeScheduler,
   failure,
@@ -164,6 +165,31 @@ describe.each(["auto", "none"] as const)("freezing on the host kind %s", (hostKi
     expect((await t.list()).find((one) => one.ref?.id === instance.ref!.id)?.state).toBe(InstanceState.READY);
     await t.stop(instance.ref!.id);
   });
+
+  // Swap is the machine's, not a test's to make: skipped where /proc/swaps is empty.
+  test.skipIf(!hasSwap())(
+    "paged out (needs swap) it gives its memory back, says how much, and wakes as it was",
+    async () => {
+      const instance = await t.start("hello.ts");
+      const { reclaimedBytes, instance: frozen } = await freeze(instance, 0n, true);
+      expect(frozen?.mode).toBe(InstanceMode.PAGED_OUT);
+      expect(reclaimedBytes).toBeGreaterThan(1_000_000n);
+      await thaw(instance);
+      expect(await (await fetch(`http://127.0.0.1:${instance.endpoint!.port}/`)).text()).toBe("hello");
+      await t.stop(instance.ref!.id);
+    },
+  );
+
+  test.skipIf(hasSwap())(
+    "without swap a page-out is a freeze, and says that it gave nothing back",
+    async () => {
+      const instance = await t.start("hello.ts");
+      const { reclaimedBytes, instance: frozen } = await freeze(instance, 0n, true);
+      expect(frozen?.mode).toBe(FROZEN);
+      expect(reclaimedBytes).toBe(0n);
+      await t.stop(instance.ref!.id);
+    },
+  );
 
   test("as many as may are active: the next is not thawed, and the caller hears why", async () => {
     const tight = await site.agent(scheduler.url, { hostKind, node: "tight", maxActive: 1 });
