@@ -15,7 +15,7 @@ import { ExitWatcher } from "./exits.ts";
 import { Fence } from "./fence.ts";
 import { makePrivateDirectory, messageOf, removeTree } from "./files.ts";
 import { Gate } from "./gate.ts";
-import { detectHost } from "./host/host.ts";
+import { detectHost } from "./host/detect.ts";
 import { Instances } from "./instances.ts";
 import { DirectoryLock } from "./lock.ts";
 import { LogStore } from "./logs.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Logger } from "@warren/common/log";
 import { Code, ConnectError, rpcError } from "@warren/common/rpc/errors";
 import { pause, withDeadline } from "@warren/common/time";
-import { type OpenSpan, openSpan } from "@warren/common/trace";
+import { openSpan } from "@warren/common/trace";
 import {
   type Exit,
   ExitReason,
@@ -12,16 +12,18 @@ import {
   type InstanceRef,
   InstanceState,
 } from "@warren/proto/common";
-import { type Channel, openChannel } from "./channel.ts";
+import { findLeft } from "./adopt.ts";
 import { NothingToRunError } from "./command.ts";
+import { Contact } from "./contact.ts";
 import { describeExit, describeInstance, describeTransition, describeUsage } from "./describe.ts";
 import { diskUse, overDiskLimit } from "./disk.ts";
+import { drain } from "./drain.ts";
 import { messageOf, removeTree } from "./files.ts";
 import { freezeProcesses, isFrozen, thawProcesses } from "./freeze.ts";
 import type { Group } from "./host/host.ts";
-import { isAlive, type PortOwner } from "./host/kernel.ts";
+import type { PortOwner } from "./host/kernel.ts";
 import { endProcesses, type KillTarget, membersOf } from "./kill.ts";
-import { prepareLaunch, type StartPlan, socketDirectory, socketPath, usesChannel } from "./launch.ts";
+import { prepareLaunch, type StartPlan, socketDirectory } from "./launch.ts";
 import type { InstanceLogs } from "./logs.ts";
 import {
   begin,
@@ -44,8 +46,8 @@ import type { InstanceRecord } from "./records.ts";
 import { takeSample } from "./sample.ts";
 import { unwrapExit } from "./sandbox.ts";
 import { type Child, type ChildExit, SpawnError } from "./spawn.ts";
+import { StartSpan } from "./start-span.ts";
 import { type Counters, extend, noCounters, observe, type Sample } from "./usage.ts";
-import { watchLiveness } from "./watch.ts";
 
 export class Instance {
   readonly #m: Mechanism;
@@ -57,7 +59,7 @@ export class Instance {
   #record: InstanceRecord;
   #plan: StartPlan | undefined;
   /** Of its start, until that has come out. */
-  #span: OpenSpan | undefined;
+  #span: StartSpan | undefined;
   #directory = "";
   #group: Group;
   #counters: Counters;
@@ -66,10 +68,7 @@ export class Instance {
   /** How its process ended, when it is a child of this agent. */
   #child: Child | undefined;
   #exit: Exit | undefined;
-  #channel: Channel | undefined;
-  /** Aborts when the tenant says that it is ready. */
-  readonly #saidReady = new AbortController();
-  #liveness: { beat(): void; stop(): void } | undefined;
+  readonly #contact: Contact;
   readonly #starting = new AbortController();
   readonly #draining = new AbortController();
   readonly #exited = new AbortController();
@@ -89,7 +88,14 @@ export class Instance {
     this.#group = m.host.openGroup(record.group);
     this.#log = m.log.child({ instance: record.ref.id, tenant: record.ref.tenant });
     this.logs = m.logs.open(record.ref.tenant, record.ref.id);
-    if (record.saidReady) this.#saidReady.abort();
+    this.#contact = new Contact(m, this.#log, {
+      onReady: () => {
+        this.#patch({ saidReady: true });
+        m.records.save(this.#record);
+      },
+      onUnhealthy: (message) => void this.stop({ reason: ExitReason.UNHEALTHY, message }, this.graceMs),
+      isPaused: () => this.state.activity !== "running",
+    });
   }
 
   /** Accepts an instance: from now on it has a record, and sooner or later an end. */
@@ -113,7 +119,7 @@ export class Instance {
       counters: noCounters(now),
     });
     instance.#plan = plan;
-    instance.#span = openSpan("instance.start", { "warren.tenant": ref.tenant, "warren.instance": ref.id });
+    instance.#span = new StartSpan(ref);
     try {
       m.records.save(instance.#record);
     } catch (error) {
@@ -129,36 +135,26 @@ export class Instance {
     const instance = new Instance(m, record);
     const { kernel } = m.host;
     instance.#holdShared();
-    const named = record.process;
-    const sameBoot = named?.bootId === kernel.bootId;
     const snapshot = m.table.snapshot();
-    const stat = named && sameBoot ? snapshot.stats.get(named.pid) : undefined;
-    if (!named || !stat || !kernel.isSameStart(stat.startTicks, named.startTicks) || !isAlive(stat)) {
-      const why =
-        named && !sameBoot
-          ? "the host was booted anew"
-          : named
-            ? "its process ended while no agent was there to see how"
-            : record.port > 0
-              ? "the agent died while it spawned this instance"
-              : "the agent died before it could spawn this instance";
-      // Another boot: its pids and start times mean nothing here, and what it left is gone with that kernel.
-      if (named && !sameBoot) instance.#patch({ process: undefined });
-      instance.#apply(bury(record.state, why));
+    const found = findLeft(record, m.host, snapshot);
+    if (found.kind === "dead") {
+      if (found.isOfAnotherBoot) instance.#patch({ process: undefined });
+      instance.#apply(bury(record.state, found.why));
       return instance;
     }
+    const { pid, startTicks } = found.stat;
     instance.#adopted = true;
-    instance.#patch({ process: { ...named, startTicks: stat.startTicks } });
-    instance.#spawnedAt = m.clock.monotonic() - Math.max(kernel.ageMs(stat), record.counters.wallMs);
+    instance.#patch({ process: { pid, startTicks, bootId: kernel.bootId } });
+    instance.#spawnedAt = m.clock.monotonic() - Math.max(kernel.ageMs(found.stat), record.counters.wallMs);
     const frozen = isFrozen(instance.#target(), membersOf(instance.#target(), snapshot));
     // The time in which nobody watched is billed at the memory that was seen last.
     instance.#catchUp();
     try {
-      instance.#openChannel();
+      instance.#contact.open(instance.#record);
     } catch (error) {
       instance.#log.error({ why: messageOf(error) }, "a tenant's channel cannot be opened again");
     }
-    m.exits.watch({ pid: named.pid, startTicks: stat.startTicks }, () =>
+    m.exits.watch({ pid, startTicks }, () =>
       instance.#processExited(
         {},
         {
@@ -349,7 +345,10 @@ export class Instance {
         this.#leaveGate?.();
         return;
       case "watch":
-        this.#watch(effect.on);
+        if (effect.on) {
+          const readyForMs = this.#adopted ? this.#m.clock.now() - this.state.since : 0;
+          this.#contact.watch(this.#record, readyForMs);
+        } else this.#contact.unwatch();
         return;
       case "drain":
         this.#drainWithin(effect.ms);
@@ -418,7 +417,7 @@ export class Instance {
       // Before the spawn: should the agent die in the middle of it, the next one knows what to look for.
       this.#patch(launch.taken);
       this.#m.records.save(this.#record);
-      this.#openChannel();
+      this.#contact.open(this.#record);
       const child = launch.spawn(this.logs.path("stdout"), this.logs.path("stderr"));
       this.#spawnedAt = this.#m.clock.monotonic();
       const { bootId } = this.#m.host.kernel;
@@ -454,28 +453,9 @@ export class Instance {
     return `it used more memory than its limit of ${this.#record.limits.memoryBytes} bytes`;
   }
 
-  /** The tenant's line to the agent, if its spec asks for one. */
-  #openChannel(): void {
-    if (!usesChannel(this.#record)) return;
-    const { owner } = this.#record;
-    this.#channel = openChannel({
-      path: socketPath(this.#m, this.id),
-      owner: owner && { uid: owner.uid, gid: owner.uid },
-      log: this.#log,
-      onReady: () => {
-        // On disk before it is acknowledged: the tenant does not say it to the next agent.
-        this.#patch({ saidReady: true });
-        this.#m.records.save(this.#record);
-        this.#saidReady.abort();
-      },
-      onHeartbeat: () => this.#liveness?.beat(),
-      onRefused: (why) => this.#m.metrics.refusedMessages.inc({ why }),
-    });
-  }
-
   async #probe(): Promise<void> {
     const { port, readiness } = this.#record;
-    const outcome = await this.#m.readiness(readiness, port, this.#saidReady.signal).wait(
+    const outcome = await this.#m.readiness(readiness, port, this.#contact.saidReady).wait(
       {
         owner: () => this.#portOwner(port),
         otherPorts: () => this.#m.host.kernel.portsOf(this.#pids()),
@@ -528,26 +508,6 @@ export class Instance {
     return quick.kind === "stranger" ? kernel.ownerOf(port, this.#pids()) : quick;
   }
 
-  #watch(on: boolean): void {
-    this.#liveness?.stop();
-    this.#liveness = undefined;
-    const { liveness, port } = this.#record;
-    if (!on || !liveness) return;
-    const stopped = new AbortController();
-    const { beat } = watchLiveness(
-      {
-        port,
-        policy: liveness,
-        readyForMs: this.#adopted ? this.#m.clock.now() - this.state.since : 0,
-        isPaused: () => this.state.activity !== "running",
-        onUnhealthy: (message) => void this.stop({ reason: ExitReason.UNHEALTHY, message }, this.graceMs),
-        clock: this.#m.clock,
-      },
-      AbortSignal.any([stopped.signal, this.#m.signal]),
-    );
-    this.#liveness = { beat, stop: () => stopped.abort() };
-  }
-
   /** Until nobody is connected to its port, or the least time that was asked for has passed. */
   #drainWithin(ms: number): void {
     const isFirst = this.#drainUntil === Number.POSITIVE_INFINITY;
@@ -558,19 +518,10 @@ export class Instance {
   async #drain(): Promise<void> {
     const signal = AbortSignal.any([this.#draining.signal, this.#m.signal]);
     const { kernel } = this.#m.host;
-    while (this.#m.clock.monotonic() < this.#drainUntil) {
-      try {
-        if (kernel.connectionsTo(this.#record.port) === 0) break;
-      } catch (error) {
-        this.#log.warn(
-          { why: messageOf(error) },
-          "connections cannot be counted; draining takes its whole time",
-        );
-      }
-      await pause(drainPollMs, signal);
-      if (signal.aborted) return;
-    }
-    this.dispatch({ kind: "drained" });
+    const { port } = this.#record;
+    const until = () => this.#drainUntil;
+    await drain({ kernel, port, until, clock: this.#m.clock, log: this.#log }, signal);
+    if (!signal.aborted) this.dispatch({ kind: "drained" });
   }
 
   /** @param wakes as they were when it was asked for: a thaw since has undone it */
@@ -698,7 +649,7 @@ export class Instance {
   #settle(): void {
     this.#leaveGate?.();
     const { phase } = this.state;
-    this.#endSpan();
+    this.#span?.end(this.#record, this.#m.clock.now());
     if (phase === "refused") {
       this.#group.remove();
       this.#forget();
@@ -707,30 +658,10 @@ export class Instance {
     if (phase === "refused" || phase === "exited") this.#gone.resolve();
   }
 
-  #endSpan(): void {
-    const span = this.#span;
-    if (!span) return;
-    this.#span = undefined;
-    const { phases, state, startDurationMs = 0 } = this.#record;
-    if (state.phase === "ready" && phases) {
-      // They follow each other, up to now.
-      const { fetchMs, queueMs, spawnMs } = phases;
-      let at = this.#m.clock.now() - startDurationMs - fetchMs - queueMs - spawnMs;
-      for (const [key, ms] of Object.entries(phases)) {
-        span.part(`instance.${key.slice(0, -"Ms".length)}`, at, at + ms);
-        at += ms;
-      }
-      span.end();
-    } else {
-      span.end(state.error ?? new Error(state.cause?.message ?? ExitReason[state.cause?.reason ?? 0]));
-    }
-  }
-
   /** Gives back all that it held. */
   #forget(): void {
     const { ref, port, owner } = this.#record;
-    this.#watch(false);
-    this.#channel?.close();
+    this.#contact.close();
     removeTree(socketDirectory(this.#m, ref.id));
     this.#m.records.remove(ref.id);
     this.#m.ports.release(port, ref.id);
@@ -797,6 +728,5 @@ function ourFault(error: unknown): ConnectError {
 const lastChanceMs = 2_000;
 const childExitMs = 2_000;
 const endAgainMs = 1_000;
-const drainPollMs = 20;
 /** One that has lost a process for want of memory is broken already. */
 const oomGraceMs = 1_000;

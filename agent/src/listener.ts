@@ -2,13 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { PortOwner } from "./host/kernel.ts";
 import { listPids, readStat, socketInodes } from "./procfs.ts";
-import { diagSockets, tcpStates } from "./sockdiag.ts";
-
-/** A TCP socket of this host. */
-export interface LocalSocket {
-  readonly port: number;
-  readonly inode: string;
-}
+import { diagSockets, type LocalSocket, tcpStates } from "./sockdiag.ts";
 
 /** Parses /proc/net/tcp or tcp6: those in that state. */
 export function parseSockets(text: string, state: number): LocalSocket[] {

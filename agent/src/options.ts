@@ -7,7 +7,7 @@ import { ports, tenantPorts } from "@warren/common/ports";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { Isolation } from "@warren/proto/common";
 import { AgentStartError } from "./errors.ts";
-import type { HostChoice } from "./host/host.ts";
+import type { HostChoice } from "./host/detect.ts";
 import type { Kernel } from "./host/kernel.ts";
 import { defaultLogBounds, type LogBounds } from "./logs.ts";
 import type { ReadinessChooser } from "./mechanism.ts";

@@ -4,7 +4,12 @@
  */
 import { ptr } from "bun:ffi";
 import { openLibc } from "./libc.ts";
-import type { LocalSocket } from "./listener.ts";
+
+/** A TCP socket of this host. */
+export interface LocalSocket {
+  readonly port: number;
+  readonly inode: string;
+}
 
 const afNetlink = 16;
 const sockDgramCloexec = 2 | 0o2000000;
