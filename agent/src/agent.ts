@@ -1,5 +1,5 @@
 /** Puts an agent together, and takes it apart in reverse; each step has a deadline. */
-import { readdirSync } from "node:fs";
+import { chmodSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ulid } from "@warren/common/ids";
 import { createLogger } from "@warren/common/log";
@@ -28,7 +28,7 @@ import { ProcessTable } from "./processes.ts";
 import { RecordStore } from "./records.ts";
 import { ReleaseCache } from "./releases.ts";
 import { Reporter } from "./reporter.ts";
-import { letThrough, Sandbox } from "./sandbox.ts";
+import { Sandbox } from "./sandbox.ts";
 import { agentService } from "./service.ts";
 import { Spool } from "./spool.ts";
 
@@ -111,7 +111,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       o.paths.caches,
     ];
     for (const path of directories) makePrivateDirectory(path);
-    if (o.isolation > Isolation.NONE) for (const path of directories) letThrough(path);
+    const left = records.load();
+    // Tenants that an agent before this one isolated must reach their files, whatever this one offers.
+    const isShared = o.isolation > Isolation.NONE || left.records.some((record) => record.owner);
+    for (const path of directories) chmodSync(path, isShared ? 0o711 : 0o700);
     const sandbox = await Sandbox.probe({
       most: o.isolation,
       host,
@@ -130,8 +133,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     });
     const exits = new ExitWatcher(kernel);
     later("closing the exit watcher", () => exits[Symbol.dispose]());
-    const left = records.load();
-    const tenantPorts = Ports.open(o.tenantPorts, left.records.find((record) => record.port > 0)?.port);
+    const portsBefore = left.records.flatMap(({ port, owner }) => [port, owner?.port ?? 0]);
+    const survivors = () => kernel.list().map(({ pid }) => (kernel.uid(pid) ?? 0) - o.uidBase);
+    const tenantPorts = Ports.open(o.tenantPorts, portsBefore, survivors);
     later("giving back the tenant ports", () => tenantPorts[Symbol.dispose]());
     const abandon = new AbortController();
     later("leaving what still ends to the next agent", () => {
@@ -166,7 +170,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       sandbox,
       spawner: o.spawner(kernel),
       readiness: o.readiness,
-      table: new ProcessTable(kernel),
+      table: new ProcessTable(kernel, { from: o.uidBase, to: o.uidBase + 65_535 }),
       ports: tenantPorts,
       gate,
       releases,
@@ -252,6 +256,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     later("stopping the reporter", () => reporter.stop());
     later("handing over the last records", () => reporter.flush(flushMs));
     later("closing the release cache", () => releases.close());
+    // After the tenants: whoever waits for a start or a stop hears what became of it.
+    later("closing the server", () => server.stop(serverGraceMs));
     if (o.onStop === "stop") {
       const what = "stopping the tenants";
       const stopAll = () =>
@@ -260,7 +266,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     } else {
       later("leaving the tenants to the next agent", () => instances.stopUnspawned(ExitReason.DISPOSED));
     }
-    later("closing the server", () => server.stop(serverGraceMs));
     later("refusing new starts", () => instances.close());
     log.info({ url: server.url, cgroups: host.kind, incarnation }, "the agent serves");
 

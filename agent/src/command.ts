@@ -125,7 +125,7 @@ export interface EnvironmentFacts {
   readonly home: string;
   readonly tmp: string;
   /** Where Bun keeps what it has transpiled. */
-  readonly cache: string;
+  readonly cache: string | undefined;
   /** By which it can talk to the agent. */
   readonly socket: string | undefined;
   /** Longest silence between its heartbeats that is healthy; 0 where none are expected. */
@@ -144,7 +144,7 @@ export function tenantEnvironment(facts: EnvironmentFacts): Record<string, strin
     HOME: facts.home,
     TMPDIR: facts.tmp,
     NODE_ENV: "production",
-    BUN_RUNTIME_TRANSPILER_CACHE_PATH: facts.cache,
+    ...(facts.cache === undefined ? {} : { BUN_RUNTIME_TRANSPILER_CACHE_PATH: facts.cache }),
     ...(facts.traceparent ? { TRACEPARENT: facts.traceparent } : {}),
     ...facts.bun.env,
     ...facts.env,

@@ -51,7 +51,8 @@ export class EndedIds {
         // The last line may be half written, if the disk was full: that id is then known by its record or not at all.
       }
     }
-    this.#compact();
+    this.#written = Number.POSITIVE_INFINITY; // written anew, if the disk is not full
+    this.#write("");
   }
 
   has(id: string): boolean {
@@ -104,12 +105,16 @@ export class EndedIds {
 
   #append(line: Line): void {
     this.#remember(line);
+    this.#write(JSON.stringify(line));
+  }
+
+  #write(text: string): void {
     try {
       if (this.#written >= this.bound * 2) {
         this.#compact();
         return;
       }
-      appendFileSync(this.path, `${JSON.stringify(line)}\n`, { mode: 0o600 });
+      appendFileSync(this.path, `${text}\n`, { mode: 0o600 });
       this.#written++;
     } catch (error) {
       // A full disk. This agent remembers it all the same, and the next line brings the whole memory to disk.

@@ -1,7 +1,8 @@
 /**
  * Notices the end of processes that are not our children: those adopted from an agent that died. A pidfd of each
  * stands in one epoll set, asked without waiting every few ms (0.2 µs however many there are), so that no Worker thread
- * is needed. Where that cannot be had, each one's stat is read.
+ * is needed. Where that cannot be had, each one's stat is read. What cannot be read now is not known, and asked again:
+ * never taken for an end.
  */
 import { ptr } from "bun:ffi";
 import { isSameAndAlive, type Kernel } from "./host/kernel.ts";
@@ -16,9 +17,17 @@ export interface ProcessName {
   readonly startTicks: number;
 }
 
+interface Watched {
+  readonly name: ProcessName;
+  readonly exited: () => void;
+  readonly pidfd: number | undefined;
+  /** Whether its pidfd is seen to be this process's: between its record and the pidfd the pid may have become another's. */
+  sure: boolean;
+}
+
 export class ExitWatcher implements Disposable {
   readonly #epoll = openEpoll();
-  readonly #watched = new Map<number, { name: ProcessName; exited: () => void; pidfd: number | undefined }>();
+  readonly #watched = new Map<number, Watched>();
   #timer: ReturnType<typeof setInterval> | undefined;
   #lastRead = 0;
 
@@ -27,9 +36,9 @@ export class ExitWatcher implements Disposable {
   /** Calls back once, soon after the process ended; at the next turn if it has already. */
   watch(name: ProcessName, exited: () => void): void {
     const pidfd = this.#epoll?.add(name.pid);
-    this.#watched.set(name.pid, { name, exited, pidfd });
-    // Between reading the record and opening the pidfd the pid may have become another's.
-    if (!isSameAndAlive(this.kernel, name)) queueMicrotask(() => this.#ended(name.pid));
+    const entry = { name, exited, pidfd, sure: false };
+    this.#watched.set(name.pid, entry);
+    queueMicrotask(() => this.#look(entry));
     this.#timer ??= setInterval(() => this.#ask(), askEveryMs);
   }
 
@@ -45,9 +54,21 @@ export class ExitWatcher implements Disposable {
     const now = performance.now();
     if (now - this.#lastRead < readEveryMs) return;
     this.#lastRead = now;
-    for (const { name, pidfd } of [...this.#watched.values()]) {
-      if (pidfd === undefined && !isSameAndAlive(this.kernel, name)) this.#ended(name.pid);
+    for (const entry of [...this.#watched.values()]) {
+      if (entry.pidfd === undefined || !entry.sure) this.#look(entry);
     }
+  }
+
+  #look(entry: Watched): void {
+    let isThere: boolean;
+    try {
+      isThere = isSameAndAlive(this.kernel, entry.name);
+    } catch {
+      return; // no descriptor or memory left: the next look tells
+    }
+    if (this.#watched.get(entry.name.pid) !== entry) return;
+    if (isThere) entry.sure = true;
+    else this.#ended(entry.name.pid);
   }
 
   #ended(pid: number): void {

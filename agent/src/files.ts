@@ -36,10 +36,10 @@ export function removeTree(path: string): void {
   rmSync(path, { recursive: true, force: true, maxRetries: 2 });
 }
 
-/** Whether an error of the file system says that the thing is not there. */
+/** Whether an error of the file system says that the thing is not there; ENODEV: a cgroup, removed while it was open. */
 export function isMissing(error: unknown): boolean {
   const code = errnoOf(error);
-  return code === "ENOENT" || code === "ENOTDIR" || code === "ESRCH";
+  return code === "ENOENT" || code === "ENOTDIR" || code === "ESRCH" || code === "ENODEV";
 }
 
 /** "ENOENT" and the like, or "" for what is no such error. */

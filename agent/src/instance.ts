@@ -11,6 +11,7 @@ import {
   type Instance as InstanceMessage,
   type InstanceRef,
   InstanceState,
+  Isolation,
 } from "@warren/proto/common";
 import { findLeft } from "./adopt.ts";
 import { NothingToRunError } from "./command.ts";
@@ -43,6 +44,7 @@ import type { Mechanism } from "./mechanism.ts";
 import { pageOutProcesses } from "./pageout.ts";
 import type { ReadinessOutcome } from "./readiness.ts";
 import type { InstanceRecord } from "./records.ts";
+import { removeRemains } from "./remains.ts";
 import { takeSample } from "./sample.ts";
 import { unwrapExit } from "./sandbox.ts";
 import { type Child, type ChildExit, SpawnError } from "./spawn.ts";
@@ -281,13 +283,11 @@ export class Instance {
     if (diskBytes === 0 || this.#checkingDisk || this.state.phase === "stopping") return;
     this.#checkingDisk = true;
     try {
-      const { tenant, release } = this.ref;
-      const uses = await Promise.all([
-        diskUse(this.#home),
-        diskUse(this.#m.caches.directoryOf(tenant, release)),
-      ]);
+      const uses = await Promise.all([diskUse(this.#home), diskUse(this.#m.caches.directoryOf(this.ref))]);
       const over = overDiskLimit(uses, diskBytes);
-      if (over) void this.stop({ reason: ExitReason.LIMIT, message: over }, this.graceMs);
+      // What began meanwhile has a grace of its own.
+      if (!over || (this.state.phase !== "ready" && this.state.phase !== "starting")) return;
+      void this.stop({ reason: ExitReason.LIMIT, message: over }, this.graceMs);
     } finally {
       this.#checkingDisk = false;
     }
@@ -403,7 +403,8 @@ export class Instance {
       this.dispatch({ kind: "refused", error: ourFault(error) });
       return;
     }
-    if (this.#leaveGate) this.dispatch({ kind: "prepared" });
+    if (signal.aborted) this.#leaveGate?.();
+    else if (this.#leaveGate) this.dispatch({ kind: "prepared" });
   }
 
   #spawn(): void {
@@ -450,7 +451,9 @@ export class Instance {
   }
 
   #outOfMemory(): string {
-    return `it used more memory than its limit of ${this.#record.limits.memoryBytes} bytes`;
+    const { memoryBytes } = this.#record.limits;
+    if (memoryBytes === 0) return "the host had no memory left, and the kernel chose it";
+    return `it used more memory than its limit of ${memoryBytes} bytes`;
   }
 
   async #probe(): Promise<void> {
@@ -658,15 +661,25 @@ export class Instance {
     if (phase === "refused" || phase === "exited") this.#gone.resolve();
   }
 
+  /** Before its port, and with it its uid, is anybody else's. */
+  async #removeRemains(): Promise<void> {
+    const { owner, rung, process, sharesPort } = this.#record;
+    if (!owner || !process || sharesPort || rung >= Isolation.NAMESPACE) return;
+    try {
+      await removeRemains({ uid: owner.uid, gid: owner.uid });
+    } catch (error) {
+      this.#log.warn({ why: messageOf(error) }, "what an instance left outside its directory is still there");
+    }
+  }
+
   /** Gives back all that it held. */
   #forget(): void {
-    const { ref, port, owner } = this.#record;
+    const { ref, port } = this.#record;
     this.#contact.close();
     removeTree(socketDirectory(this.#m, ref.id));
     this.#m.records.remove(ref.id);
-    this.#m.ports.release(port, ref.id);
-    if (owner) this.#m.ports.release(owner.port, ref.id);
-    this.#m.caches.release(ref.tenant, ref.release, ref.id);
+    void this.#removeRemains().then(() => this.#m.ports.release(port, ref.id));
+    this.#m.caches.release(ref);
     this.#m.logs.ended(ref.tenant, ref.id);
     rm(this.#home, { recursive: true, force: true }).catch((error: unknown) =>
       this.#log.warn({ why: messageOf(error), home: this.#home }, "an instance's files could not be removed"),
@@ -680,13 +693,21 @@ export class Instance {
   #holdShared(): void {
     const { port, owner, sharesPort, ref } = this.#record;
     if (port > 0) this.#m.ports.adopt(port, ref.id, sharesPort ? ref.tenant : undefined);
-    if (owner && owner.port !== port) this.#m.ports.adopt(owner.port, ref.id);
-    this.#m.caches.adopt(ref.tenant, ref.release, ref.id);
+    this.#m.caches.adopt(ref, owner);
   }
 
   #target(): KillTarget {
-    const { process, owner, wrapper } = this.#record;
-    return { id: this.id, main: process, uid: owner?.uid, wrapper, group: this.#group, seen: this.seen };
+    const { process, owner, wrapper, sharesPort } = this.#record;
+    const uid = sharesPort ? undefined : owner?.uid;
+    return {
+      id: this.id,
+      main: process,
+      uid,
+      isOwned: owner !== undefined,
+      wrapper,
+      group: this.#group,
+      seen: this.seen,
+    };
   }
 
   #pids(): number[] {

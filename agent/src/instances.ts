@@ -8,7 +8,7 @@ import type { StartInstanceRequest } from "@warren/proto/agent";
 import {
   ExitReason,
   type Instance as InstanceMessage,
-  type Isolation,
+  Isolation,
   type Limits,
   ReadinessKind,
   type TenantSpec,
@@ -238,7 +238,12 @@ export class Instances {
     }
     for (const id of broken) {
       // Who it was is lost, but what runs under its id can be found by it.
-      const target = { id, group: this.m.host.openGroup(""), seen: new Map<number, number>() };
+      const target = {
+        id,
+        isOwned: false,
+        group: this.m.host.openGroup(""),
+        seen: new Map<number, number>(),
+      };
       void endProcesses(target, this.m.table, {
         killAt: () => 0,
         exited: AbortSignal.abort(),
@@ -292,9 +297,17 @@ export class Instances {
       throw invalid("instance.node", `this is node ${this.m.node}, not ${ref.node}`);
     if (spec.key !== ref.tenant)
       throw invalid("spec.key", `is ${spec.key}, but the instance is ${ref.tenant}'s`);
+    const rung = this.#rung(spec);
+    if (spec.instances?.sharePort && rung > Isolation.NONE && this.m.host.kind === "none") {
+      // The kernel lets only processes of one uid share a port, and without groups nothing else tells them apart.
+      throw rpcError(
+        Code.FailedPrecondition,
+        "spec.instances.share_port: on a node without cgroups only tenants of the rung none can share a port",
+      );
+    }
     return {
       ref,
-      rung: this.#rung(spec),
+      rung,
       limits: limitsOf(spec.limits),
       sharesPort: spec.instances?.sharePort ?? false,
       source: this.#source(spec, ref.release),
@@ -374,6 +387,7 @@ function limitsOf(limits: Limits | undefined): InstanceLimits {
 
 /** The caller that goes away is answered; what it waited for goes on. */
 async function unlessAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  promise.catch(() => undefined); // it may fail when nobody waits for it any more
   signal.throwIfAborted();
   const aborted = Promise.withResolvers<never>();
   const abort = () => aborted.reject(signal.reason);

@@ -13,6 +13,8 @@ export interface KillTarget {
   readonly main?: { readonly pid: number; readonly startTicks: number };
   /** The user id that is its own, if it has one. */
   readonly uid?: number;
+  /** Its processes have a uid that the agent's own are not of, and so cannot leave their group, where there is one. */
+  readonly isOwned: boolean;
   readonly group: Group;
   readonly seen: Map<number, number>;
   /**
@@ -62,6 +64,13 @@ export async function endProcesses(
   for (let looks = 0; ; looks++) {
     const left = await lookAt(target, table);
     if (looks === 0) options.found(left);
+    if (left.length === 0 && target.group.isPopulated()) {
+      // In a group that it made below its own.
+      if (performance.now() >= options.killAt()) target.group.killAll();
+      await pause(slowestPollMs, options.signal);
+      if (options.signal.aborted) return false;
+      continue;
+    }
     if (left.length === 0) {
       // Without a cgroup one look is not enough: a process that forks and exits can slip between two reads of /proc.
       if (++empty >= (target.group.path === "" ? 2 : 1)) {
@@ -113,7 +122,7 @@ export async function endProcesses(
 
 /** Whether all of it is surely in its group: no process of a uid of its own can leave that. */
 function isConfined(target: KillTarget): boolean {
-  return target.uid !== undefined && target.group.path !== "";
+  return target.isOwned && target.group.path !== "";
 }
 
 /** Those in its group; once there are none, those that may have left it, which costs a look at the whole table. */
@@ -131,6 +140,12 @@ function groupMembers(target: KillTarget, kernel: Kernel): Stat[] {
 }
 
 export function membersOf(target: KillTarget, snapshot: Snapshot): Stat[] {
+  if (isConfined(target)) {
+    return target.group
+      .listPids()
+      .flatMap((pid) => snapshot.stats.get(pid) ?? [])
+      .filter(isAlive);
+  }
   const identity: Identity = { ...target, group: target.group.listPids() };
   return snapshot.membersOf(identity);
 }

@@ -1,5 +1,5 @@
 /** From a plan to a process: what is taken from the node for it, in the order in which it must be on record. */
-import { mkdirSync } from "node:fs";
+import { chmodSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type InstanceRef, Isolation, ReadinessKind } from "@warren/proto/common";
 import { resolveCommand, tenantEnvironment } from "./command.ts";
@@ -55,18 +55,19 @@ export function prepareLaunch(
   const command = resolveCommand(directory, plan.command, bun.path);
   const port = plan.sharesPort ? m.ports.takeShared(tenant, id) : m.ports.take(id);
   take({ port });
-  const isOwned = plan.rung >= Isolation.USER;
-  const ownPort = isOwned && plan.sharesPort ? m.ports.take(id) : port;
-  const uid = uidOf(m.uidBase, ownPort);
-  const owner = isOwned ? { uid, port: ownPort } : undefined;
+  // Those that share a port share the uid too: the kernel deals out connections among processes of one uid only.
+  const uid = uidOf(m.uidBase, port);
+  const owner = plan.rung >= Isolation.USER ? { uid, port } : undefined;
   take({ owner });
   const gid = plan.source.kind === "release" ? m.releases.gid(plan.source.digest) : undefined;
   const home = join(m.homes, id);
-  const cache = m.caches.hold(tenant, plan.ref.release, id);
+  const identity = { uid, gid: gid ?? uid };
+  const cache = m.caches.hold(plan.ref, owner && identity);
   const confinement = m.sandbox.confine({
     rung: plan.rung,
-    identity: { uid, gid: gid ?? uid },
+    identity,
     limits: plan.limits,
+    sharesUid: plan.sharesPort,
     command,
     tenant,
     directory,
@@ -133,6 +134,7 @@ export function socketDirectory(m: Mechanism, id: string): string {
 
 function makeSocketDirectory(m: Mechanism, id: string): string {
   const path = socketDirectory(m, id);
-  mkdirSync(path, { recursive: true, mode: 0o711 });
+  mkdirSync(path, { recursive: true });
+  chmodSync(path, 0o711); // whatever the umask is
   return path;
 }

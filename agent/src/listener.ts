@@ -1,7 +1,8 @@
 /** Whose a port is: the kernel names sockets by inode, /proc/<pid>/fd says whose they are. */
 import { readFileSync } from "node:fs";
+import { isMissing } from "./files.ts";
 import type { PortOwner } from "./host/kernel.ts";
-import { listPids, readStat, socketInodes } from "./procfs.ts";
+import { findSockets, listPids, readStat } from "./procfs.ts";
 import { diagSockets, type LocalSocket, tcpStates } from "./sockdiag.ts";
 
 /** Parses /proc/net/tcp or tcp6: those in that state. */
@@ -33,8 +34,9 @@ export function procSockets(state: number): LocalSocket[] {
   return ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((path) => {
     try {
       return parseSockets(readFileSync(path, "latin1"), state);
-    } catch {
-      return []; // no IPv6 here
+    } catch (error) {
+      if (isMissing(error)) return []; // no IPv6 here
+      throw error;
     }
   });
 }
@@ -44,26 +46,21 @@ export function procSockets(state: number): LocalSocket[] {
  * take a share of the connections.
  */
 export function ownerOf(port: number, pids: readonly number[]): PortOwner {
-  const inodes = socketsOn(port, tcpStates.listen).map((socket) => socket.inode);
-  if (inodes.length === 0) return { kind: "nobody" };
-  const ours = new Set(pids.flatMap(socketInodes));
-  const foreign = inodes.find((inode) => !ours.has(inode));
+  const inodes = new Set(socketsOn(port, tcpStates.listen).map((socket) => socket.inode));
+  if (inodes.size === 0) return { kind: "nobody" };
+  const ours = findSockets(pids, inodes);
+  const foreign = inodes.values().find((inode) => !ours.has(inode));
   return foreign === undefined ? { kind: "instance" } : { kind: "stranger", who: describeHolder(foreign) };
 }
 
 /** Ports that these processes listen on. */
 export function portsOf(pids: readonly number[]): number[] {
-  const ours = new Set(pids.flatMap(socketInodes));
-  return [
-    ...new Set(
-      socketsOn(0, tcpStates.listen).flatMap((socket) => (ours.has(socket.inode) ? [socket.port] : [])),
-    ),
-  ];
+  const listening = socketsOn(0, tcpStates.listen);
+  const ours = findSockets(pids, new Set(listening.map((socket) => socket.inode)));
+  return [...new Set(listening.flatMap((socket) => (ours.has(socket.inode) ? [socket.port] : [])))];
 }
 
 function describeHolder(inode: string): string {
-  for (const pid of listPids()) {
-    if (socketInodes(pid).includes(inode)) return `process ${pid} (${readStat(pid)?.comm ?? "gone"})`;
-  }
-  return "another user's process";
+  const pid = findSockets(listPids(), new Set([inode])).get(inode);
+  return pid === undefined ? "another user's process" : `process ${pid} (${readStat(pid)?.comm ?? "gone"})`;
 }

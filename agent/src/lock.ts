@@ -1,6 +1,6 @@
 /** One agent per runtime directory. */
 import { Database } from "bun:sqlite";
-import { chmodSync, closeSync, openSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { AgentStartError } from "./errors.ts";
 import { errnoOf, makePrivateDirectory, readIfThere, writeWhole } from "./files.ts";
@@ -18,12 +18,11 @@ export class DirectoryLock implements Disposable {
   }
 
   /**
-   * Makes the directory (0700) if there is none, and locks it.
+   * Makes the directory (0700) if there is none, and locks it. One that is there keeps its mode: tenants may live in it.
    * @throws AgentStartError naming the pid when an agent has it
    */
   static acquire(directory: string): DirectoryLock {
     makePrivateDirectory(directory);
-    chmodSync(directory, 0o700);
     const path = join(directory, "lock.db");
     const owner = join(directory, "agent.pid");
     try {

@@ -31,8 +31,8 @@ export interface ObserverOptions {
 /** Of these instances PSS and open files are read in one interval; the others follow in the next ones. */
 const wholeSamplesPerInterval = 10;
 const diskEveryMs = 5_000;
-/** After so many instances others get their turn: 500 cost ~10 ms in all. */
-const instancesPerTurn = 64;
+/** After so long others get their turn. Not by number of instances: one may have 500 processes. */
+const turnMs = 4;
 
 export class Observer {
   readonly #stopped = new AbortController();
@@ -97,14 +97,17 @@ export class Observer {
     // One look at the whole table serves those without a group; the others' processes are in their groups.
     const needsTable = live.some((instance) => instance.group.path === "");
     let snapshot = needsTable ? this.options.table.snapshot() : undefined;
+    let turnBegan = clock.monotonic();
+    let failed: { readonly count: number; readonly first: unknown } | undefined;
     for (const [index, instance] of live.entries()) {
-      if (index > 0 && index % instancesPerTurn === 0) {
+      if (clock.monotonic() - turnBegan >= turnMs) {
         const pausedAt = clock.monotonic();
         await new Promise(setImmediate);
         waited += clock.monotonic() - pausedAt;
         if (this.#stopped.signal.aborted) return;
         // Others had their turn: what was seen before it may be gone.
         if (needsTable) snapshot = this.options.table.snapshot();
+        turnBegan = clock.monotonic();
       }
       if (!instance.isSpawned) continue;
       if (checksDisks) void instance.checkDisk();
@@ -114,11 +117,17 @@ export class Observer {
       }
       const since = (index - this.#turn + live.length) % live.length;
       // A new one is read whole at once, so that it is not placed and billed by its resident set.
-      this.#sample(
-        instance,
-        snapshot,
-        since < wholeSamplesPerInterval || instance.counters.memoryBytes === 0,
-      );
+      const whole = since < wholeSamplesPerInterval || instance.counters.memoryBytes === 0;
+      try {
+        this.#sample(instance, snapshot, whole);
+      } catch (error) {
+        failed = { count: (failed?.count ?? 0) + 1, first: failed?.first ?? error };
+      }
+    }
+    // The others are not left out for it; the counters are cumulative, and the next interval reads it again.
+    if (failed) {
+      const why = messageOf(failed.first);
+      this.options.log.warn({ why, instances: failed.count }, "what instances use could not be read");
     }
     this.#turn = live.length > 0 ? (this.#turn + wholeSamplesPerInterval) % live.length : 0;
     this.#sumCpu(live, clock.monotonic());

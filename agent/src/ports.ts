@@ -36,22 +36,33 @@ export class Ports implements Disposable {
     private readonly range: PortRange,
     /** Where in a block the search begins: not at the same port after each restart of the agent. */
     start: number,
+    private readonly survivors: () => Iterable<number>,
   ) {
     this.#next = start;
   }
 
   /**
-   * @param near a port held before (by an adopted instance): its block is tried first
+   * @param before ports held by instances that an agent before this one left: their blocks are claimed first
+   * @param survivors ports that processes of a dead agent may still go by, looked for when a block is claimed
    * @throws AgentStartError when every block of the range is another agent's
    */
-  static open(range: PortRange, near?: number, start = Math.floor(Math.random() * blockSize)): Ports {
+  static open(
+    range: PortRange,
+    before: readonly number[] = [],
+    survivors: () => Iterable<number> = () => [],
+    start = Math.floor(Math.random() * blockSize),
+  ): Ports {
     if (!(range.from >= 1 && range.to <= 65_535 && range.to > range.from)) {
       throw new AgentStartError(
         `the tenant ports ${range.from}-${range.to} are no range: give two or more ports from 1 to 65535`,
       );
     }
-    const ports = new Ports(range, start);
-    if (!ports.#claim(near)) {
+    const ports = new Ports(range, start, survivors);
+    const bases = new Set(
+      before.filter((port) => port >= range.from && port <= range.to).map((port) => ports.#baseOf(port)),
+    );
+    for (const base of bases) ports.#claimAt(base);
+    if (ports.#blocks.length === 0 && !ports.#claim()) {
       throw new AgentStartError(
         `no block of the tenant ports ${range.from}-${range.to} is free: other agents on this host have them all; ` +
           "give this agent a range of its own",
@@ -133,30 +144,44 @@ export class Ports implements Disposable {
     throw new RangeError(`no port number ${index}`);
   }
 
-  #claim(near?: number): boolean {
-    const bases: number[] = [];
-    for (let base = this.range.from; base < this.range.to; base += blockSize) bases.push(base);
-    if (near !== undefined) bases.sort((a, b) => Number(b === blockOf(near)) - Number(a === blockOf(near)));
-    for (const base of bases) {
-      if (this.#blocks.some((block) => block.base === base)) continue;
-      const claim = tryListen(base, "127.0.0.1");
-      if (!claim) continue;
-      this.#blocks.push({ base, end: Math.min(base + blockSize, this.range.to + 1), claim });
-      return true;
+  #baseOf(port: number): number {
+    return this.range.from + Math.floor((port - this.range.from) / blockSize) * blockSize;
+  }
+
+  #claim(): boolean {
+    for (let base = this.range.from; base < this.range.to; base += blockSize) {
+      if (this.#claimAt(base)) return true;
     }
     return false;
+  }
 
-    function blockOf(port: number): number | undefined {
-      return bases.findLast((base) => base <= port);
+  #claimAt(base: number): boolean {
+    if (this.#blocks.some((block) => block.base === base)) return false;
+    const claim = tryListen(base, "127.0.0.1");
+    if (!claim) return false;
+    const end = Math.min(base + blockSize, this.range.to + 1);
+    this.#blocks.push({ base, end, claim });
+    // From now on none but this agent hands out these; an agent that died may have, to tenants that live on.
+    for (const port of this.survivors()) {
+      if (port > base && port < end && !this.#held.has(port)) this.#held.set(port, "another agent's tenant");
     }
+    return true;
   }
 }
 
-/** Whether nobody listens on it, on any IPv4 address: a tenant that ignores HOST may bind them all. */
+const hasIpv6 = (() => {
+  const trial = tryListen(0, "::");
+  trial?.stop(true);
+  return trial !== undefined;
+})();
+
+/** Whether nobody listens on it, on any address: a tenant that ignores HOST may bind them all. */
 export function isFree(port: number): boolean {
-  const listener = tryListen(port, "0.0.0.0");
-  listener?.stop(true);
-  return listener !== undefined;
+  return (hasIpv6 ? ["0.0.0.0", "::"] : ["0.0.0.0"]).every((hostname) => {
+    const listener = tryListen(port, hostname);
+    listener?.stop(true);
+    return listener !== undefined;
+  });
 }
 
 function tryListen(port: number, hostname: string): Listener | undefined {

@@ -38,7 +38,11 @@ export class ProcessTable {
    */
   #owners = new Map<number, Owner>();
 
-  constructor(readonly kernel: Kernel) {}
+  /** @param tenantUids uids of isolated tenants: what their environment says is not believed, they are known by uid */
+  constructor(
+    readonly kernel: Kernel,
+    private readonly tenantUids: { readonly from: number; readonly to: number } = { from: 0, to: -1 },
+  ) {}
 
   #next: Promise<Snapshot> | undefined;
 
@@ -81,7 +85,9 @@ export class ProcessTable {
 
   #ownerOf({ pid, startTicks }: Stat): Owner {
     const { kernel } = this;
-    return { startTicks, instance: kernel.environ(pid, "WARREN_INSTANCE") ?? "", uid: kernel.uid(pid) };
+    const uid = kernel.uid(pid);
+    const isTenants = uid !== undefined && uid >= this.tenantUids.from && uid <= this.tenantUids.to;
+    return { startTicks, instance: isTenants ? "" : (kernel.environ(pid, "WARREN_INSTANCE") ?? ""), uid };
   }
 }
 

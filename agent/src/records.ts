@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import type { Logger } from "@warren/common/log";
 import { type InstanceRef, InstanceRefSchema, Isolation } from "@warren/proto/common";
+import type { Ballast } from "./ballast.ts";
 import { makePrivateDirectory, messageOf, readIfThere } from "./files.ts";
 import type { LivenessPolicy } from "./liveness.ts";
 import type { MachineState } from "./machine.ts";
@@ -88,12 +89,14 @@ export interface Left {
  * returns, 2 to 3 ms each, five times a life.
  */
 export class RecordStore {
-  /** Number of the newest file by id. */
-  readonly #newest = new Map<string, number>();
+  /** Numbers of the files by id, the newest first: more than one only where the disk was full at {@link load}. */
+  readonly #files = new Map<string, readonly number[]>();
 
   constructor(
     private readonly directory: string,
     private readonly log: Logger,
+    /** Gives room when there is none. */
+    private readonly ballast?: Ballast,
   ) {
     makePrivateDirectory(directory);
   }
@@ -102,19 +105,25 @@ export class RecordStore {
   save(record: InstanceRecord): void {
     const { error: _, ...state } = record.state;
     const { id } = record.ref;
-    const before = this.#newest.get(id);
-    const next = (before ?? 0) + 1;
+    const before = this.#files.get(id) ?? [];
+    const next = (before[0] ?? 0) + 1;
+    const path = this.#path(id, next);
     const text = JSON.stringify({ ...record, state, ref: plainRef(record.ref) });
-    writeFileSync(this.#path(id, next), text, { mode: 0o600 });
-    this.#newest.set(id, next);
-    if (before !== undefined) rmSync(this.#path(id, before), { force: true });
+    const write = () => writeFileSync(path, text, { mode: 0o600 });
+    try {
+      if (this.ballast) this.ballast.guard(write);
+      else write();
+    } catch (error) {
+      rmSync(path, { force: true }); // half of it, which nobody would remove
+      throw error;
+    }
+    this.#files.set(id, [next]);
+    for (const number of before) rmSync(this.#path(id, number), { force: true });
   }
 
   remove(id: string): void {
-    const newest = this.#newest.get(id);
-    if (newest === undefined) return;
-    rmSync(this.#path(id, newest), { force: true });
-    this.#newest.delete(id);
+    for (const number of this.#files.get(id) ?? []) rmSync(this.#path(id, number), { force: true });
+    this.#files.delete(id);
   }
 
   /** What an agent before this one left; to be called once. */
@@ -138,12 +147,20 @@ export class RecordStore {
         .find((record) => record !== undefined);
       if (found) records.push(found);
       else broken.push(id);
-      this.#newest.set(id, numbers[0]!);
       // What is saved next must be newer than the newest, also than one that was half written.
-      if (found) this.save(found);
-      for (const number of numbers.slice(1)) rmSync(this.#path(id, number), { force: true });
+      this.#files.set(id, numbers);
+      if (found) this.#saveAgain(found);
     }
     return { records, broken };
+  }
+
+  /** On a full disk what was read is enough: the files stay, and go at the next save that succeeds. */
+  #saveAgain(record: InstanceRecord): void {
+    try {
+      this.save(record);
+    } catch (error) {
+      this.log.error({ instance: record.ref.id, why: messageOf(error) }, "a record cannot be written anew");
+    }
   }
 
   #read(id: string, number: number): InstanceRecord | undefined {

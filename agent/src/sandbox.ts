@@ -3,7 +3,7 @@
  * no_new_privs, resource limits. `cgroup`: limits on memory, CPU and pids besides. `namespace`: bubblewrap around it,
  * with mounts and pids of its own: it sees its release, its one writable directory and /usr, nothing else.
  */
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync } from "node:fs";
+import { chownSync, existsSync, lstatSync, mkdirSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { rungName } from "@warren/common/isolation";
@@ -38,6 +38,8 @@ export interface ConfinementPlan {
   readonly rung: Isolation;
   readonly identity: Identity;
   readonly limits: Limits;
+  /** Other instances of the tenant have the same uid, so that what is counted by uid is counted of all of them. */
+  readonly sharesUid: boolean;
   readonly command: readonly string[];
   readonly tenant: string;
   /** Where it runs from, read-only. */
@@ -45,7 +47,7 @@ export interface ConfinementPlan {
   /** Its one writable directory; `tmp` in it becomes /tmp. */
   readonly home: string;
   /** Bun's cache: the other directory that it may write to. */
-  readonly cache: string;
+  readonly cache: string | undefined;
   /** Other files and directories that it may read. */
   readonly readable: readonly string[];
 }
@@ -58,6 +60,8 @@ export const uidOf = (base: number, port: number): number => base + port;
 /** What a process of its own uid gets that asks for nothing: enough for any app, and an end to a fork bomb. */
 const defaultProcesses = 1_024;
 const defaultOpenFiles = 65_536;
+/** Instances of a tenant on one node that share a port, for the bound on their uid; each group has its own. */
+const mostSharers = 16;
 export const wrapperName = "bwrap";
 const trialMs = 5_000;
 
@@ -126,7 +130,8 @@ export class Sandbox {
             tenant: "trial",
             directory: home,
             home,
-            cache: home,
+            cache: undefined,
+            sharesUid: false,
             readable: [bun.path],
           }),
           home,
@@ -173,10 +178,11 @@ export class Sandbox {
     // Bubblewrap's own process and its init are of the tenant's uid too.
     const isWrapped = rung >= Isolation.NAMESPACE;
     const processes = (plan.limits.pids || defaultProcesses) + (isWrapped ? wrapperProcesses : 0);
+    const ofUid = plan.sharesUid ? processes * mostSharers : processes;
     const openFiles = plan.limits.openFiles || defaultOpenFiles;
     const command = isWrapped ? bubblewrap(this.tools.bwrap, plan) : plan.command;
     return {
-      command: limited(this.tools.prlimit, { processes, openFiles }, this.#most, command),
+      command: limited(this.tools.prlimit, { processes: ofUid, openFiles }, this.#most, command),
       identity,
       group: rung >= Isolation.CGROUP ? { ...plan.limits, pids: processes } : undefined,
       wrapper: isWrapped ? wrapperName : undefined,
@@ -214,7 +220,7 @@ function bubblewrap(bwrap: string, plan: ConfinementPlan): string[] {
     ...["--ro-bind", "/usr", "/usr", ...roots],
     ...systemFiles.flatMap((path) => ["--ro-bind-try", path, path]),
     ...["--proc", "/proc", "--dev", "/dev", "--bind", join(home, "tmp"), "/tmp"],
-    ...["--bind", home, home, "--bind", plan.cache, plan.cache],
+    ...[home, plan.cache].flatMap((path) => (path === undefined ? [] : ["--bind", path, path])),
     ...[directory, ...plan.readable].flatMap((path) => ["--ro-bind", path, path]),
     ...["--remount-ro", "/", "--chdir", directory, "--"],
     ...plan.command,
@@ -237,11 +243,6 @@ export function makeHome(homes: string, id: string, identity: Identity | undefin
     if (identity) chownSync(path, identity.uid, identity.gid);
   }
   return home;
-}
-
-/** Lets other users through a directory, not into it: they must know the name of what they are to reach. */
-export function letThrough(path: string): void {
-  chmodSync(path, 0o711);
 }
 
 /** Why it does not run, or undefined if it does. */

@@ -65,7 +65,8 @@ export class Spool {
       }
     }
     this.#forget(acked);
-    this.#compact();
+    this.#lines = Number.POSITIVE_INFINITY; // written anew, if the disk is not full
+    this.#write("");
   }
 
   get size(): number {

@@ -47,7 +47,13 @@ export async function unpack(
   const made = new Set<string>();
   const makeDirectory = (path: string): void => {
     if (made.has(path)) return;
-    mkdirSync(path, { recursive: true, mode: 0o755 });
+    const first = mkdirSync(path, { recursive: true });
+    // Whatever the umask is: other users read releases.
+    for (let at = path; first !== undefined; at = dirname(at)) {
+      chmodSync(at, 0o755);
+      made.add(at);
+      if (at === first) break;
+    }
     made.add(path);
   };
   let bytes = 0;

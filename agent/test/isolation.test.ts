@@ -1,5 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code } from "@warren/common/rpc/errors";
@@ -187,6 +196,61 @@ describe.skipIf(!isRoot)("isolation (needs root)", () => {
       expect((await ask<Attempt>(stranger, "read", { path: join(me.directory, "index.ts") })).ok).toBe(false);
       await Promise.all([end(released), end(stranger)]);
     });
+  });
+
+  describe.each([USER, CGROUP])("rung %i", (rung) => {
+    test("rule 6: what it leaves in the host's temporary directories and in shared memory goes with it", async () => {
+      const left = ["/tmp", "/dev/shm"].map((directory) =>
+        join(directory, `warren-left-${Date.now()}-${rung}`),
+      );
+      const command = [
+        "sh",
+        "-c",
+        `for f in ${left.join(" ")}; do umask 077; echo secret > $f; done; ipcmk -M 4096; exec bun hello.ts`,
+      ];
+      const instance = await start(rung, { command });
+      expect(left.map((path) => existsSync(path))).toEqual([true, true]);
+      const uid = uidBase + instance.endpoint!.port;
+      const segments = () => readFileSync("/proc/sysvipc/shm", "utf8").includes(` ${uid} `);
+      expect(segments()).toBe(true);
+      await end(instance);
+      await waitUntil(() => !segments() && !left.some((path) => existsSync(path)), { deadlineMs: 10_000 });
+    });
+
+    test("rule 6: claiming another's name in its environment makes nobody's process another's", async () => {
+      const victim = await start(rung, {}, "hello.ts", t.ref("victim"));
+      const liar = await start(rung, {
+        command: ["sh", "-c", `WARREN_INSTANCE=${victim.ref!.id} sleep 7101 & exec bun hello.ts`],
+      });
+      await waitUntil(() => pidsWith("sleep 7101").length > 0, { deadlineMs: 5_000 });
+      await end(victim);
+      expect(pidsWith("sleep 7101")).toHaveLength(1);
+      await end(liar);
+      expect(pidsWith("sleep 7101")).toEqual([]);
+    });
+  });
+
+  describe.each([USER, CGROUP, NAMESPACE])("rung %i", (rung) => {
+    test("instances that share a port share a uid, and still end apart", async () => {
+      const spec = { instances: { sharePort: true } };
+      const [a, b] = await Promise.all([start(rung, spec, "shared.ts"), start(rung, spec, "shared.ts")]);
+      expect([a.exit?.message, b.exit?.message]).toEqual([undefined, undefined]);
+      expect(a.endpoint!.port).toBe(b.endpoint!.port);
+      await end(a);
+      expect(pidsOf(a.ref!.id)).toEqual([]);
+      expect(await (await fetch(`http://127.0.0.1:${b.endpoint!.port}/`)).text()).toBe(b.ref!.id);
+      await end(b);
+    });
+  });
+
+  test("starts with limits leave no file descriptor and no group behind, refused ones neither", async () => {
+    const fds = () => readdirSync("/proc/self/fd").length;
+    const cycle = async () =>
+      end(await start(CGROUP, { limits: { memoryBytes: 256n * 1024n ** 2n } }, "hello.ts"));
+    await cycle();
+    const before = fds();
+    for (let i = 0; i < 6; i++) await cycle();
+    await waitUntil(() => fds() <= before + 2, { deadlineMs: 5_000, what: "descriptors are given back" });
   });
 
   describe.each([CGROUP, NAMESPACE])("rung %i and up", (rung) => {

@@ -123,6 +123,19 @@ describe.each(["auto", "none"] as const)("freezing on the host kind %s", (hostKi
     expect((await failure(thaw(instance))).code).toBe(Code.NotFound);
   });
 
+  test("a freeze whose caller has gone, undone by a thaw, harms nobody", async () => {
+    const instance = await t.start("hello.ts");
+    for (let i = 0; i < 20; i++) {
+      const wakes = (await t.list())[0]!.wakes;
+      const request = { epoch: t.epoch, instance: instance.ref!.id, ifWakes: wakes };
+      const freezing = t.rpc.freezeInstance(request, { timeoutMs: 1 }).catch(() => undefined);
+      await Promise.all([freezing, thaw(instance)]);
+    }
+    await thaw(instance);
+    expect(await ask(instance)).toBeNaN(); // it answers: "hello"
+    await t.stop(instance.ref!.id);
+  });
+
   test("freezes, thaws and a stop from all sides at once: it ends, and nothing is left", async () => {
     for (let round = 0; round < 5; round++) {
       const instance = await t.start("ticking.ts");

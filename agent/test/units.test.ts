@@ -1,18 +1,21 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import {
   appendFileSync,
+  chownSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { ulid } from "@warren/common/ids";
 import { pause, waitUntil } from "@warren/common/time";
@@ -168,7 +171,7 @@ describe("ports", () => {
   });
 
   test("a held port and one that a stranger listens on are not handed out; at last RESOURCE_EXHAUSTED", async () => {
-    using ports = Ports.open(range, undefined, 0);
+    using ports = Ports.open(range, [], undefined, 0);
     const stranger = Bun.listen({ hostname: "127.0.0.1", port: 15_003, socket: { data() {} } });
     expect(isFree(15_003)).toBe(false);
     const taken = Array.from({ length: 8 }, (_, i) => ports.take(`${i}`));
@@ -182,7 +185,7 @@ describe("ports", () => {
   });
 
   test("a shared port is one for all instances of a tenant, and held until the last has released it", () => {
-    using ports = Ports.open(range, undefined, 0);
+    using ports = Ports.open(range, [], undefined, 0);
     const port = ports.takeShared("app", "a");
     expect(ports.takeShared("app", "b")).toBe(port);
     expect(ports.takeShared("other", "c")).not.toBe(port);
@@ -195,6 +198,28 @@ describe("ports", () => {
     ports.release(port, "e");
     ports.adopt(port, "f", "app");
     expect(ports.takeShared("app", "g")).toBe(port);
+  });
+
+  test("rule 6: what a dead agent's tenants may still go by is not handed out when its block is claimed", () => {
+    using ports = Ports.open(range, [], () => [15_001, 15_002, -5, 99_999], 0);
+    expect([ports.take("a"), ports.take("b")]).toEqual([15_003, 15_004]);
+  });
+
+  test("the blocks of all ports that were held before are claimed again", () => {
+    const wide = { from: 15_000, to: 15_000 + 3 * 256 - 1 };
+    using first = Ports.open(wide, [15_600, 15_100]);
+    using second = Ports.open(wide);
+    const theirs = second.take("x");
+    expect(theirs).toBeGreaterThan(15_256);
+    expect(theirs).toBeLessThan(15_512);
+    expect(first.take("y")).not.toBe(theirs);
+  });
+
+  test("a port that somebody holds on IPv6 alone is not handed out", () => {
+    using ports = Ports.open(range, [], undefined, 0);
+    const six = Bun.listen({ hostname: "::1", port: 15_001, socket: { data() {} } });
+    expect(ports.take("a")).not.toBe(15_001);
+    six.stop(true);
   });
 
   test("a range that is none", () => {
@@ -298,34 +323,76 @@ describe("what tenants run on", () => {
 
 describe("Bun's caches", () => {
   const log = silent;
-  test("one per tenant and release, the same for each of its instances, found only by who is told", () => {
+  const uid = process.getuid!();
+  const whose = (id: string, tenant = "app", release = "sha256:aa") => ({ id, tenant, release });
+
+  test("one per tenant and release, kept for the next instance, its owner's alone", () => {
     const root = fresh();
     mkdirSync(root);
     const caches = new TranspilerCaches(root, log);
-    const path = caches.hold("app", "sha256:aa", "1");
-    expect(caches.hold("app", "sha256:aa", "2")).toBe(path);
-    expect(caches.hold("app", "sha256:bb", "3")).not.toBe(path);
-    expect(caches.hold("other", "sha256:aa", "4")).not.toBe(path);
-    expect(new TranspilerCaches(root, log).hold("app", "sha256:aa", "5")).toBe(path); // the next agent's
-    expect(statSync(path).mode & 0o7777).toBe(0o1777);
-    expect(statSync(dirname(path)).mode & 0o777).toBe(0o711);
+    const path = caches.hold(whose("1"), undefined)!;
+    expect(caches.hold(whose("2"), undefined)).toBe(path); // the same uid
+    expect(caches.hold(whose("3", "app", "sha256:bb"), undefined)).not.toBe(path);
+    expect(caches.hold(whose("4", "other"), undefined)).not.toBe(path);
+    expect(statSync(path)).toMatchObject({ uid });
+    expect(statSync(path).mode & 0o777).toBe(0o700);
   });
+
+  test.skipIf(uid !== 0)("rule 6: it belongs to one uid at a time, with what is in it (needs root)", () => {
+    const root = fresh();
+    mkdirSync(root);
+    const caches = new TranspilerCaches(root, log);
+    const alice = { uid: 2_000_000_001, gid: 2_000_000_001 };
+    const next = { uid: 2_000_000_002, gid: 2_000_000_002 };
+    const path = caches.hold(whose("1"), alice)!;
+    writeFileSync(join(path, "a.pile"), "x");
+    chownSync(join(path, "a.pile"), alice.uid, alice.gid);
+    expect(caches.hold(whose("2"), next)).toBeUndefined();
+    caches.release(whose("1"));
+    expect(caches.hold(whose("2"), next)).toBe(path);
+    for (const file of [path, join(path, "a.pile")]) expect(statSync(file)).toMatchObject({ uid: next.uid });
+  });
+
+  test.skipIf(uid !== 0)(
+    "rule 6: nothing but its owner's plain files is given away (needs root)",
+    async () => {
+      const alice = { uid: 2_000_000_001, gid: 2_000_000_001 };
+      for (const trick of ["symlink", "hardlink", "foreign", "directory"]) {
+        const root = fresh();
+        mkdirSync(root);
+        const precious = join(root, "..", `precious-${ulid()}`);
+        writeFileSync(precious, "root's");
+        const caches = new TranspilerCaches(root, log);
+        const path = caches.hold(whose("1"), alice)!;
+        const planted = join(path, "p");
+        if (trick === "symlink") symlinkSync(precious, planted);
+        else if (trick === "hardlink") linkSync(precious, planted);
+        else if (trick === "directory") mkdirSync(planted);
+        else writeFileSync(planted, "");
+        caches.release(whose("1"));
+        expect([trick, caches.hold(whose("2"), { uid: 2_000_000_002, gid: 1 })]).toEqual([trick, undefined]);
+        expect(statSync(precious)).toMatchObject({ uid: 0 });
+        await waitUntil(() => !existsSync(path), { deadlineMs: 5_000 });
+      }
+    },
+  );
 
   test("rule 9: one that has grown too large goes with its last instance, the oldest when there are too many", async () => {
     const root = fresh();
     mkdirSync(root);
-    const caches = new TranspilerCaches(root, log, { count: 3, bytes: 10_000 });
-    const large = caches.hold("large", "", "1");
+    const caches = new TranspilerCaches(root, log, { count: 3, bytes: 10_000, files: 10 });
+    const large = caches.hold(whose("1", "large"), undefined)!;
     writeFileSync(join(large, "x"), Buffer.alloc(100_000));
-    caches.hold("large", "", "2");
-    caches.release("large", "", "1");
+    caches.hold(whose("2", "large"), undefined);
+    caches.release(whose("1", "large"));
     for (const tenant of ["a", "b", "c"]) {
-      caches.hold(tenant, "", tenant);
-      if (tenant === "a") utimesSync(join(root, "a.directory"), 1, 1);
-      if (tenant !== "c") caches.release(tenant, "", tenant);
+      caches.hold(whose(tenant, tenant), undefined);
+      if (tenant === "a") utimesSync(join(root, "a.aa"), 1, 1);
+      if (tenant !== "c") caches.release(whose(tenant, tenant));
     }
-    expect(readdirSync(root).toSorted()).toEqual(["b.directory", "c.directory", "large.directory"]);
-    caches.release("large", "", "2");
+    await waitUntil(() => !existsSync(join(root, "a.aa")), { deadlineMs: 5_000 });
+    expect(readdirSync(root).toSorted()).toEqual(["b.aa", "c.aa", "large.aa"]);
+    caches.release(whose("2", "large"));
     await waitUntil(() => !existsSync(large), { deadlineMs: 5_000 });
   });
 });

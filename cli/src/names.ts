@@ -1,5 +1,6 @@
 /** Values of the contracts' enums as people write them: "idle-killed", "ready". */
-import { ExitReason, InstanceMode, InstanceState, NodeState } from "@warren/proto/common";
+import { rungName } from "@warren/common/isolation";
+import { ExitReason, InstanceMode, InstanceState, Isolation, NodeState } from "@warren/proto/common";
 
 function text(name: string | undefined): string {
   return (name ?? "unknown").toLowerCase().replaceAll("_", "-");
@@ -9,3 +10,22 @@ export const reasonName = (reason: ExitReason): string => text(ExitReason[reason
 export const stateName = (state: InstanceState): string => text(InstanceState[state]);
 export const modeName = (mode: InstanceMode): string => text(InstanceMode[mode]);
 export const nodeStateName = (state: NodeState): string => text(NodeState[state]);
+
+/** The ladder of isolation as it is typed; "auto" is the highest rung that there is. */
+export const rungNames = ["auto", "none", "user", "cgroup", "namespace"] as const;
+
+export type RungName = (typeof rungNames)[number];
+
+export const rungOf: Record<RungName, Isolation> = {
+  auto: Isolation.UNSPECIFIED,
+  none: Isolation.NONE,
+  user: Isolation.USER,
+  cgroup: Isolation.CGROUP,
+  namespace: Isolation.NAMESPACE,
+};
+
+/** The highest of some rungs, each of which includes those below it; "-" where none is known. */
+export function rungsName(rungs: readonly Isolation[]): string {
+  const highest = Math.max(Isolation.UNSPECIFIED, ...rungs);
+  return highest === Isolation.UNSPECIFIED ? "-" : rungName(highest);
+}

@@ -4,8 +4,17 @@ import { basename, join } from "node:path";
 import { create, fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
 import { isKey, keyRule } from "@warren/common/ids";
 import { toDuration } from "@warren/common/time";
-import { IdlePolicySchema, ReadinessSchema, type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
+import {
+  IdlePolicySchema,
+  LimitsSchema,
+  LivenessSchema,
+  ReadinessKind,
+  ReadinessSchema,
+  type TenantSpec,
+  TenantSpecSchema,
+} from "@warren/proto/common";
 import { UserError } from "./exit.ts";
+import { type RungName, rungOf } from "./names.ts";
 
 export interface SpecFlags {
   readonly name?: string;
@@ -15,8 +24,28 @@ export interface SpecFlags {
   readonly idle?: number;
   readonly keepWarm?: boolean;
   readonly ready?: string;
+  readonly readyKind?: ReadyKind;
   readonly readyTimeout?: number;
+  readonly live?: string;
+  readonly liveInterval?: number;
+  readonly heartbeat?: number;
+  readonly isolation?: RungName;
+  readonly memory?: number;
+  readonly cpu?: number;
+  readonly pids?: number;
+  readonly openFiles?: number;
+  readonly disk?: number;
 }
+
+export const readyKinds = ["port", "message", "none"] as const;
+
+export type ReadyKind = (typeof readyKinds)[number];
+
+const kindOf: Record<ReadyKind, ReadinessKind> = {
+  port: ReadinessKind.PORT,
+  message: ReadinessKind.MESSAGE,
+  none: ReadinessKind.NONE,
+};
 
 /**
  * @throws UserError naming the file or the flag that is wrong
@@ -40,17 +69,38 @@ export function readSpec(directory: string, flags: SpecFlags): TenantSpec {
     spec.env[pair.slice(0, at)] = pair.slice(at + 1);
   }
   if (flags.command?.length) spec.command = [...flags.command];
-  if (flags.idle !== undefined || flags.keepWarm !== undefined) {
+  if (flags.isolation !== undefined) spec.isolation = rungOf[flags.isolation];
+  if (anyOf(flags.idle, flags.keepWarm)) {
     spec.idle ??= create(IdlePolicySchema);
     if (flags.idle !== undefined) spec.idle.stopAfter = toDuration(flags.idle);
     if (flags.keepWarm !== undefined) spec.idle.keepWarm = flags.keepWarm;
   }
-  if (flags.ready !== undefined || flags.readyTimeout !== undefined) {
+  if (anyOf(flags.ready, flags.readyKind, flags.readyTimeout)) {
     spec.readiness ??= create(ReadinessSchema);
     if (flags.ready !== undefined) spec.readiness.path = flags.ready;
+    if (flags.readyKind !== undefined) spec.readiness.kind = kindOf[flags.readyKind];
     if (flags.readyTimeout !== undefined) spec.readiness.timeout = toDuration(flags.readyTimeout);
   }
+  if (anyOf(flags.live, flags.liveInterval, flags.heartbeat)) {
+    spec.liveness ??= create(LivenessSchema);
+    if (flags.live !== undefined) spec.liveness.path = flags.live;
+    if (flags.liveInterval !== undefined) spec.liveness.interval = toDuration(flags.liveInterval);
+    if (flags.heartbeat !== undefined) spec.liveness.heartbeat = toDuration(flags.heartbeat);
+  }
+  const { memory, cpu, pids, openFiles, disk } = flags;
+  if (anyOf(memory, cpu, pids, openFiles, disk)) {
+    spec.limits ??= create(LimitsSchema);
+    if (memory !== undefined) spec.limits.memoryBytes = BigInt(memory);
+    if (cpu !== undefined) spec.limits.cpuMillis = cpu;
+    if (pids !== undefined) spec.limits.pids = pids;
+    if (openFiles !== undefined) spec.limits.openFiles = openFiles;
+    if (disk !== undefined) spec.limits.diskBytes = BigInt(disk);
+  }
   return spec;
+}
+
+function anyOf(...flags: readonly unknown[]): boolean {
+  return flags.some((flag) => flag !== undefined);
 }
 
 function parse(json: JsonObject, from: string): TenantSpec {

@@ -1,6 +1,6 @@
 /** What all verbs of the operator have in common: options, a client, Ctrl-C. */
 import type { Warren } from "@warren/client";
-import { parseDuration } from "@warren/common/config";
+import { parseDuration, parseSize } from "@warren/common/config";
 import { type Command, InvalidArgumentError } from "commander";
 import { openWarren } from "./cluster.ts";
 
@@ -14,6 +14,28 @@ export function durationOption(text: string): number {
   const ms = parseDuration(text);
   if (ms === undefined) throw new InvalidArgumentError("It must be a duration like 250ms, 30s, 5m or 1h.");
   return ms;
+}
+
+/** Bytes. */
+export function sizeOption(text: string): number {
+  const bytes = parseSize(text);
+  if (bytes === undefined) throw new InvalidArgumentError("It must be a size like 256m, 512MiB or 1g.");
+  return bytes;
+}
+
+/** Thousandths of a core, of "500m" or "0.5". */
+export function coresOption(text: string): number {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)(m?)$/.exec(text.trim()) ?? [];
+  if (number === undefined) throw new InvalidArgumentError("It must be cores like 0.5, or 500m.");
+  return Math.round(Number(number) * (unit ? 1 : 1000));
+}
+
+/** Fits the contract's u32. */
+export function countOption(text: string): number {
+  const n = Number(text);
+  if (text.trim() === "" || !Number.isInteger(n) || n < 0 || n >= 2 ** 32)
+    throw new InvalidArgumentError("It must be a whole number from 0.");
+  return n;
 }
 
 /** Adds `--state`, `--json` and `--timeout`. */

@@ -2,10 +2,15 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { toJson } from "@bufbuild/protobuf";
+import { loadConfig } from "@warren/common/config";
 import { fromDuration } from "@warren/common/time";
+import { Isolation, TenantSpecSchema } from "@warren/proto/common";
 import { UserError } from "../src/exit.ts";
 import { age, bytes } from "../src/output.ts";
-import { missingDependencies, readSpec } from "../src/spec.ts";
+import { agentSchema } from "../src/processes/schemas.ts";
+import { missingDependencies, readSpec, type SpecFlags } from "../src/spec.ts";
+import { coresOption, countOption, sizeOption } from "../src/verb.ts";
 
 let root: string;
 
@@ -52,6 +57,42 @@ describe("a tenant's spec", () => {
     expect(readSpec(directory, { name: "other" }).key).toBe("other");
   });
 
+  test("flags for isolation, limits, readiness and liveness win field by field", async () => {
+    const directory = await app("bounded", {
+      warren: {
+        isolation: "ISOLATION_NAMESPACE",
+        limits: { memoryBytes: "1000", pids: 7 },
+        readiness: { kind: "READINESS_KIND_PORT", path: "/ready" },
+        liveness: { path: "/live", threshold: 5 },
+      },
+    });
+    const from = (flags: SpecFlags) => toJson(TenantSpecSchema, readSpec(directory, flags));
+    const own = from({});
+    expect(own).toMatchObject({ isolation: "ISOLATION_NAMESPACE", limits: { pids: 7 } });
+    const flags = {
+      isolation: "cgroup",
+      memory: 2 ** 28,
+      cpu: 500,
+      openFiles: 64,
+      disk: 2 ** 40,
+      readyKind: "message",
+      ready: "",
+      live: "/healthz",
+      liveInterval: 1_000,
+      heartbeat: 2_500,
+    } as const;
+    expect(from(flags)).toEqual({
+      ...(own as object),
+      isolation: "ISOLATION_CGROUP",
+      limits: { memoryBytes: "268435456", cpuMillis: 500, pids: 7, openFiles: 64, diskBytes: `${2 ** 40}` },
+      readiness: { kind: "READINESS_KIND_MESSAGE" },
+      liveness: { path: "/healthz", threshold: 5, interval: "1s", heartbeat: "2.500s" },
+    });
+    expect(from({ isolation: "auto", pids: 0 })).toMatchObject({ limits: { memoryBytes: "1000" } });
+    expect(readSpec(directory, { isolation: "auto" }).isolation).toBe(Isolation.UNSPECIFIED);
+    expect(readSpec(await app("free", {}), {}).limits).toBeUndefined();
+  });
+
   test("without package.json the directory names it", async () => {
     expect(readSpec(await app("plain"), {}).key).toBe("plain");
   });
@@ -81,9 +122,41 @@ describe("a tenant's spec", () => {
   });
 });
 
+test("flags that are no cores, sizes or counts say what they must be", () => {
+  expect(["500m", "0.5", "2", "1.25"].map(coresOption)).toEqual([500, 500, 2000, 1250]);
+  expect(["256m", "1g", "512MiB", "4096"].map(sizeOption)).toEqual([2 ** 28, 2 ** 30, 2 ** 29, 4096]);
+  expect(["0", "100"].map(countOption)).toEqual([0, 100]);
+  for (const text of ["", "x", "-1", "1 core", "0.5g"]) expect(() => coresOption(text)).toThrow("cores");
+  for (const text of ["", "x", "-1", "1MB"]) expect(() => sizeOption(text)).toThrow("size");
+  for (const text of ["", "x", "-1", "1.5", "4294967296"]) expect(() => countOption(text)).toThrow("whole");
+});
+
 test("times and sizes are short", () => {
   expect([5, 1_500, 65_000, 3_700_000].map(age)).toEqual(["5ms", "1.5s", "1m5s", "1h1m"]);
   expect([2_048, 5 * 2 ** 20, 3 * 2 ** 30].map(bytes)).toEqual(["2.0 KiB", "5.0 MiB", "3.0 GiB"]);
+});
+
+test("an agent's settings for isolation, starts, releases and logs; what is wrong is named", () => {
+  const needed = { credentials: "c", node: "n1", runtime: "/run/warren/n1", scheduler: "https://s:1" };
+  const load = (flags: object, env = {}) =>
+    loadConfig(agentSchema, { process: "agent", flags: { ...needed, ...flags }, env });
+  expect(load({})).toMatchObject({
+    isolation: "auto",
+    uidBase: 2_000_000_000,
+    simultaneousStarts: 4,
+    maxActive: 0,
+    logFiles: 4,
+  });
+  expect(load({ releaseCache: "20g", logFileSize: "1MiB", startsPerSecond: "2.5" })).toMatchObject({
+    releaseCache: 20 * 2 ** 30,
+    logFileSize: 2 ** 20,
+    startsPerSecond: 2.5,
+  });
+  expect(load({}, { WARREN_AGENT_ISOLATION: "user" }).isolation).toBe("user");
+  expect(() => load({ isolation: "vm" })).toThrow("--isolation: ");
+  expect(() => load({ simultaneousStarts: "0" })).toThrow("--simultaneous-starts: ");
+  expect(() => load({ startsPerSecond: "0" })).toThrow("--starts-per-second: ");
+  expect(() => load({ releaseCache: "much" })).toThrow("--release-cache: must be a size");
 });
 
 const bin = join(import.meta.dir, "..", "bin", "warren");
@@ -111,7 +184,7 @@ describe("the executable", () => {
       ]),
     );
     expect(run("--version").stdout.toString()).toMatch(/^\d+\.\d+\.\d+\n$/);
-    for (const verb of ["up", "deploy", "ps", "logs", "scheduler", "agent"]) {
+    for (const verb of ["up", "deploy", "ps", "nodes", "logs", "scheduler", "agent"]) {
       const shown = run(verb, "--help");
       expect([shown.exitCode, shown.stdout.toString()]).toEqual([
         0,
@@ -123,7 +196,8 @@ describe("the executable", () => {
   test.each(["bash", "zsh", "fish"])("completion for %s names the verbs and their flags", (shell) => {
     const { stdout, exitCode } = Bun.spawnSync([bin, "completion", shell]);
     expect(exitCode).toBe(0);
-    for (const word of ["deploy", "max-concurrent", "follow"]) expect(stdout.toString()).toContain(word);
+    for (const word of ["deploy", "max-concurrent", "follow", "live-interval", "isolation", "release-cache"])
+      expect(stdout.toString()).toContain(word);
     if (shell === "bash") expect(Bun.spawnSync(["bash", "-n"], { stdin: stdout }).exitCode).toBe(0);
   });
 

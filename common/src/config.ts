@@ -18,11 +18,19 @@ export function parseDuration(text: string): number | undefined {
   return match ? Number(match[1]) * units[match[2]!]! : undefined;
 }
 
-const sizes: Record<string, number> = { "": 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
+const sizes: Record<string, number> = {
+  "": 1,
+  k: 2 ** 10,
+  m: 2 ** 20,
+  g: 2 ** 30,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+};
 
-/** Bytes of "512MiB", "2GiB" or a plain number; nothing for what is none. */
+/** Bytes of "512MiB", "512m" (the same), "2GiB" or a plain number; nothing for what is none. */
 export function parseSize(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)(KiB|MiB|GiB|)$/.exec(text.trim());
+  const match = /^(\d+(?:\.\d+)?)(KiB|MiB|GiB|k|m|g|)$/.exec(text.trim());
   return match ? Math.round(Number(match[1]) * sizes[match[2]!]!) : undefined;
 }
 

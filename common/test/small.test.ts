@@ -70,7 +70,8 @@ describe("configuration", () => {
     ]);
     expect(["", "5", "5 s", "-1s", "1w"].map(parseDuration)).toEqual(Array(5).fill(undefined));
     expect(["1", "2KiB", "512MiB", "1.5GiB"].map(parseSize)).toEqual([1, 2048, 536870912, 1610612736]);
-    expect(["1MB", "x"].map(parseSize)).toEqual([undefined, undefined]);
+    expect(["3k", "256m", "1.5g"].map(parseSize)).toEqual([3072, 268435456, 1610612736]);
+    expect(["1MB", "1M", "m", "-1m", "x"].map(parseSize)).toEqual(Array(5).fill(undefined));
     expect(envName("agent", "maxInstances")).toBe("WARREN_AGENT_MAX_INSTANCES");
   });
 });

@@ -1,5 +1,6 @@
 /** The pure ledger: what a bill says, whatever happens to the events on their way. */
 import { describe, expect, test } from "bun:test";
+import { InstanceMode } from "@warren/proto/common";
 import { nothing } from "../src/core/meters.ts";
 import { boundsOf, windowOf } from "../src/core/window.ts";
 import { hour, instanceId, ten, transitionAt, usageAt, used } from "./events.ts";
@@ -9,6 +10,7 @@ const shop = { tenant: "shop", instance: instanceId(1) };
 const other = { tenant: "shop", instance: instanceId(2) };
 const now = ten + 5 * hour;
 const minute = 60_000;
+const { ACTIVE, FROZEN } = InstanceMode;
 
 describe("rule 8: failures of the reference systems", () => {
   test("restart-and-adopt billed once", () => {
@@ -83,17 +85,46 @@ describe("rule 8: starts and instances", () => {
     expect(ledger.total("shop")).toMatchObject({ cpuUs: 3n, starts: 0, instances: 1 });
   });
 
-  test("freezing and waking is no start", () => {
-    const ledger = new MapLedger().count(
-      [
-        transitionAt(shop, ten, "STARTING", "READY"),
-        transitionAt(shop, ten + minute, "READY", "READY"),
-        transitionAt(shop, ten + hour, "READY", "READY"),
-      ],
-      now,
-    );
-    expect(ledger.total("shop").starts).toBe(1);
-    expect(ledger.total("shop", ten + hour)).toMatchObject({ starts: 0, instances: 1 });
+  /** Ready at 10:00, frozen at 10:01, looked at at 10:30, thawed at 11:10, ended at 11:20. */
+  const slept = () => [
+    transitionAt(shop, ten, "STARTING", "READY"),
+    transitionAt(shop, ten + minute, "READY", "READY", {
+      modes: [ACTIVE, FROZEN],
+      usage: { cpuUs: 9n, wallMs: BigInt(minute) },
+    }),
+    usageAt(shop, ten + 30 * minute, {
+      cpuUs: 9n,
+      wallMs: BigInt(30 * minute),
+      frozenMs: BigInt(29 * minute),
+    }),
+    transitionAt(shop, ten + 70 * minute, "READY", "READY", {
+      modes: [FROZEN, ACTIVE],
+      usage: { cpuUs: 9n, wallMs: BigInt(70 * minute), frozenMs: BigInt(69 * minute) },
+    }),
+    transitionAt(shop, ten + 80 * minute, "READY", "EXITED", {
+      usage: { cpuUs: 20n, wallMs: BigInt(80 * minute), frozenMs: BigInt(69 * minute) },
+    }),
+  ];
+  const bill = used({ cpuUs: 20n, wallMs: BigInt(80 * minute), frozenMs: BigInt(69 * minute) });
+
+  test("freezing and waking is no start, and the frozen time is counted once, in the hours that showed it", () => {
+    const ledger = new MapLedger().count(slept(), now);
+    expect(ledger.kinds).toEqual([]);
+    expect(ledger.total("shop")).toEqual({ ...bill, starts: 1, instances: 1 });
+    expect(ledger.total("shop", ten).frozenMs).toBe(BigInt(29 * minute));
+    expect(ledger.total("shop", ten + hour)).toMatchObject({
+      frozenMs: BigInt(40 * minute),
+      starts: 0,
+      instances: 1,
+    });
+  });
+
+  test("told twice, backwards, or not in between: the same bill for a frozen instance", () => {
+    const all = slept();
+    for (const records of [[...all, ...all], all.toReversed(), [all[0]!, all[4]!], [all[1]!, all[4]!]]) {
+      const ledger = new MapLedger().count(records, now);
+      expect(ledger.total("shop")).toEqual({ ...bill, starts: 1, instances: 1 });
+    }
   });
 
   test("an instance is seen in every hour that has a record of it, also where nothing grew", () => {

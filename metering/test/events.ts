@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { encodeEvent } from "@warren/common/cloudevents";
 import { toTimestamp } from "@warren/common/time";
 import {
+  type InstanceMode,
   InstanceRefSchema,
   InstanceState,
   TransitionSchema,
@@ -41,6 +42,8 @@ export const used = (some: Partial<Meters>): Meters => ({ ...nothing, ...some })
 interface More {
   readonly id?: string;
   readonly usage?: Partial<Meters>;
+  /** Of a change of mode. */
+  readonly modes?: readonly [from: InstanceMode, to: InstanceMode];
 }
 
 export function usageAt(
@@ -72,7 +75,7 @@ export function transitionAt(
   at: number,
   from: StateName,
   to: StateName,
-  { id = nextId(), usage }: More = {},
+  { id = nextId(), usage, modes }: More = {},
 ): JournalRecord {
   return encodeEvent({
     id,
@@ -85,6 +88,8 @@ export function transitionAt(
         instance: create(InstanceRefSchema, { id: instance, tenant, generation: 1n, node: "n1" }),
         from: InstanceState[from],
         to: InstanceState[to],
+        fromMode: modes?.[0],
+        toMode: modes?.[1],
         at: toTimestamp(at),
         usage: usage && create(UsageSchema, usage),
       }),

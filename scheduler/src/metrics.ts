@@ -1,5 +1,6 @@
 /** `warren_scheduler_*`: read from the core's state at each scrape, so that nothing is counted twice. */
 import { createMetrics, Gauge, type Registry } from "@warren/common/metrics";
+import { InstanceMode } from "@warren/proto/common";
 import type { State } from "./core/model.ts";
 
 export function schedulerMetrics(state: State, maxConcurrent: number, dropped: () => number): Registry {
@@ -14,6 +15,12 @@ export function schedulerMetrics(state: State, maxConcurrent: number, dropped: (
       },
     });
   gauge("live_instances", "Instances that hold a place under the cap.", () => state.live);
+  gauge("frozen_instances", "Of these, frozen, paged out or not.", () => {
+    let frozen = 0;
+    for (const { phase, mode, lost } of state.instances.values())
+      if (phase.kind === "ready" && !lost && mode >= InstanceMode.FROZEN) frozen++;
+    return frozen;
+  });
   gauge("max_concurrent", "The cap.", () => maxConcurrent);
   gauge("waiting_calls", "Ensure calls that wait.", () => state.waiting);
   gauge("queued_tenants", "Tenants that want an instance and have none.", () => state.queue.size);

@@ -3,7 +3,7 @@
  * instances as told, gateways that seal when asked. Everything random comes from a seed. After each step it checks the
  * rules that must always hold.
  */
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { toDuration } from "@warren/common/time";
 import {
   Availability,
@@ -11,13 +11,17 @@ import {
   ExitReason,
   ExitSchema,
   type Instance,
+  type InstanceMode,
   type InstanceRef,
   InstanceSchema,
   InstanceState,
+  type Isolation,
   NodeCapacitySchema,
+  type NodeHost,
   NodePressureSchema,
   type TenantSpec,
   TenantSpecSchema,
+  TransitionSchema,
 } from "@warren/proto/common";
 import { type CoreConfig, defaultCoreConfig } from "../src/core/config.ts";
 import { Core } from "../src/core/core.ts";
@@ -55,6 +59,8 @@ export interface ModelNode {
   /** Its agent runs. */
   alive: boolean;
   fencedEpoch: bigint;
+  isolation: readonly Isolation[];
+  host?: NodeHost;
   readonly instances: Map<string, Running>;
 }
 
@@ -158,8 +164,10 @@ export class Cluster {
     for (const node of this.nodes.values()) if (node.alive && node.reachable) this.join(node);
   }
 
-  addNode(name: string): ModelNode {
+  addNode(name: string, more: Partial<Pick<ModelNode, "isolation" | "host">> = {}): ModelNode {
     const node: ModelNode = {
+      isolation: [],
+      ...more,
       name,
       incarnation: 1,
       bootId: "boot1",
@@ -217,7 +225,8 @@ export class Cluster {
         incarnation: `${node.name}-${node.incarnation}`,
         version: "1",
         capacity: create(NodeCapacitySchema, { memoryBytes: 8n << 30n, cpuMillis: 4000 }),
-        isolation: [],
+        isolation: node.isolation,
+        host: node.host,
         labels: {},
         allowDirectories: true,
       },
@@ -262,13 +271,24 @@ export class Cluster {
     this.join(node);
   }
 
+  /** All ready instances of a node change their mode, whoever wanted it. */
+  flip(node: ModelNode, toMode: InstanceMode): void {
+    if (!node.alive || !node.reachable) return;
+    for (const { ref, state, port } of node.instances.values()) {
+      if (state !== InstanceState.READY) continue;
+      this.transition(ref, { to: state, toMode, endpoint: { host: "127.0.0.1", port } });
+    }
+  }
+
   /** A process dies by itself. */
   crash(id: string): void {
     for (const node of this.nodes.values()) {
       const running = node.instances.get(id);
       if (!running) continue;
       node.instances.delete(id);
-      if (node.alive && node.reachable) this.#transition(node, running.ref, ExitReason.CRASHED);
+      if (node.alive && node.reachable) {
+        this.transition(running.ref, { to: InstanceState.EXITED, exit: { reason: ExitReason.CRASHED } });
+      }
     }
   }
 
@@ -355,25 +375,16 @@ export class Cluster {
     return create(InstanceSchema, { ref, state: InstanceState.EXITED, exit: create(ExitSchema, { reason }) });
   }
 
-  #transition(node: ModelNode, ref: InstanceRef, reason: ExitReason): void {
+  /** The node reports a change of one of its instances, from READY unless told otherwise. */
+  transition(ref: InstanceRef, change: Omit<MessageInitShape<typeof TransitionSchema>, "$typeName">): void {
+    const node = this.nodes.get(ref.node)!;
     this.ask((call) => ({
       type: "report",
       call,
       node: node.name,
       incarnation: `${node.name}-${node.incarnation}`,
       fencedEpoch: node.fencedEpoch,
-      transitions: [
-        {
-          $typeName: "warren.common.v1.Transition",
-          instance: ref,
-          from: InstanceState.READY,
-          to: InstanceState.EXITED,
-          fromMode: 0,
-          toMode: 0,
-          pid: 0,
-          exit: create(ExitSchema, { reason }),
-        },
-      ],
+      transitions: [create(TransitionSchema, { instance: ref, from: InstanceState.READY, ...change })],
       usages: [],
     }));
   }

@@ -4,10 +4,11 @@ import { toDuration } from "@warren/common/time";
 import {
   ExitReason,
   IdlePolicySchema,
+  InstanceMode,
   InstanceSchema,
   InstanceState,
-  Isolation,
-  LimitsSchema,
+  InstancesSchema,
+  RestartPolicy,
   TransitionSchema,
 } from "@warren/proto/common";
 import { explain } from "../src/core/explain.ts";
@@ -112,13 +113,29 @@ describe("rule 4: every call one answer", () => {
     expect(c.refused(c.ensure("a"))).toMatchObject({ kind: "too-many", limit: 2 });
   });
 
-  test("an unknown tenant, one without a source, a wish not implemented", () => {
+  test("an unknown tenant, one without a source", () => {
     const c = new Cluster();
     expect(c.refused(c.ensure("nobody")).kind).toBe("no-tenant");
     c.apply("empty", { source: { case: undefined } });
     expect(c.refused(c.ensure("empty")).kind).toBe("no-source");
-    const limited = c.apply("limited", { limits: create(LimitsSchema, { pids: 1 }) });
-    expect(c.refused(limited)).toMatchObject({ kind: "not-implemented", field: "limits" });
+  });
+
+  test.each([
+    ["restart", { restart: RestartPolicy.ON_FAILURE }],
+    ["restart", { restart: RestartPolicy.ALWAYS }],
+    ["instances", { instances: create(InstancesSchema, { min: 1 }) }],
+    ["instances", { instances: create(InstancesSchema, { max: 2 }) }],
+    ["instances", { instances: create(InstancesSchema, { sharePort: true }) }],
+  ])("a wish that is not implemented is refused by its field: %s", (field, wish) => {
+    const c = new Cluster();
+    expect(c.refused(c.apply("a", wish))).toMatchObject({ kind: "not-implemented", field });
+    expect(c.core.state.tenants.has("a")).toBe(false);
+  });
+
+  test("what asks for no more than the default is no wish", () => {
+    const c = new Cluster();
+    const plain = { restart: RestartPolicy.NEVER, instances: create(InstancesSchema, { max: 1 }) };
+    expect(c.granted(c.apply("a", plain)).kind).toBe("done");
   });
 });
 
@@ -346,13 +363,6 @@ describe("nodes", () => {
     expect(c.granted(late).kind).toBe("ensured");
   });
 
-  test("a rung that no node has is refused at once", () => {
-    const c = new Cluster({ nodes: 2 });
-    c.apply("a", { isolation: Isolation.CGROUP });
-    const call = c.ensure("a");
-    expect(c.refused(call)).toMatchObject({ kind: "no-node", refused: { "isolation rung missing": 2 } });
-  });
-
   test("a cordoned node gets nothing new", () => {
     const c = new Cluster({ nodes: 2 });
     c.ask((call) => ({ type: "cordon", call, node: "n1", cordoned: true }));
@@ -554,6 +564,7 @@ describe("at random", () => {
         else c.startAgent(node);
       } else if (what < 0.84) c.restartScheduler();
       else if (what < 0.86) c.storeUp = !c.storeUp;
+      else if (what < 0.9) c.flip(node, random() < 0.5 ? InstanceMode.FROZEN : InstanceMode.ACTIVE);
       c.run(random() * 400);
       for (const { call, by, epoch } of asked) {
         if (epoch === c.epoch && by < c.now && !c.outcomes.has(call))

@@ -67,6 +67,38 @@ describe("deploying", () => {
   });
 });
 
+describe("wishes that are not built yet are refused by their field, not forgotten", () => {
+  test.each([
+    ["restart", { restart: "RESTART_POLICY_ALWAYS" }],
+    ["instances", { instances: { min: 1 } }],
+    ["instances", { instances: { max: 2 } }],
+    ["instances", { instances: { sharePort: true } }],
+  ])("%s: %j", async (field, wish) => {
+    const { code, stderr } = await cli(at("deploy", await writeApp(directory, "eager", "hello", wish)));
+    expect(stderr).toContain(`spec.${field} asks for what this version does not do yet`);
+    expect(code).toBe(4);
+  });
+});
+
+describe("limits and liveness", () => {
+  const wrong = async (...flags: string[]) =>
+    cli(at("deploy", await writeApp(directory, "bounded", "hello"), ...flags));
+
+  test.each([
+    [["--memory", "lots"], "It must be a size like 256m"],
+    [["--cpu", "half"], "It must be cores like 0.5, or 500m"],
+    [["--isolation", "vm"], "Allowed choices are auto, none, user, cgroup, namespace"],
+    [["--cpu", "5m"], "must be 0 or at least 10"],
+    [["--live", "healthz"], "path"],
+    [["--live-interval", "1s"], "give a path to probe, a heartbeat interval, or both"],
+    [["--ready", "/", "--ready-kind", "none"], "path and status go with READINESS_KIND_PORT only"],
+  ])("%j", async (flags, message) => {
+    const { code, stderr } = await wrong(...flags);
+    expect(stderr).toContain(message);
+    expect(code).toBe(2);
+  });
+});
+
 describe("apps that do not start", () => {
   const failing = async (name: string, source: Parameters<typeof writeApp>[2], ...flags: string[]) => {
     const deployed = await cli(at("deploy", await writeApp(directory, name, source), ...flags));

@@ -34,7 +34,7 @@ const env = { PATH: process.env.PATH ?? "" };
 /** Starts `up` and waits until it is up. */
 async function up(nodes: number): Promise<Bun.Subprocess> {
   const child = Bun.spawn(upArgs(nodes), { stdout: "pipe", stderr: "ignore", env });
-  await firstLine(child.stdout);
+  await outputUntil("\n", child.stdout); // `up --json` prints where everything is once it is up
   return child;
 }
 
@@ -87,6 +87,18 @@ test("an 'up' with fewer nodes ends the agents that a killed one with more left 
   }
 }, 90_000);
 
+test("where tenants are not isolated 'up' says so, and why", async () => {
+  // Nobody else can pass through the state directory, whoever runs this.
+  const args = upArgs(2).filter((arg) => arg !== "--json");
+  const child = Bun.spawn(args, { stdout: "pipe", stderr: "ignore", env });
+  try {
+    const said = await outputUntil("tenants are not isolated from each other: no isolation: ", child.stdout);
+    expect(said).toContain("stop     Ctrl-C");
+  } finally {
+    await ended(child);
+  }
+}, 60_000);
+
 test("SIGTERM at any moment of the start of an 'up' leaves nothing running", async () => {
   // The first one keeps its ports: what is started on a kept port is started in another way.
   for (const ms of [1_200, 300, 500, 700, 900, 1_100, 1_300, 1_600]) {
@@ -112,17 +124,17 @@ function processesOf(directory: string): string[] {
     });
 }
 
-/** `up --json` prints where everything is once it is up. */
-async function firstLine(stdout: ReadableStream<Uint8Array>): Promise<string> {
+/** What is printed up to and including that text, within 30 s. */
+async function outputUntil(wanted: string, stdout: ReadableStream<Uint8Array>): Promise<string> {
   const reader = stdout.getReader();
   let text = "";
   const deadline = AbortSignal.timeout(30_000);
-  while (!text.includes("\n")) {
+  while (!text.includes(wanted)) {
     const next = await Promise.race([
       reader.read(),
       pause(30_000, deadline).then(() => ({ done: true, value: undefined }) as const),
     ]);
-    if (next.done) throw new Error(`'warren up' ended or said nothing: ${text}`);
+    if (next.done) throw new Error(`'warren up' ended or did not say ${JSON.stringify(wanted)}: ${text}`);
     text += new TextDecoder().decode(next.value);
   }
   reader.releaseLock();

@@ -12,6 +12,19 @@ export const apps = {
     await Bun.sleep(ms);
     return new Response("slept " + ms);
   } });`,
+  moody: `let status = 200;
+  const held = [];
+  const deeds = {
+    "/": () => ({ uid: process.getuid(), pid: process.pid }),
+    "/healthz": () => "health",
+    "/sicken": () => (status = 500),
+    "/eat": () => { for (let i = 0; i < 512; i++) held.push(Buffer.alloc(2 ** 20, 1)); },
+  };
+  Bun.serve({ port: process.env.PORT, fetch(request) {
+    const { pathname } = new URL(request.url);
+    const said = deeds[pathname]() ?? "done";
+    return Response.json(said, { status: pathname === "/healthz" ? status : 200 });
+  } });`,
 } as const;
 
 export async function writeApp(

@@ -44,6 +44,7 @@ export async function startCell(options: Partial<CellOptions> = {}): Promise<Tes
     maxConcurrent: 100,
     idleAfter: "5m",
     minResidence: "500ms",
+    isolation: "auto",
     domain: "localhost",
     onEvent: () => {},
     ...options,

@@ -65,7 +65,12 @@ export class CgroupV2Host implements Host {
   createGroup(id: string, limits: GroupLimits | undefined): CgroupV2 {
     const group = new CgroupV2(join(this.root.path, id));
     group.directory.make();
-    if (limits) applyLimits(group.directory, limits);
+    try {
+      if (limits) applyLimits(group.directory, limits);
+    } catch (error) {
+      group.remove();
+      throw error;
+    }
     return group;
   }
 
@@ -144,6 +149,10 @@ export class CgroupV2 implements Group {
 
   listPids(): number[] {
     return (this.#procs.read() ?? "").split("\n").filter(Boolean).map(Number);
+  }
+
+  isPopulated(): boolean {
+    return this.directory.field("cgroup.events", "populated") === 1;
   }
 
   killAll(): void {

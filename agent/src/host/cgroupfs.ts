@@ -1,7 +1,7 @@
 /** Control files of a cgroup. */
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { isMissing } from "../files.ts";
+import { isMissing, readIfThere } from "../files.ts";
 
 /** A cgroup's directory. */
 export class GroupDirectory {
@@ -11,13 +11,12 @@ export class GroupDirectory {
     mkdirSync(this.path, { recursive: true });
   }
 
-  /** Undefined when it is gone, or a file that this host does not have. */
+  /**
+   * Undefined when it is gone, or a file that this host does not have.
+   * @throws Error of the file system (EMFILE, ENFILE, ENOMEM …) where that is not known
+   */
   read(file: string): string | undefined {
-    try {
-      return readFileSync(join(this.path, file), "utf8");
-    } catch {
-      return undefined;
-    }
+    return readIfThere(join(this.path, file));
   }
 
   /** @throws Error of the file system */
@@ -80,8 +79,9 @@ export class GroupDirectory {
       return readdirSync(this.path, { withFileTypes: true }).flatMap((entry) =>
         entry.isDirectory() ? [entry.name] : [],
       );
-    } catch {
-      return [];
+    } catch (error) {
+      if (isMissing(error)) return [];
+      throw error;
     }
   }
 }

@@ -6,6 +6,7 @@ export const noGroup: Group = {
   spawnInto: undefined,
   enter: () => undefined,
   listPids: () => [],
+  isPopulated: () => false,
   killAll: () => undefined,
   cpuUs: () => undefined,
   memoryBytes: () => undefined,

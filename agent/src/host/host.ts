@@ -23,6 +23,8 @@ export interface Group {
   enter(pid: number): void;
   /** Processes in it now. */
   listPids(): number[];
+  /** Whether any process is alive in it or in a group below it. */
+  isPopulated(): boolean;
   /** SIGKILL to all of them at once. */
   killAll(): void;
   /** CPU of all that were ever in it, in microseconds; undefined where that is not counted. */

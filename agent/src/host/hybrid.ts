@@ -57,9 +57,15 @@ export class HybridHost implements Host {
     const v2 = this.v2.createGroup(id, undefined);
     if (!limits) return v2;
     const groups = this.#groupsOf(id);
-    for (const controller of controllers) groups[controller].make();
-    applyLimits(groups, limits);
-    return new HybridGroup(v2, groups);
+    const group = new HybridGroup(v2, groups);
+    try {
+      for (const controller of controllers) groups[controller].make();
+      applyLimits(groups, limits);
+    } catch (error) {
+      group.remove();
+      throw error;
+    }
+    return group;
   }
 
   openGroup(path: string): Group {
@@ -144,6 +150,10 @@ class HybridGroup implements Group {
     return this.v2.listPids();
   }
 
+  isPopulated(): boolean {
+    return this.v2.isPopulated();
+  }
+
   killAll(): void {
     this.v2.killAll();
   }
@@ -166,6 +176,6 @@ class HybridGroup implements Group {
   };
 
   remove(): boolean {
-    return [this.v2.directory, ...Object.values(this.groups)].map((group) => group.remove()).every(Boolean);
+    return [this.v2, ...Object.values(this.groups)].map((group) => group.remove()).every(Boolean);
   }
 }

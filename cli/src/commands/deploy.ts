@@ -2,12 +2,21 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { InstanceState } from "@warren/proto/common";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { exitCodes, UserError } from "../exit.ts";
+import { rungNames } from "../names.ts";
 import { bytes, printJson, progress } from "../output.ts";
-import { missingDependencies, readSpec, type SpecFlags } from "../spec.ts";
-import { asVerb, durationOption, type VerbOptions, withWarren } from "../verb.ts";
+import { missingDependencies, readSpec, readyKinds, type SpecFlags } from "../spec.ts";
+import {
+  asVerb,
+  coresOption,
+  countOption,
+  durationOption,
+  sizeOption,
+  type VerbOptions,
+  withWarren,
+} from "../verb.ts";
 
 const collect = (value: string, before: string[]) => [...before, value];
 
@@ -22,7 +31,39 @@ export function deployCommand(program: Command): void {
     .option("--idle <duration>", "stop after so long without a request", durationOption)
     .option("--keep-warm", "never stop for being idle")
     .option("--ready <path>", "HTTP path that must answer 200 to 399 before the app counts as ready")
-    .option("--ready-timeout <duration>", "how long it may take to become ready", durationOption)
+    .addOption(
+      new Option(
+        "--ready-kind <kind>",
+        "what it is ready by: its port, ready() of @warren/worker, or nothing (default: port)",
+      ).choices(readyKinds),
+    )
+    .option(
+      "--ready-timeout <duration>",
+      "how long it may take to become ready (default: 30s)",
+      durationOption,
+    )
+    .option("--live <path>", "HTTP path that must go on answering 200 to 399, else the app is stopped")
+    .option("--live-interval <duration>", "between two looks at that path (default: 10s)", durationOption)
+    .option(
+      "--heartbeat <duration>",
+      "longest silence between two heartbeat() of @warren/worker",
+      durationOption,
+    )
+    .addOption(
+      new Option(
+        "--isolation <rung>",
+        "rung that it runs on; auto: the highest that its node has (default: auto)",
+      ).choices(rungNames),
+    )
+    .option("--memory <size>", "most memory; more and it is killed (default: no limit)", sizeOption)
+    .option("--cpu <cores>", "most CPU: 0.5, or 500m (default: no limit)", coresOption)
+    .option("--pids <n>", "most processes and threads (default: its rung's)", countOption)
+    .option("--open-files <n>", "most open files per process (default: its rung's)", countOption)
+    .option(
+      "--disk <size>",
+      "most that its writable directory may hold; more and it is stopped (default: no limit)",
+      sizeOption,
+    )
     .option("--no-restart", "leave a live instance on the release before")
     .action(async (dir: string, options: VerbOptions & SpecFlags & { restart: boolean }) => {
       const directory = resolve(dir);

@@ -1,4 +1,4 @@
-/** `warren ps | nodes | usage | version`: what there is. */
+/** `warren ps | usage | version`: what there is. */
 import type { Warren } from "@warren/client";
 import { fromDuration, fromTimestamp, toTimestamp } from "@warren/common/time";
 import {
@@ -6,13 +6,12 @@ import {
   InstanceMode,
   InstanceSchema,
   InstanceState,
-  NodeSchema,
   type Tenant,
 } from "@warren/proto/common";
 import { TenantUsageSchema, UsageWindow } from "@warren/proto/metering";
 import { type Command, Option } from "commander";
 import { UserError } from "../exit.ts";
-import { modeName, nodeStateName, stateName } from "../names.ts";
+import { modeName, rungsName, stateName } from "../names.ts";
 import { age, bytes, messageJson, printJson, printTable } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 import { version } from "../version.ts";
@@ -39,6 +38,7 @@ export function listCommands(program: Command): void {
             "INSTANCE",
             "NODE",
             "STATE",
+            "ISOLATION",
             "ADDRESS",
             "PID",
             "UP",
@@ -49,33 +49,6 @@ export function listCommands(program: Command): void {
             "CPU",
           ],
           [...instances.map(instanceRow), ...cold(tenants, instances)],
-        );
-      }),
-    );
-
-  asVerb(program.command("nodes"))
-    .description("list nodes")
-    .action((options: VerbOptions) =>
-      withWarren(options, async (warren) => {
-        const { nodes } = await warren.scheduler.listNodes({});
-        if (options.json) {
-          for (const node of nodes) printJson(messageJson(NodeSchema, node));
-          return;
-        }
-        printTable(
-          ["NODE", "STATE", "INSTANCES", "MEMORY", "CPU", "HOST FREE", "AGENT", "REPORTED"],
-          nodes.map((node) => [
-            node.name,
-            nodeStateName(node.state) + (node.cordoned ? ", cordoned" : ""),
-            `${node.instances}`,
-            `${bytes(Number(node.pressure?.tenantMemoryBytes ?? 0n))} of ${bytes(Number(node.capacity?.memoryBytes ?? 0n))}`,
-            `${((node.pressure?.tenantCpuMillis ?? 0) / 1000).toFixed(2)} of ${(node.capacity?.cpuMillis ?? 0) / 1000}`,
-            bytes(Number(node.pressure?.hostMemoryAvailableBytes ?? 0n)),
-            node.agentUrl,
-            node.lastReportAt
-              ? `${age(Math.max(0, Date.now() - fromTimestamp(node.lastReportAt, 0)))} ago`
-              : "never",
-          ]),
         );
       }),
     );
@@ -110,13 +83,14 @@ export function listCommands(program: Command): void {
             return;
           }
           printTable(
-            ["TENANT", "FROM", "STARTS", "INSTANCES", "ALIVE", "CPU", "MEMORY × TIME"],
+            ["TENANT", "FROM", "STARTS", "INSTANCES", "ALIVE", "FROZEN", "CPU", "MEMORY × TIME"],
             rows.map((row) => [
               row.tenant,
               row.start ? new Date(fromTimestamp(row.start, 0)).toISOString() : "-",
               `${row.starts}`,
               `${row.instances}`,
               age(Number(row.wallMs)),
+              age(Number(row.frozenMs)),
               `${(Number(row.cpuUs) / 1e6).toFixed(3)} s`,
               `${(Number(row.memoryByteSeconds) / 2 ** 20).toFixed(1)} MiB·s`,
             ]),
@@ -163,6 +137,7 @@ function instanceRow(instance: Instance): string[] {
     ref?.id ?? "",
     ref?.node ?? "",
     ready ? modeName(mode) : stateName(state),
+    rungsName([instance.isolation]),
     endpoint ? `${endpoint.host}:${endpoint.port}` : "-",
     instance.pid ? `${instance.pid}` : "-",
     instance.startedAt ? age(Math.max(0, now - fromTimestamp(instance.startedAt, now))) : "-",
@@ -178,5 +153,5 @@ function cold(tenants: readonly Tenant[], instances: readonly Instance[]): strin
   const warm = new Set(instances.map((instance) => instance.ref?.tenant));
   return tenants
     .filter((tenant) => !warm.has(tenant.spec?.key))
-    .map((tenant) => [tenant.spec?.key ?? "", "-", "-", "cold", ...Array<string>(8).fill("-")]);
+    .map((tenant) => [tenant.spec?.key ?? "", "-", "-", "cold", ...Array<string>(9).fill("-")]);
 }

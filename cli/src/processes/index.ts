@@ -83,6 +83,16 @@ export function processCommands(program: Command): void {
             tenantPorts: { from: from!, to: to! },
             allowDirectories: config.directories,
             onStop: config.onStop,
+            isolation: config.isolation,
+            uidBase: config.uidBase,
+            startsPerSecond: config.startsPerSecond,
+            simultaneousStarts: config.simultaneousStarts,
+            maxActive: config.maxActive,
+            releaseCacheBytes: config.releaseCache,
+            logBounds: {
+              files: config.logFiles,
+              ...(config.logFileSize === undefined ? {} : { fileBytes: config.logFileSize }),
+            },
             version,
             log,
           });

@@ -3,6 +3,7 @@ import { field } from "@warren/common/config";
 import { isKey, keyRule } from "@warren/common/ids";
 import { ports, tenantPorts } from "@warren/common/ports";
 import { z } from "zod";
+import { rungNames } from "../names.ts";
 
 const name = () => z.string().refine(isKey, { error: keyRule });
 
@@ -62,6 +63,35 @@ export const agentSchema = z.object({
     .enum(["keep", "stop"])
     .default("keep")
     .describe("what becomes of tenants when the agent is stopped"),
+  isolation: z
+    .enum(rungNames)
+    .default("auto")
+    .describe(
+      "highest rung of isolation that is offered: none, user, cgroup or namespace; auto: the highest that works here",
+    ),
+  uidBase: field
+    .count()
+    .default(2_000_000_000)
+    .describe("tenants' uids: this plus a port of their own; the same for all agents of a host"),
+  startsPerSecond: z.coerce
+    .number()
+    .positive()
+    .optional()
+    .describe("starts a second, sustained (default: 50 for each core of --cpus, at least 10)"),
+  simultaneousStarts: field.count().min(1).default(4).describe("starts at once"),
+  maxActive: field
+    .count()
+    .default(0)
+    .describe("most instances that run at once, held when one is thawed; 0 means no bound of its own"),
+  releaseCache: field
+    .size()
+    .optional()
+    .describe("unpacked releases kept on the node (default: 10GiB); those in use are kept beyond it"),
+  logFileSize: field
+    .size()
+    .optional()
+    .describe("one file of an instance's output, before the next one is begun (default: 4MiB)"),
+  logFiles: field.count().min(1).default(4).describe("files of an instance's output that are kept"),
 });
 
 export const gatewaySchema = z.object({

@@ -2,16 +2,7 @@
  * A whole cell on one machine: scheduler, agents, gateway and metering as child processes on one state directory.
  * Ports are kept from one `up` to the next, so that a process that is started again is found where it was.
  */
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { envName } from "@warren/common/config";
@@ -20,7 +11,9 @@ import { loopbackHosts, openCellSecrets } from "@warren/common/tls/cell";
 import { Role } from "@warren/proto/common";
 import { type Cluster, clusterFile } from "../cluster.ts";
 import { exitCodes, UserError } from "../exit.ts";
+import type { RungName } from "../names.ts";
 import { Child, type ChildEvent } from "./child.ts";
+import { makeDirectories } from "./directories.ts";
 
 export interface CellOptions {
   readonly state: string;
@@ -33,6 +26,8 @@ export interface CellOptions {
   /** As durations: "300s". */
   readonly idleAfter: string;
   readonly minResidence: string;
+  /** The highest rung that the agents offer. */
+  readonly isolation: RungName;
   readonly domain: string;
   readonly onEvent: (event: ChildEvent) => void;
   /** Told when a child serves, in the order of starting. */
@@ -83,10 +78,8 @@ export class Cell {
 
   /** @throws UserError when another `up` has this state directory, or a child does not come up */
   async start(): Promise<void> {
-    const { state, nodes, natsUrl, domain } = this.#options;
-    mkdirSync(join(state, "run"), { recursive: true, mode: 0o700 });
-    mkdirSync(join(state, "logs"), { recursive: true, mode: 0o700 });
-    chmodSync(state, 0o700);
+    const { state, nodes, natsUrl, domain, isolation } = this.#options;
+    makeDirectories(state);
     this.#lock();
     const secrets = await openCellSecrets(join(state, "credentials"), "local");
     const credentials = async (name: string, role: Role) =>
@@ -131,6 +124,8 @@ export class Cell {
         await credentials(node, Role.AGENT),
         "--directories",
         "true",
+        "--isolation",
+        isolation,
         "--on-stop",
         "stop",
       ]);

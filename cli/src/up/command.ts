@@ -1,15 +1,22 @@
 /** `warren up`: a whole cell in one command, until Ctrl-C. */
 import { resolve } from "node:path";
+import { loadCredentials, Warren } from "@warren/client";
 import { ports } from "@warren/common/ports";
-import { type Command, InvalidArgumentError } from "commander";
+import { waitUntil } from "@warren/common/time";
+import { Isolation } from "@warren/proto/common";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import pc from "picocolors";
-import { defaultStateDirectory } from "../cluster.ts";
+import { type Cluster, defaultStateDirectory } from "../cluster.ts";
 import { exitCodes, fail } from "../exit.ts";
+import { type RungName, rungNames } from "../names.ts";
 import { printJson } from "../output.ts";
 import { durationOption } from "../verb.ts";
 import { version } from "../version.ts";
 import { Cell } from "./cell.ts";
 import type { ChildEvent } from "./child.ts";
+
+/** An agent joins within half a second, unless something is wrong that its log tells. */
+const joinMs = 5_000;
 
 function port(text: string): number {
   const n = Number(text);
@@ -40,6 +47,7 @@ interface UpOptions {
   readonly maxConcurrent: number;
   readonly idleAfter: string;
   readonly minResidence: string;
+  readonly isolation: RungName;
   readonly domain: string;
 }
 
@@ -70,6 +78,14 @@ export function upCommand(program: Command): void {
     .option("--max-concurrent <n>", "most live instances", atLeastOne, 1000)
     .option("--idle-after <duration>", "stop an instance after so long without a request", duration, "5m")
     .option("--min-residence <duration>", "never evict an instance that was used so recently", duration, "1s")
+    .addOption(
+      new Option(
+        "--isolation <rung>",
+        "highest rung of isolation that the agents offer; auto: the highest that works here",
+      )
+        .choices(rungNames)
+        .default("auto"),
+    )
     .option("--domain <name>", "tenants are reached as <tenant>.<name>", "localhost")
     .option("--json", "print JSON, one value per line")
     .action(up);
@@ -90,6 +106,7 @@ async function up(options: UpOptions): Promise<void> {
     maxConcurrent: options.maxConcurrent,
     idleAfter: options.idleAfter,
     minResidence: options.minResidence,
+    isolation: options.isolation,
     domain: options.domain,
     onEvent: (event) => (options.json ? printJson(event) : say(eventText(event))),
     onReady: (child) =>
@@ -124,11 +141,35 @@ async function up(options: UpOptions): Promise<void> {
 tenants  ${cluster.gateway.replace("://", "://<tenant>.")}
 try      warren deploy examples/hello${options.state ? ` --state ${options.state}` : ""}
 stop     Ctrl-C`);
+    if (!options.json && options.isolation !== "none") {
+      const lacks = await Promise.race([whatIsolationLacks(cluster), asked]);
+      if (lacks) say(`${pc.yellow("!")} tenants are not isolated from each other: ${lacks}`);
+    }
     await asked;
   }
   say(pc.dim("stopping; once more Ctrl-C leaves at once"));
   await cell.stop();
   process.exit(exitCodes.ok);
+}
+
+/** Why this host isolates nothing, as its first agent says once it has joined; nothing where it does, or none says so. */
+async function whatIsolationLacks({ scheduler, credentials }: Cluster): Promise<string | undefined> {
+  const warren = new Warren({
+    url: scheduler,
+    credentials: loadCredentials(credentials),
+    deadlineMs: joinMs,
+  });
+  try {
+    const node = await waitUntil(
+      async () => (await warren.scheduler.listNodes({})).nodes.find(({ isolation }) => isolation.length > 0),
+      { deadlineMs: joinMs, what: "an agent to join" },
+    );
+    return Math.max(...node.isolation) > Isolation.NONE ? undefined : node.host?.missing.join("; ");
+  } catch {
+    return undefined; // `warren nodes` will tell
+  } finally {
+    warren.close();
+  }
 }
 
 function eventText(event: ChildEvent): string {

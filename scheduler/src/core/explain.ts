@@ -2,6 +2,7 @@
 import { ExitReason } from "@warren/proto/common";
 import type { CoreConfig } from "./config.ts";
 import { instancesOf, type Moment, type State } from "./model.ts";
+import { refusedText } from "./place.ts";
 
 export function explain(state: State, config: CoreConfig, key: string, at: Moment): string | undefined {
   const tenant = state.tenants.get(key);
@@ -32,7 +33,11 @@ export function explain(state: State, config: CoreConfig, key: string, at: Momen
     if (state.live >= config.maxConcurrent) {
       return `It waits for a place: ${state.live} instances are live of ${config.maxConcurrent} allowed, and none of them is idle.${lost}`;
     }
-    return `It waits for a node: ${tenant.nowhere ?? "none was tried yet"}.${lost}`;
+    const nowhere = tenant.nowhere ? refusedText(tenant.nowhere) : "none was tried yet";
+    return `It waits for a node: ${nowhere}.${lost}`;
+  }
+  if (tenant.nowhere) {
+    return `At the last request no node could take it: ${refusedText(tenant.nowhere)}; the next request tries again.${lost}`;
   }
   const last = tenant.lastExit ? ` Its last instance ended: ${endText(tenant.lastExit)}.` : "";
   return `Nobody has asked for it since; the next request starts it.${last}${lost}`;

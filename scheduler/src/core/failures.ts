@@ -14,6 +14,7 @@ const failures: ReadonlySet<ExitReason> = new Set([
   ExitReason.READINESS_TIMEOUT,
   ExitReason.OOM_KILLED,
   ExitReason.UNHEALTHY,
+  ExitReason.LIMIT,
   ExitReason.UNKNOWN,
 ]);
 

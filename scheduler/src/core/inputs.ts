@@ -3,6 +3,7 @@ import type {
   InstanceRef,
   Isolation,
   NodeCapacity,
+  NodeHost,
   NodePressure,
   Release,
   Instance as ReportedInstance,
@@ -43,6 +44,8 @@ export interface JoinInfo {
   readonly version: string;
   readonly capacity: NodeCapacity;
   readonly isolation: readonly Isolation[];
+  /** Absent from an agent of an earlier version. */
+  readonly host?: NodeHost;
   readonly labels: Readonly<Record<string, string>>;
   readonly allowDirectories: boolean;
 }

@@ -8,9 +8,11 @@ import {
   type Exit,
   ExitReason,
   ExitSchema,
+  InstanceMode,
   type InstanceRef,
   InstanceRefSchema,
   InstanceState,
+  Isolation,
   PlacementDecidedSchema,
   type Instance as ReportedInstance,
 } from "@warren/proto/common";
@@ -31,6 +33,8 @@ export function track(ctx: Context, ref: InstanceRef, phase: Phase): Instance {
   const instance: Instance = {
     ref,
     phase,
+    mode: InstanceMode.ACTIVE,
+    isolation: Isolation.UNSPECIFIED,
     version: 0,
     lastUsed: ctx.at.mono,
     notBefore: 0,
@@ -144,6 +148,8 @@ export function observe(ctx: Context, instance: Instance, seen: ReportedInstance
   if (seen.pid) instance.pid = seen.pid;
   instance.startedAtWall = fromTimestamp(seen.startedAt, instance.startedAtWall);
   instance.startMs = fromDuration(seen.startDuration, instance.startMs);
+  instance.isolation ||= seen.isolation;
+  instance.startPhases ??= seen.startPhases;
   if (seen.usage) instance.usage = seen.usage;
   if (seen.state === InstanceState.EXITED) {
     gone(ctx, instance, seen.exit ?? create(ExitSchema, { reason: ExitReason.UNKNOWN }));
@@ -155,11 +161,17 @@ export function observe(ctx: Context, instance: Instance, seen: ReportedInstance
 export function becameReady(ctx: Context, instance: Instance, endpoint: ReportedInstance["endpoint"]): void {
   if (instance.phase.kind !== "starting" && instance.phase.kind !== "unconfirmed") return;
   if (instance.phase.kind === "starting") count(ctx, "starts");
-  instance.phase = { kind: "ready", since: ctx.at.mono };
+  instance.phase = { kind: "ready" };
+  instance.readySince = ctx.at.mono;
   instance.endpoint = endpoint;
   instance.lastUsed = ctx.at.mono;
   publish(ctx, instance);
   answerWaiters(ctx, instance);
+}
+
+/** Not from the answer to its start, which may come after the news that it was frozen. */
+export function setMode(instance: Instance, mode: InstanceMode): void {
+  if (mode !== InstanceMode.UNSPECIFIED) instance.mode = mode;
 }
 
 /** Commands the agent to stop it now. The command is repeated until the agent says that nothing is left. */
@@ -168,6 +180,16 @@ export function commandStop(ctx: Context, instance: Instance, reason: ExitReason
   const phase = { kind: "stopping" as const, reason, askAgainAt: ctx.at.mono, asked: false };
   instance.phase = phase;
   askToStop(ctx, instance, phase);
+}
+
+/**
+ * Its agent ends it unasked: it is unhealthy, over a limit, or the agent itself stops. Nothing new goes there. The agent
+ * is on it, and its reason stands; only one that comes back is asked.
+ */
+export function stopsByItself(ctx: Context, instance: Instance): void {
+  if (instance.phase.kind !== "ready") return;
+  if (routable(instance)) withdraw(ctx, instance);
+  instance.phase = { kind: "stopping", reason: ExitReason.UNKNOWN, askAgainAt: ctx.at.mono, asked: true };
 }
 
 /** Sends the command, if the node can be told; the tick tries again. */
@@ -211,8 +233,8 @@ export function stopAnswered(
 
 /** Nothing of it is left. */
 export function gone(ctx: Context, instance: Instance, exit: Exit): void {
-  const { phase } = instance;
-  const served = phase.kind === "ready" ? ctx.at.mono - phase.since : 0;
+  const { phase, readySince } = instance;
+  const served = readySince === undefined ? 0 : ctx.at.mono - readySince;
   const tenant = ctx.state.tenants.get(instance.ref.tenant);
   count(ctx, `exits_${ExitReason[exit.reason]?.toLowerCase() ?? "other"}`);
   if (tenant) noteEnd(ctx, tenant, exit, served);

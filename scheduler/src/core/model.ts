@@ -3,11 +3,14 @@ import type {
   Endpoint,
   Exit,
   ExitReason,
+  InstanceMode,
   InstanceRef,
   Isolation,
   NodeCapacity,
+  NodeHost,
   NodePressure,
   Release,
+  StartPhases,
   TenantSpec,
   Usage,
 } from "@warren/proto/common";
@@ -34,8 +37,8 @@ export interface Tenant {
   lastExit?: Exit;
   /** Nodes that could not start it, by their own fault, and until when (mono) they are avoided. */
   readonly avoid: Map<string, number>;
-  /** Why it could not be placed at the last try. */
-  nowhere?: string;
+  /** Nodes that refused it at the last try, by reason, if that was in vain. */
+  nowhere?: Readonly<Record<string, number>>;
   /** Where its last placement went, and why. */
   where?: string;
   /** Its last placement in this epoch: where to look for the output of an instance that is gone. */
@@ -52,7 +55,7 @@ export interface Tenant {
 export type Phase =
   | { readonly kind: "persisting"; stopRequested?: ExitReason }
   | { readonly kind: "starting"; readonly since: number; readonly until: number }
-  | { readonly kind: "ready"; readonly since: number; quiescing?: Quiescing }
+  | { readonly kind: "ready"; quiescing?: Quiescing }
   | { readonly kind: "draining"; readonly reason: ExitReason; readonly until: number }
   | { readonly kind: "stopping"; readonly reason: ExitReason; askAgainAt: number; asked: boolean }
   | { readonly kind: "unconfirmed" };
@@ -66,6 +69,10 @@ export interface Quiescing {
 export interface Instance {
   readonly ref: InstanceRef;
   phase: Phase;
+  /** What its node says that it does while it is ready; frozen or not, it holds its place and serves. */
+  mode: InstanceMode;
+  /** The rung that it runs on; UNSPECIFIED until its node has said so. */
+  isolation: Isolation;
   endpoint?: Endpoint;
   /** `n` of the version of its endpoint; the epoch is the core's. */
   version: number;
@@ -79,6 +86,9 @@ export interface Instance {
   pid: number;
   startedAtWall: number;
   startMs: number;
+  /** When it began to serve (mono), as far as this scheduler knows. */
+  readySince?: number;
+  startPhases?: StartPhases;
   /** Its node was declared lost: it holds no place, and goes when its node is back and another has taken over. */
   lost: boolean;
 }
@@ -101,6 +111,7 @@ export interface Node {
   capacity?: NodeCapacity;
   pressure?: NodePressure;
   isolation: readonly Isolation[];
+  host?: NodeHost;
   labels: Readonly<Record<string, string>>;
   allowDirectories: boolean;
   cordoned: boolean;

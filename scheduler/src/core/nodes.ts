@@ -17,7 +17,7 @@ import {
 import { type Context, count } from "./context.ts";
 import { complete, routable, withdraw } from "./endpoints.ts";
 import type { Input, JoinInfo, NodeRecord } from "./inputs.ts";
-import { becameReady, commandStop, gone, observe, track, vanish } from "./life.ts";
+import { becameReady, commandStop, gone, observe, setMode, stopsByItself, track, vanish } from "./life.ts";
 import { type Instance, instancesOf, type Node, standing } from "./model.ts";
 import { completeOperations } from "./operations.ts";
 import { beginStop } from "./stop.ts";
@@ -83,6 +83,7 @@ export function join(ctx: Context, call: string, info: JoinInfo): void {
     version: info.version,
     capacity: info.capacity,
     isolation: info.isolation,
+    host: info.host,
     labels: info.labels,
     allowDirectories: info.allowDirectories,
     confirmed: false,
@@ -135,8 +136,14 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
     if (transition.to === InstanceState.EXITED) {
       gone(ctx, instance, transition.exit ?? create(ExitSchema, {}));
     } else if (transition.to === InstanceState.READY && transition.endpoint) {
-      instance.startMs = fromDuration(transition.after, instance.startMs);
+      // From READY it is a change of mode: no start, and `after` is how long the mode before had lasted.
+      if (transition.from !== InstanceState.READY) {
+        instance.startMs = fromDuration(transition.after, instance.startMs);
+      }
       becameReady(ctx, instance, transition.endpoint);
+      setMode(instance, transition.toMode);
+    } else if (transition.to === InstanceState.DRAINING || transition.to === InstanceState.STOPPING) {
+      stopsByItself(ctx, instance);
     }
   }
   if (input.inventory) confirm(ctx, node, input.inventory);
@@ -207,6 +214,7 @@ function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance)
       break;
   }
   observe(ctx, instance, reported);
+  setMode(instance, reported.mode);
   keepNewest(ctx, instance.ref.tenant);
 }
 

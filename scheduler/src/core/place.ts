@@ -3,6 +3,7 @@
  * explains itself. The load of a node is the larger of its shares of memory and CPU, since either can run out first;
  * instances that are not observed yet are charged a default.
  */
+import { neededRung, rungName, rungOfLimits } from "@warren/common/isolation";
 import { Isolation, type TenantSpec } from "@warren/proto/common";
 import type { Node } from "./model.ts";
 
@@ -29,9 +30,9 @@ export type PlaceResult =
       readonly transient: boolean;
     };
 
-/** Name of the filter that refuses the node, or nothing. Those that pass with time are marked. */
+/** Why a node is refused, in words that count nodes. Those that pass with time are marked. */
 type Filter = {
-  readonly name: string;
+  readonly name: string | ((spec: TenantSpec) => string);
   readonly transient: boolean;
   readonly refuses: (node: Node, input: PlaceInput) => boolean;
 };
@@ -44,10 +45,12 @@ const filters: readonly Filter[] = [
   },
   { name: "cordoned", transient: true, refuses: (node) => node.cordoned },
   {
-    name: "isolation rung missing",
+    name: rungMissing,
     transient: false,
-    refuses: (node, { spec }) =>
-      spec.isolation > Isolation.NONE && !node.isolation.some((rung) => rung >= spec.isolation),
+    refuses: (node, { spec }) => {
+      const needed = neededRung(spec);
+      return needed > Isolation.NONE && !node.isolation.some((rung) => rung >= needed);
+    },
   },
   {
     name: "label missing",
@@ -80,6 +83,13 @@ const filters: readonly Filter[] = [
   },
 ];
 
+/** "isolation rung cgroup missing", and what asks for it where the spec does not say so by name. */
+function rungMissing(spec: TenantSpec): string {
+  const needed = neededRung(spec);
+  const why = rungOfLimits(spec) > spec.isolation ? " (its limits need it)" : "";
+  return `isolation rung ${rungName(needed)} missing${why}`;
+}
+
 /** Tenant memory in bytes once one more instance stands there. */
 function memoryAfter(node: Node, { placed, defaultMemoryBytes }: PlaceInput): number {
   const unobserved = Math.max(0, placed(node.name) - (node.pressure?.liveInstances ?? 0));
@@ -104,7 +114,9 @@ export function place(input: PlaceInput): PlaceResult {
     known++;
     const refusing = filters.find((filter) => filter.refuses(node, input));
     if (refusing) {
-      refused[refusing.name] = (refused[refusing.name] ?? 0) + 1;
+      const { name } = refusing;
+      const reason = typeof name === "string" ? name : name(input.spec);
+      refused[reason] = (refused[reason] ?? 0) + 1;
       transient ||= refusing.transient;
       continue;
     }

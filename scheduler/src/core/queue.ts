@@ -9,7 +9,7 @@ import { type Context, count } from "./context.ts";
 import { backingOff } from "./failures.ts";
 import { placeOn } from "./life.ts";
 import { type Instance, inFlight, placedOn, standing, type Tenant } from "./model.ts";
-import { place, refusedText } from "./place.ts";
+import { place } from "./place.ts";
 import { beginQuiesce } from "./quiesce.ts";
 import { hasWaiters, refuseWaiters } from "./waiters.ts";
 
@@ -54,7 +54,7 @@ function admit(ctx: Context, tenant: Tenant): void {
     placeOn(ctx, tenant, result.node, result.why);
     return;
   }
-  tenant.nowhere = refusedText(result.refused);
+  tenant.nowhere = result.refused;
   if (result.transient) return; // it stays queued: nodes come and go, its deadline bounds the wait
   state.queue.delete(tenant.key);
   count(ctx, "refused_no_node");

@@ -43,10 +43,9 @@ function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | und
 
 /** A wish that this version would not honour is refused, rather than forgotten. */
 function notImplemented(spec: TenantSpec): string | undefined {
-  if (spec.limits) return "limits";
-  if (spec.liveness) return "liveness";
   if (spec.restart > RestartPolicy.NEVER) return "restart";
-  if ((spec.instances?.min ?? 0) > 0 || (spec.instances?.max ?? 0) > 1) return "instances";
+  const { min = 0, max = 0, sharePort = false } = spec.instances ?? {};
+  if (min > 0 || max > 1 || sharePort) return "instances";
   return undefined;
 }
 
@@ -91,6 +90,7 @@ export function install(ctx: Context, { spec, version, createdAt, updatedAt }: T
   known.version = version;
   known.updatedAt = updatedAt;
   clearFailures(known); // a new spec deserves a new try
+  known.nowhere = undefined;
   return before;
 }
 

@@ -4,7 +4,6 @@ import { ExitReason } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { askToStop, commandStop } from "./life.ts";
 import { watchNodes } from "./nodes.ts";
-import { refusedText } from "./place.ts";
 import { mayLeave } from "./queue.ts";
 import { beginQuiesce, cancelQuiesce } from "./quiesce.ts";
 import type { Refusal } from "./refusal.ts";
@@ -89,7 +88,7 @@ function whyNotYet(ctx: Context, key: string): Refusal {
   return {
     kind: "no-node",
     tenant: key,
-    refused: { [tenant?.nowhere ?? refusedText({})]: state.nodes.size },
+    refused: tenant?.nowhere ?? {},
     transient: true,
   };
 }

@@ -45,6 +45,7 @@ export function nodeService(services: Services): ServiceImpl<typeof NodeService>
           version: request.version,
           capacity: request.capacity!,
           isolation: request.isolation,
+          host: request.host,
           labels: request.labels,
           allowDirectories: request.allowDirectories,
         },

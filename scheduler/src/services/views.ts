@@ -53,11 +53,13 @@ export function instanceView(state: State, config: CoreConfig, instance: Instanc
         ? InstanceMode.UNSPECIFIED
         : phase.quiescing
           ? InstanceMode.QUIESCING
-          : InstanceMode.ACTIVE,
+          : instance.mode,
+    isolation: instance.isolation,
     endpoint: instance.endpoint,
     pid: instance.pid,
     startedAt: instance.startedAtWall ? toTimestamp(instance.startedAtWall) : undefined,
     startDuration: instance.startMs ? toDuration(instance.startMs) : undefined,
+    startPhases: instance.startPhases,
     lastUsedAt: toTimestamp(at.wall - (at.mono - instance.lastUsed)),
     inFlight: inFlight(state, instance, at, config),
     usage: instance.usage,
@@ -73,6 +75,7 @@ export function nodeView(state: State, config: CoreConfig, node: Node, at: Momen
     capacity: node.capacity,
     pressure: node.pressure,
     isolation: [...node.isolation],
+    host: node.host,
     labels: { ...node.labels },
     bootId: node.bootId,
     incarnation: node.incarnation,
