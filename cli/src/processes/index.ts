@@ -88,6 +88,7 @@ export function processCommands(program: Command): void {
             startsPerSecond: config.startsPerSecond,
             simultaneousStarts: config.simultaneousStarts,
             maxActive: config.maxActive,
+            cacheDirectory: config.cache,
             releaseCacheBytes: config.releaseCache,
             logBounds: {
               files: config.logFiles,

@@ -83,6 +83,12 @@ export const agentSchema = z.object({
     .count()
     .default(0)
     .describe("most instances that run at once, held when one is thawed; 0 means no bound of its own"),
+  cache: field
+    .text()
+    .optional()
+    .describe(
+      "directory for unpacked releases (default: in the runtime directory; give a disk where /run is memory)",
+    ),
   releaseCache: field
     .size()
     .optional()

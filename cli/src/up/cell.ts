@@ -43,6 +43,10 @@ function environment(): Record<string, string> {
     const value = process.env[name];
     if (value !== undefined) env[name] = value;
   }
+  // Where traces go, by OpenTelemetry's own names.
+  for (const [name, value] of Object.entries(process.env)) {
+    if (name.startsWith("OTEL_") && value !== undefined) env[name] = value;
+  }
   return env;
 }
 
