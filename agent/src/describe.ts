@@ -50,6 +50,7 @@ export function describeTransition(
   counters: Counters,
   tell: Extract<Effect, { kind: "tell" }>,
   exit: Exit | undefined,
+  reclaimedBytes: number,
   now: number,
 ): Transition {
   return create(TransitionSchema, {
@@ -58,6 +59,7 @@ export function describeTransition(
     to: tell.to,
     fromMode: tell.fromMode,
     toMode: tell.toMode,
+    reclaimedBytes: tell.toMode === InstanceMode.PAGED_OUT ? BigInt(Math.round(reclaimedBytes)) : 0n,
     at: toTimestamp(now),
     after: toDuration(tell.afterMs),
     endpoint: endpointOf(record),

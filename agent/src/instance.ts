@@ -80,6 +80,8 @@ export class Instance {
   /** The freeze under way, and those that wait for it. */
   #freezing: Promise<number> = Promise.resolve(0);
   #checkingDisk = false;
+  /** By the last page-out. */
+  #reclaimedBytes = 0;
   readonly #settled = Promise.withResolvers<void>();
   readonly #gone = Promise.withResolvers<void>();
 
@@ -551,8 +553,9 @@ export class Instance {
     else await pageOutProcesses(this.#pids(), isWanted);
     if (!isWanted()) throw interrupted();
     this.#measure();
+    this.#reclaimedBytes = Math.max(0, before - this.#counters.memoryBytes);
     this.dispatch({ kind: "frozen", pagedOut: true });
-    return Math.max(0, before - this.#counters.memoryBytes);
+    return this.#reclaimedBytes;
   }
 
   /** All of it, now. */
@@ -618,7 +621,7 @@ export class Instance {
     this.#m.spool.append(
       {
         case: "transition",
-        value: describeTransition(this.#record, this.#counters, tell, this.#exit, now),
+        value: describeTransition(this.#record, this.#counters, tell, this.#exit, this.#reclaimedBytes, now),
       },
       now,
     );

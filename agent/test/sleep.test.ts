@@ -187,6 +187,11 @@ describe.each(["auto", "none"] as const)("freezing on the host kind %s", (hostKi
       const { reclaimedBytes, instance: frozen } = await freeze(instance, 0n, true);
       expect(frozen?.mode).toBe(InstanceMode.PAGED_OUT);
       expect(reclaimedBytes).toBeGreaterThan(1_000_000n);
+      const told = await waitUntil(
+        () => scheduler.transitions(instance.ref!.id).find((one) => one.toMode === InstanceMode.PAGED_OUT),
+        { deadlineMs: 5_000 },
+      );
+      expect(told.reclaimedBytes).toBe(reclaimedBytes);
       await thaw(instance);
       expect(await (await fetch(`http://127.0.0.1:${instance.endpoint!.port}/`)).text()).toBe("hello");
       await t.stop(instance.ref!.id);
