@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { InstanceState } from "@warren/proto/common";
-import { type FakeScheduler, fixtures, pidsWith, TestSite } from "../test/support.ts";
+import { type FakeScheduler, TestSite } from "../test/support.ts";
 
 const cycles = 2_000;
 /** Until caches, pools and bounded lists are full. */
@@ -17,10 +17,7 @@ beforeAll(async () => {
   scheduler = await site.scheduler();
 });
 
-afterAll(async () => {
-  await site[Symbol.asyncDispose]();
-  expect(pidsWith(fixtures)).toEqual([]);
-});
+afterAll(() => site[Symbol.asyncDispose]());
 
 test("rule 9: 2000 starts and stops grow no memory, file descriptors, ports, cgroups or directories", async () => {
   const options = site.options(scheduler.url, {

@@ -42,7 +42,7 @@ export async function diskUse(root: string, bound = mostEntries): Promise<DiskUs
       return undefined;
     }
   };
-  const queue = [{ path: Buffer.from(root), size: 0 }];
+  const queue = [{ path: Buffer.from(root), size: (await look(() => lstat(root)))?.size ?? 0 }];
   for (let directory = queue.pop(); directory !== undefined; directory = queue.pop()) {
     const { path: above, size } = directory;
     if (size > mostDirectoryBytes) {

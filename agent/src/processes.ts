@@ -26,8 +26,8 @@ const seenBound = 4096;
 /** What is read of a process once. */
 interface Owner {
   readonly startTicks: number;
-  /** WARREN_INSTANCE; "" for one that is nobody's. */
-  readonly instance: string;
+  /** WARREN_INSTANCE; "" for one that is nobody's, undefined while that cannot be told. */
+  readonly instance: string | undefined;
   readonly uid: number | undefined;
 }
 
@@ -75,8 +75,8 @@ export class ProcessTable {
       if (stat.pid === process.pid || stat.ppid === 2 || stat.pid === 2) continue; // ourselves; kernel threads
       const known = this.#owners.get(stat.pid);
       const entry = known?.startTicks === stat.startTicks ? known : this.#ownerOf(stat);
-      owners.set(stat.pid, entry);
-      if (entry.instance !== "") push(owned, entry.instance, stat);
+      if (entry.instance !== undefined) owners.set(stat.pid, entry);
+      if (entry.instance) push(owned, entry.instance, stat);
       if (entry.uid !== undefined) push(byUid, entry.uid, stat);
     }
     this.#owners = owners;
@@ -87,7 +87,7 @@ export class ProcessTable {
     const { kernel } = this;
     const uid = kernel.uid(pid);
     const isTenants = uid !== undefined && uid >= this.tenantUids.from && uid <= this.tenantUids.to;
-    return { startTicks, instance: isTenants ? "" : (kernel.environ(pid, "WARREN_INSTANCE") ?? ""), uid };
+    return { startTicks, instance: isTenants ? "" : kernel.environ(pid, "WARREN_INSTANCE"), uid };
   }
 }
 

@@ -55,13 +55,17 @@ export function listPids(): number[] {
 /** A process may make its environment look as large as it likes (PR_SET_MM_MAP): more than this is not read. */
 const environBytes = 128 * 1024;
 
-/** One variable of the environment that the process was started with, if it is in the first 128 KiB. */
+/**
+ * One variable of the environment that the process was started with, if it is in the first 128 KiB; "" when it is not,
+ * undefined when that cannot be told now.
+ */
 export function readEnviron(pid: number, name: string): string | undefined {
   const text = readBeginning(`/proc/${pid}/environ`, environBytes);
+  // In the middle of its exec a process has none yet: that is not an answer.
   if (!text) return undefined;
   const key = `${name}=`;
   for (const entry of text.split("\0")) if (entry.startsWith(key)) return entry.slice(key.length);
-  return undefined;
+  return "";
 }
 
 /** Resident bytes. */

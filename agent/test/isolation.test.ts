@@ -156,8 +156,8 @@ describe.skipIf(!isRoot)("isolation (needs root)", () => {
 
     test("rule 5: one that ignores SIGTERM, and grandchildren that fled their session and environment", async () => {
       const stubborn = await start(rung, {}, "stubborn.ts");
-      const fork = await start(rung, {}, "fork.ts");
-      const marks = ["sleep 7001", "sleep 7002", "sleep 7003"];
+      const fork = await start(rung, { env: { MARK: "7301" } }, "fork.ts");
+      const marks = ["sleep 7301", "sleep 7302", "sleep 7303"];
       for (const mark of marks) {
         await waitUntil(() => pidsWith(mark).length > 0, { deadlineMs: 5_000, what: `${mark} runs` });
       }

@@ -44,10 +44,7 @@ describe.each(process.env.WARREN_TEST_QUICK ? hostKinds.slice(0, 2) : hostKinds)
       t = await site.agent(scheduler.url, { hostKind });
     });
 
-    afterAll(async () => {
-      await site[Symbol.asyncDispose]();
-      expect(pidsWith(fixtures)).toEqual([]);
-    });
+    afterAll(() => site[Symbol.asyncDispose]());
 
     describe("start and stop", () => {
       test("an instance starts, answers, and stops", async () => {

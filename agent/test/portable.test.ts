@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { waitUntil } from "@warren/common/time";
 import { InstanceState, Isolation } from "@warren/proto/common";
 import { parseCpuTime, parseLsof, parsePs, portableKernel } from "../src/host/portable.ts";
-import { type FakeScheduler, fixtures, isAlive, pidsWith, TestSite } from "./support.ts";
+import { type FakeScheduler, isAlive, TestSite } from "./support.ts";
 
 describe("what ps and lsof print", () => {
   test("a line of ps, as Linux and macOS print it", () => {
@@ -62,10 +62,7 @@ describe("an agent that sees its host by ps alone", () => {
     scheduler = await site.scheduler();
   });
 
-  afterAll(async () => {
-    await site[Symbol.asyncDispose]();
-    expect(pidsWith(fixtures)).toEqual([]);
-  });
+  afterAll(() => site[Symbol.asyncDispose]());
 
   test("says what is missing, and goes on with its instances after kill -9", async () => {
     const options = site.options(scheduler.url, { hostKind: "portable", isolation: "auto", onStop: "keep" });

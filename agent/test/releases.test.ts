@@ -209,9 +209,7 @@ describe("through the agent", () => {
     scheduler = await site.scheduler();
     t = await site.agent(scheduler.url);
   });
-  afterAll(async () => {
-    await site[Symbol.asyncDispose]();
-  });
+  afterAll(() => site[Symbol.asyncDispose]());
 
   async function deploy(): Promise<string> {
     const tar = await tarOf({ name: "index.ts", body: readFileSync(join(fixtures, "hello.ts"), "utf8") });

@@ -9,9 +9,7 @@ let site: TestSite;
 beforeAll(async () => {
   site = await TestSite.open();
 });
-afterAll(async () => {
-  await site[Symbol.asyncDispose]();
-});
+afterAll(() => site[Symbol.asyncDispose]());
 
 /** A figure of the agent's /metrics. */
 async function metric(url: string, name: string): Promise<number> {

@@ -6,10 +6,8 @@ import { hasSwap } from "../src/procfs.ts";
 import {
   type FakeScheduler,
   failure,
-  fixtures,
   isAlive,
   pidsOf,
-  pidsWith,
   readState,
   type TestAgent,
   TestSite,
@@ -28,10 +26,7 @@ describe.each(["auto", "none"] as const)("freezing on the host kind %s", (hostKi
     t = await site.agent(scheduler.url, { hostKind });
   });
 
-  afterAll(async () => {
-    await site[Symbol.asyncDispose]();
-    expect(pidsWith(fixtures)).toEqual([]);
-  });
+  afterAll(() => site[Symbol.asyncDispose]());
 
   const ask = async (instance: Instance) =>
     Number(await (await fetch(`http://127.0.0.1:${instance.endpoint!.port}/`)).text());

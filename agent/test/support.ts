@@ -140,9 +140,11 @@ export class TestSite implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (let undo = this.#undo.pop(); undo; undo = this.#undo.pop()) await undo();
-    // A test that failed may have left tenants that nobody would stop: theirs are the homes below this directory.
-    for (const pid of pidsWhoseEnvironmentHas(`HOME=${this.directory}/`)) process.kill(pid, "SIGKILL");
+    // Theirs are the homes below this directory: other tests, in other processes, have their own.
+    const left = pidsWhoseEnvironmentHas(`HOME=${this.directory}/`);
+    for (const pid of left) process.kill(pid, "SIGKILL");
     rmSync(this.directory, { recursive: true, force: true });
+    if (left.length > 0) throw new Error(`the agents of this test left processes behind: ${left.join(", ")}`);
   }
 }
 

@@ -3,7 +3,7 @@ import { Collector } from "@warren/common/testing/collector";
 import { withSpan } from "@warren/common/trace";
 import { startTracing } from "@warren/common/tracing";
 import { ExitReason } from "@warren/proto/common";
-import { type FakeScheduler, fixtures, pidsWith, silent, type TestAgent, TestSite } from "./support.ts";
+import { type FakeScheduler, silent, type TestAgent, TestSite } from "./support.ts";
 
 let site: TestSite;
 let scheduler: FakeScheduler;
@@ -15,10 +15,7 @@ beforeAll(async () => {
   t = await site.agent(scheduler.url);
 });
 
-afterAll(async () => {
-  await site[Symbol.asyncDispose]();
-  expect(pidsWith(fixtures)).toEqual([]);
-});
+afterAll(() => site[Symbol.asyncDispose]());
 
 test("a start and a stop are spans of their caller's trace, a start's phases below it, and the tenant is told", async () => {
   using collector = new Collector();

@@ -39,6 +39,7 @@ import { isAlive } from "../src/host/kernel.ts";
 import { linuxKernel } from "../src/host/linux.ts";
 import { ownerOf, parseSockets, portsOf, procSockets } from "../src/listener.ts";
 import { isFree, Ports } from "../src/ports.ts";
+import { ProcessTable } from "../src/processes.ts";
 import { parseStat, readPss, readRss, readStat } from "../src/procfs.ts";
 import { isExpected } from "../src/readiness.ts";
 import { diagSockets, tcpStates } from "../src/sockdiag.ts";
@@ -78,6 +79,19 @@ describe("/proc", () => {
     const rss = readRss(process.pid)!;
     expect(rss).toBeGreaterThan(10 * 1024 * 1024);
     expect(readPss(process.pid)!).toBeLessThanOrEqual(rss * 1.1);
+  });
+
+  test("rule 5: one that was seen in the middle of its exec is asked again whose it is", () => {
+    let answer: string | undefined;
+    const stat = { ...readStat(process.pid)!, pid: 4_000_000, ppid: 1 };
+    const kernel = { ...linuxKernel(), list: () => [stat], environ: () => answer, uid: () => 0 };
+    const table = new ProcessTable(kernel);
+    const members = () => table.snapshot().membersOf({ id: "x", seen: new Map() });
+    expect(members()).toEqual([]);
+    answer = "x";
+    expect(members()).toEqual([stat]);
+    answer = "forged later"; // belonging is inherited, and never changes
+    expect(members()).toEqual([stat]);
   });
 
   test("listening sockets, and only those", () => {

@@ -48,7 +48,7 @@ export interface Kernel {
   isSameStart(a: number, b: number): boolean;
   /** ms since its process was started. */
   ageMs(stat: Stat): number;
-  /** One variable of the environment that the process was started with. */
+  /** One variable of the environment that the process was started with; "" when it does not have it. */
   environ(pid: number, name: string): string | undefined;
   /** Real user id. */
   uid(pid: number): number | undefined;
