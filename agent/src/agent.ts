@@ -8,6 +8,7 @@ import { type RpcServer, serveRpc } from "@warren/common/rpc/server";
 import { systemClock, withDeadline } from "@warren/common/time";
 import { AgentService } from "@warren/proto/agent";
 import { ExitReason, Isolation } from "@warren/proto/common";
+import { Ballast } from "./ballast.ts";
 import { TranspilerCaches } from "./caches.ts";
 import { prepareBun } from "./command.ts";
 import { EndedIds } from "./ended.ts";
@@ -95,9 +96,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const lock = DirectoryLock.acquire(o.paths.root);
     later("unlocking the runtime directory", () => lock.release());
     const incarnation = ulid();
-    const fence = new Fence(o.paths.epoch);
+    const fence = new Fence(o.paths.epoch, log);
+    const ballast = new Ballast(o.paths.ballast);
+    ballast.hold();
     const spool = new Spool(o.paths.spool, log, o.spoolRecords);
-    const records = new RecordStore(o.paths.records, log);
+    const records = new RecordStore(o.paths.records, log, ballast);
     const logs = new LogStore(o.paths.logs, o.logBounds);
     const host = await detectHost(o.node, o.paths.root, o.hostKind, log);
     later("closing the cgroups", () => host.close());
@@ -202,6 +205,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       capacity: o.capacity,
       waitingStarts: () => gate.waiting,
       diskPath: o.paths.homes,
+      ballast,
       metrics,
       logs,
       clock: systemClock,

@@ -267,7 +267,7 @@ export class Instance {
   /** Takes what was observed of its processes. */
   observed(sample: Sample): void {
     this.#counters = observe(this.#counters, sample, this.#moment());
-    if (this.state.phase !== "stopping" && this.#group.oomKills() > 0) {
+    if (this.state.phase !== "stopping" && this.#lacksMemory()) {
       void this.stop({ reason: ExitReason.OOM_KILLED, message: this.#outOfMemory() }, oomGraceMs);
     }
   }
@@ -444,12 +444,17 @@ export class Instance {
   }
 
   #processExited(end: ProcessEnd, cause?: Cause): void {
-    const oom = this.#group.oomKills() > 0;
+    const oom = this.#lacksMemory();
     this.dispatch({
       kind: "process-exited",
       end: unwrapExit(end, this.#record.wrapper),
       cause: oom ? { reason: ExitReason.OOM_KILLED, message: this.#outOfMemory() } : cause,
     });
+  }
+
+  /** Whether the kernel killed any process of it for want of memory; when that cannot be read, not that we know. */
+  #lacksMemory(): boolean {
+    return otherwise(false, () => this.#group.oomKills() > 0);
   }
 
   #outOfMemory(): string {
@@ -462,8 +467,9 @@ export class Instance {
     const { port, readiness } = this.#record;
     const outcome = await this.#m.readiness(readiness, port, this.#contact.saidReady).wait(
       {
-        owner: () => this.#portOwner(port),
-        otherPorts: () => this.#m.host.kernel.portsOf(this.#pids()),
+        // What cannot be read now (no file descriptor left, say) is asked again until the deadline.
+        owner: () => otherwise<PortOwner>({ kind: "nobody" }, () => this.#portOwner(port)),
+        otherPorts: () => otherwise([], () => this.#m.host.kernel.portsOf(this.#pids())),
       },
       // An adopted one may have had its time while no agent was there to ask: it gets a last chance.
       Math.max(this.#adopted ? lastChanceMs : 0, readiness.timeoutMs - this.#moment().wallMs),
@@ -536,7 +542,13 @@ export class Instance {
     const { kernel } = this.#m.host;
     if (!isWanted()) throw interrupted();
     if (!this.isAtRest) {
-      if (!(await freezeProcesses(this.#target(), this.#m.table, isWanted))) {
+      const frozen = await freezeProcesses(this.#target(), this.#m.table, isWanted).catch(
+        (error: unknown) => {
+          this.#log.warn({ why: messageOf(error) }, "freezing failed");
+          return false;
+        },
+      );
+      if (!frozen) {
         if (!isWanted()) throw interrupted();
         this.dispatch({ kind: "not-frozen" });
         throw rpcError(
@@ -547,7 +559,8 @@ export class Instance {
       this.#measure();
       this.dispatch({ kind: "frozen", pagedOut: false });
     }
-    if (!pageOut || !kernel.hasSwap() || this.state.activity === "paged-out") return 0;
+    if (!pageOut || !otherwise(false, () => kernel.hasSwap()) || this.state.activity === "paged-out")
+      return 0;
     const before = this.#counters.memoryBytes;
     if (this.#group.pageOut) await this.#group.pageOut();
     else await pageOutProcesses(this.#pids(), isWanted);
@@ -558,8 +571,12 @@ export class Instance {
     return this.#reclaimedBytes;
   }
 
-  /** All of it, now. */
+  /** All of it, now, if it can be read: a freeze does not depend on it. */
   #measure(): void {
+    otherwise(undefined, () => this.#measureAll());
+  }
+
+  #measureAll(): void {
     const members = membersOf(this.#target(), this.#m.table.snapshot());
     if (members.length > 0) this.observed(takeSample(this.#m.host.kernel, members, this.#group, true));
   }
@@ -739,6 +756,15 @@ export class Instance {
       // A full disk must not end a tenant. The record before it names the same process; only the state is older.
       this.#log.error({ why: messageOf(error) }, "an instance's record cannot be written");
     }
+  }
+}
+
+/** For what may fail when the host has no descriptors or memory left, and must not stop what it is part of. */
+function otherwise<T>(value: T, read: () => T): T {
+  try {
+    return read();
+  } catch {
+    return value;
   }
 }
 

@@ -44,7 +44,11 @@ export class DirectoryLock implements Disposable {
           "stop that one first, or give this one a directory of its own",
       );
     }
-    writeWhole(owner, `${process.pid}\n`);
+    try {
+      writeWhole(owner, `${process.pid}\n`);
+    } catch {
+      // A full disk. It is for the message above alone; the lock is held.
+    }
     return new DirectoryLock(db);
   }
 

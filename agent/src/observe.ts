@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import type { Logger } from "@warren/common/log";
 import { type Clock, pause } from "@warren/common/time";
 import { type NodePressure, NodePressureSchema } from "@warren/proto/common";
+import type { Ballast } from "./ballast.ts";
 import { freeBytes, messageOf } from "./files.ts";
 import type { Instance } from "./instance.ts";
 import { membersOf } from "./kill.ts";
@@ -19,6 +20,8 @@ export interface ObserverOptions {
   readonly waitingStarts: () => number;
   /** Its disk holds tenants' files. */
   readonly diskPath: string;
+  /** Taken again once there is room. */
+  readonly ballast: Ballast;
   readonly metrics: AgentMetrics;
   readonly logs: LogStore;
   readonly clock: Clock;
@@ -91,7 +94,10 @@ export class Observer {
     const { clock, metrics } = this.options;
     const began = clock.monotonic();
     const checksDisks = began - this.#disksAt >= diskEveryMs;
-    if (checksDisks) this.#disksAt = began;
+    if (checksDisks) {
+      this.#disksAt = began;
+      this.options.ballast.hold();
+    }
     let waited = 0;
     const live = this.options.instances().filter((instance) => instance.isSpawned);
     // One look at the whole table serves those without a group; the others' processes are in their groups.

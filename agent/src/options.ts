@@ -126,6 +126,7 @@ export interface Paths {
   readonly homes: string;
   readonly sockets: string;
   readonly caches: string;
+  readonly ballast: string;
   readonly logs: string;
   readonly releases: string;
   readonly bin: string;
@@ -181,6 +182,7 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
       records: join(root, "instances"),
       homes: join(root, "homes"),
       caches: join(root, "caches"),
+      ballast: join(root, "ballast"),
       sockets: join(root, "sock"), // short: a unix socket's path has 107 bytes
       logs: join(root, "logs"),
       releases: options.cacheDirectory ?? join(root, "releases"),

@@ -2,7 +2,7 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { errnoOf, messageOf } from "./files.ts";
 import type { Group } from "./host/host.ts";
-import type { Kernel } from "./host/kernel.ts";
+import type { Kernel, Stat } from "./host/kernel.ts";
 import type { Confinement } from "./sandbox.ts";
 
 export interface SpawnPlan extends Omit<Confinement, "group" | "wrapper"> {
@@ -65,7 +65,6 @@ function spawnTenant(kernel: Kernel, plan: SpawnPlan): Child {
       ...plan.identity,
       ...(plan.group.spawnInto ? { cgroup: plan.group.spawnInto } : {}),
     });
-    plan.group.enter(child.pid);
     const exited = child.exited.then((): ChildExit => {
       const total = child.resourceUsage()?.cpuTime.total;
       return {
@@ -74,8 +73,7 @@ function spawnTenant(kernel: Kernel, plan: SpawnPlan): Child {
         ...(total !== undefined ? { cpuUs: Number(total) } : {}),
       };
     });
-    // Still there even if it has ended already: only the event loop reaps it, and it has not run since.
-    const stat = kernel.read(child.pid);
+    const stat = settleIn(kernel, plan.group, child);
     return { pid: child.pid, startTicks: stat?.startTicks ?? -1, exited, letGo: () => child.unref() };
   } catch (error) {
     const what = plan.command[0] ?? "";
@@ -97,5 +95,18 @@ function spawnTenant(kernel: Kernel, plan: SpawnPlan): Child {
   } finally {
     closeSync(stdout);
     closeSync(stderr);
+  }
+}
+
+/** What it is to the kernel; one that cannot be held, or known later, is ended at once. */
+function settleIn(kernel: Kernel, group: Group, child: Bun.Subprocess): Stat | undefined {
+  try {
+    group.enter(child.pid);
+    // Still there even if it has ended already: only the event loop reaps it, and it has not run since.
+    return kernel.read(child.pid);
+  } catch (error) {
+    group.killAll();
+    child.kill("SIGKILL");
+    throw error;
   }
 }

@@ -124,6 +124,8 @@ async function lead(
   };
   const server: RpcServer = await serveRpc({
     name: "scheduler",
+    // A cell has up to about 5,000 nodes, each with an agent and a gateway.
+    connections: { most: 16_384 },
     host: options.host,
     port: options.port,
     credentials: options.credentials,

@@ -11,7 +11,7 @@ import {
   type Http2ServerResponse,
   type ServerHttp2Session,
 } from "node:http2";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { DescService } from "@bufbuild/protobuf";
 import {
@@ -19,6 +19,7 @@ import {
   ConnectError,
   type ConnectRouter,
   createConnectRouter,
+  createContextKey,
   createContextValues,
   type Interceptor,
 } from "@connectrpc/connect";
@@ -29,7 +30,8 @@ import type { Registry } from "prom-client";
 import type { Logger } from "../log.ts";
 import { pause } from "../time.ts";
 import { tokenVerifier } from "../tls/tokens.ts";
-import { authenticate, authInterceptor, type PeerCertificate, peerKey } from "./auth.ts";
+import { authenticate, authInterceptor, type PeerCertificate, peerKey, principalKey } from "./auth.ts";
+import { type ConnectionBounds, Connections } from "./connections.ts";
 import type { Credentials } from "./credentials.ts";
 import { HealthState, healthRoutes } from "./health.ts";
 import { rpcLimits } from "./limits.ts";
@@ -49,7 +51,11 @@ export interface ServeOptions {
   readonly log: Logger;
   /** Served at /metrics to any caller with a credential. */
   readonly metrics?: Registry;
+  readonly connections?: ConnectionBounds;
 }
+
+/** Notes that a call of the connection was let in. */
+const letInKey = createContextKey<((isKnown: boolean) => void) | undefined>(undefined);
 
 export interface RpcServer extends AsyncDisposable {
   readonly port: number;
@@ -83,12 +89,21 @@ export async function serveRpc(options: ServeOptions): Promise<RpcServer> {
       healthRoutes(router, health);
       reflectionRoutes(router, [...services, Health, reflectionV1.ServerReflection]);
     },
-    interceptors: [unexpected(log), authInterceptor(verify), serverSpans(), createValidateInterceptor()],
+    interceptors: [
+      unexpected(log),
+      authInterceptor(verify),
+      letIn,
+      serverSpans(),
+      createValidateInterceptor(),
+    ],
     acceptCompression: [],
     readMaxBytes: rpcLimits.messageBytes,
     writeMaxBytes: rpcLimits.messageBytes,
     maxTimeoutMs: rpcLimits.maxTimeoutMs,
-    contextValues: (request) => createContextValues().set(peerKey, peerOf(request.socket as TLSSocket)),
+    contextValues: ({ socket }) =>
+      createContextValues()
+        .set(peerKey, peerOf(socket as TLSSocket))
+        .set(letInKey, (isKnown) => (isKnown ? connections.trusted(socket) : connections.served(socket))),
     fallback: (request, response) => {
       if (options.metrics && request.url === "/metrics" && request.method === "GET") {
         void serveMetrics(
@@ -96,6 +111,7 @@ export async function serveRpc(options: ServeOptions): Promise<RpcServer> {
           response as Http2ServerResponse,
           options.metrics,
           verify,
+          () => connections.trusted(request.socket),
         );
         return;
       }
@@ -126,7 +142,8 @@ export async function serveRpc(options: ServeOptions): Promise<RpcServer> {
       rpc(request, response);
     },
   );
-  const connections = track(server);
+  const connections = new Connections(server, options.connections, options.metrics);
+  const sessions = track(server);
   server.on("error", (error) => log.error({ err: error }, `the ${name}'s server failed`));
   server.on("sessionError", (error) => log.debug({ err: error }, "a session failed"));
   await listen(server, host, options.port, name);
@@ -135,7 +152,7 @@ export async function serveRpc(options: ServeOptions): Promise<RpcServer> {
   const shown = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
   let stopping: Promise<void> | undefined;
   const stop = (graceMs = 5_000): Promise<void> => {
-    stopping ??= close(server, connections, health, graceMs);
+    stopping ??= close(server, sessions, connections, health, graceMs);
     return stopping;
   };
   return {
@@ -175,24 +192,20 @@ function listen(server: Http2SecureServer, host: string, port: number, name: str
   });
 }
 
-function track(server: Http2SecureServer): { sessions: Set<ServerHttp2Session>; sockets: Set<Socket> } {
+function track(server: Http2SecureServer): Set<ServerHttp2Session> {
   const sessions = new Set<ServerHttp2Session>();
-  const sockets = new Set<Socket>();
   server.on("session", (session) => {
     sessions.add(session);
     session.on("close", () => sessions.delete(session));
   });
-  server.on("secureConnection", (socket: Socket) => {
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-  });
-  return { sessions, sockets };
+  return sessions;
 }
 
 /** `server.close` sends GOAWAY and lets streams finish; sessions that stay open are destroyed after the grace. */
 async function close(
   server: Http2SecureServer,
-  { sessions, sockets }: ReturnType<typeof track>,
+  sessions: ReadonlySet<ServerHttp2Session>,
+  connections: Connections,
   health: HealthState,
   graceMs: number,
 ): Promise<void> {
@@ -203,7 +216,7 @@ async function close(
   await Promise.race([closed, pause(graceMs, grace.signal)]);
   grace.abort();
   for (const session of sessions) session.destroy();
-  for (const socket of sockets) socket.destroy();
+  connections.destroy();
   // Bun's close callback may wait for sockets that are gone already; a moment is enough.
   await Promise.race([closed, pause(100)]);
 }
@@ -224,9 +237,11 @@ async function serveMetrics(
   response: Http2ServerResponse,
   metrics: Registry,
   verify: ReturnType<typeof tokenVerifier>,
+  trusted: () => void,
 ): Promise<void> {
   try {
     await authenticate(request.headers.authorization ?? null, peerOf(request.socket as TLSSocket), verify);
+    trusted();
     const text = await metrics.metrics();
     response.writeHead(200, { "content-type": metrics.contentType });
     response.end(text);
@@ -235,6 +250,13 @@ async function serveMetrics(
     response.end(`${ConnectError.from(error).rawMessage}\n`);
   }
 }
+
+/** Behind authentication. */
+const letIn: Interceptor = (next) => (request) => {
+  const { contextValues } = request;
+  contextValues.get(letInKey)?.(contextValues.get(principalKey) !== undefined);
+  return next(request);
+};
 
 /** Errors that no handler meant are logged whole and answered without their inside. */
 function unexpected(log: Logger): Interceptor {
