@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { waitUntil } from "@warren/common/time";
 import { InstanceState } from "@warren/proto/common";
 import { type FakeScheduler, TestSite } from "../test/support.ts";
 
@@ -63,10 +64,16 @@ test("rule 9: 2000 starts and stops grow no memory, file descriptors, ports, cgr
     groups: groupsOf(pid),
   });
 
+  /** An instance's files are removed after its stop was answered. */
+  const tidy = () =>
+    waitUntil(() => entries("homes") === 0, { deadlineMs: 10_000, what: "homes are removed" });
+
   await run(warmUp);
+  await tidy();
   const before = look();
   const rssBefore = await rssMiB();
   await run(cycles - warmUp);
+  await tidy();
   const after = look();
   const rssAfter = await rssMiB();
   console.log(JSON.stringify({ before, after, rssBefore, rssAfter }));
