@@ -116,7 +116,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     for (const path of directories) makePrivateDirectory(path);
     const left = records.load();
     // Tenants that an agent before this one isolated must reach their files, whatever this one offers.
-    const isShared = o.isolation > Isolation.NONE || left.records.some((record) => record.owner);
+    const isolates = o.isolation > Isolation.NONE && process.getuid?.() === 0;
+    const isShared = isolates || left.records.some((record) => record.owner);
     for (const path of directories) chmodSync(path, isShared ? 0o711 : 0o700);
     const sandbox = await Sandbox.probe({
       most: o.isolation,

@@ -21,8 +21,9 @@ export interface AgentOptions {
   /** The node's name, a DNS label; one agent per node. */
   readonly node: string;
   /**
-   * Absolute directory for what must outlive the agent but not the host's boot: `/run/warren/<node>`. Made with mode
-   * 0700, and locked: a second agent on it refuses to start.
+   * Absolute directory for what must outlive the agent but not the host's boot: `/run/warren/<node>`. Its mode is 0700,
+   * or 0711 where tenants have uids of their own, who must reach their files in it (so that the directories above it must
+   * let them through). Locked: a second agent on it refuses to start.
    */
   readonly runtimeDirectory: string;
   /** Unpacked releases; default `<runtimeDirectory>/releases`. Give a disk where /run is memory. */
