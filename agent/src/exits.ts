@@ -8,7 +8,7 @@ import { ptr } from "bun:ffi";
 import { isSameAndAlive, type Kernel } from "./host/kernel.ts";
 import { openLibc } from "./libc.ts";
 
-const askEveryMs = 20;
+const askEveryMs = 5;
 const readEveryMs = 100;
 
 /** A process by its name for ever. */
