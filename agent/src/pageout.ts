@@ -5,7 +5,7 @@
  */
 import { ptr } from "bun:ffi";
 import { readFileSync } from "node:fs";
-import { openLibc } from "./libc.ts";
+import { openLibc } from "./host/libc.ts";
 
 const sysPidfdOpen = 434; // these numbers are the same on every architecture
 const sysProcessMadvise = 440;

@@ -1,6 +1,6 @@
 /** Resource limits and no_new_privs: Bun.spawn has neither. */
 import { readFileSync } from "node:fs";
-import { openLibc } from "./libc.ts";
+import { openLibc } from "./host/libc.ts";
 
 export interface ResourceLimits {
   /** Processes and threads of the user id, all together. */

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { ulid } from "@warren/common/ids";
 import { waitUntil } from "@warren/common/time";
 import { ExitReason, InstanceState } from "@warren/proto/common";
+import { readBootId, readStat } from "../src/host/procfs.ts";
 import { type AgentOptions, startAgent } from "../src/index.ts";
-import { readBootId, readStat } from "../src/procfs.ts";
 import { noCounters } from "../src/usage.ts";
 import { type FakeScheduler, failure, isAlive, pidsWith, TestSite } from "./support.ts";
 

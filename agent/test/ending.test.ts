@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { fromDuration, toDuration, waitUntil } from "@warren/common/time";
 import { ExitReason, type Instance, InstanceState } from "@warren/proto/common";
-import { connectionsTo } from "../src/listener.ts";
+import { connectionsTo } from "../src/host/listener.ts";
 import { bunSpawner } from "../src/spawn.ts";
 import { type FakeScheduler, isAlive, pidsOf, type TestAgent, TestSite } from "./support.ts";
 

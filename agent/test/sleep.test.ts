@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Code } from "@warren/common/rpc/errors";
 import { pause, waitUntil } from "@warren/common/time";
 import { ExitReason, type Instance, InstanceMode, InstanceState } from "@warren/proto/common";
-import { hasSwap } from "../src/procfs.ts";
+import { hasSwap } from "../src/host/procfs.ts";
 import {
   type FakeScheduler,
   failure,

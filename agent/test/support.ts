@@ -26,8 +26,8 @@ import {
 } from "@warren/proto/common";
 import { type JoinRequest, type NodeRecord, NodeService, type ReportRequest } from "@warren/proto/scheduler";
 import { pack } from "tar-stream";
+import { readStat } from "../src/host/procfs.ts";
 import { type Agent, type AgentOptions, startAgent } from "../src/index.ts";
-import { readStat } from "../src/procfs.ts";
 
 export const fixtures = join(import.meta.dir, "fixtures");
 export const silent = createLogger({ process: "test", level: process.env.WARREN_TEST_LOG ?? "silent" });

@@ -1,5 +1,7 @@
 /** Linux: /proc, and netlink for sockets. */
-import { connectionsTo, ownerOf, portsOf } from "../listener.ts";
+
+import { type Kernel, ticksPerSecond } from "./kernel.ts";
+import { connectionsTo, ownerOf, portsOf } from "./listener.ts";
 import {
   countOpenFiles,
   hasSwap,
@@ -13,8 +15,7 @@ import {
   readStat,
   readUid,
   readUptimeMs,
-} from "../procfs.ts";
-import { type Kernel, ticksPerSecond } from "./kernel.ts";
+} from "./procfs.ts";
 
 export function linuxKernel(): Kernel {
   return {

@@ -1,7 +1,7 @@
 /** The file that a stream of an instance is written to: read, and given back to the disk, while the instance writes. */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, rmSync } from "node:fs";
 import { isMissing } from "../files.ts";
-import { openLibc } from "../libc.ts";
+import { openLibc } from "../host/libc.ts";
 
 const libc =
   process.platform === "linux"

@@ -1,6 +1,6 @@
 /** Tells which quiet files are written to again, by one call for all of them: inotify. */
 import { closeSync } from "node:fs";
-import { openLibc } from "../libc.ts";
+import { openLibc } from "../host/libc.ts";
 
 const libc =
   process.platform === "linux"

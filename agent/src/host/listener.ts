@@ -1,7 +1,7 @@
 /** Whose a port is: the kernel names sockets by inode, /proc/<pid>/fd says whose they are. */
 import { readFileSync } from "node:fs";
-import { isMissing } from "./files.ts";
-import type { PortOwner } from "./host/kernel.ts";
+import { isMissing } from "../files.ts";
+import type { PortOwner } from "./kernel.ts";
 import { findSockets, listPids, readStat } from "./procfs.ts";
 import { diagSockets, type LocalSocket, tcpStates } from "./sockdiag.ts";
 

@@ -13,8 +13,8 @@ import {
   statSync,
 } from "node:fs";
 import { endianness } from "node:os";
-import { errnoOf, isMissing } from "./files.ts";
-import type { Stat } from "./host/kernel.ts";
+import { errnoOf, isMissing } from "../files.ts";
+import type { Stat } from "./kernel.ts";
 
 export function parseStat(text: string): Stat | undefined {
   // The name may hold spaces and brackets of its own: the last bracket ends it.

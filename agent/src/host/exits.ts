@@ -5,7 +5,7 @@
  * never taken for an end.
  */
 import { ptr } from "bun:ffi";
-import { isSameAndAlive, type Kernel } from "./host/kernel.ts";
+import { isSameAndAlive, type Kernel } from "./kernel.ts";
 import { openLibc } from "./libc.ts";
 
 const askEveryMs = 5;
