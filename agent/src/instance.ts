@@ -123,13 +123,13 @@ export class Instance {
       counters: noCounters(now),
     });
     instance.#plan = plan;
-    instance.#span = new StartSpan(ref);
     try {
       m.records.save(instance.#record);
     } catch (error) {
       m.logs.ended(ref.tenant, ref.id);
       throw ourFault(error);
     }
+    instance.#span = new StartSpan(ref);
     instance.#apply(first);
     return instance;
   }
