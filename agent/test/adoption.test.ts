@@ -85,8 +85,8 @@ describe.each(["auto", "none"] as const)("on the host kind %s", (hostKind) => {
   test("rule 8: what died while nobody watched is told, and what it left is ended", async () => {
     const o = options({ onStop: "keep" });
     const first = await site.spawnAgent(o);
-    const instance = await first.t.start("fork.ts");
-    const marks = ["sleep 7001", "sleep 7002"];
+    const instance = await first.t.start("fork.ts", { env: { MARK: "7401" } });
+    const marks = ["sleep 7401", "sleep 7402"];
     for (const mark of marks) await waitUntil(() => pidsWith(mark).length > 0, { deadlineMs: 5_000 });
     await first.kill();
     process.kill(instance.pid, "SIGKILL");
@@ -99,7 +99,7 @@ describe.each(["auto", "none"] as const)("on the host kind %s", (hostKind) => {
     expect(marks.flatMap(pidsWith)).toEqual([]);
     expect((await t.start("hello.ts", {}, instance.ref!)).state).toBe(InstanceState.EXITED);
     await t.agent.stop();
-    for (const pid of pidsWith("sleep 7003")) process.kill(pid, "SIGKILL");
+    for (const pid of pidsWith("sleep 7403")) process.kill(pid, "SIGKILL");
   });
 
   test("an instance that was starting becomes ready under the next agent", async () => {
