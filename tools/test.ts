@@ -1,5 +1,7 @@
 /**
  * Runs tests room by room, two rooms at a time, and closes with one line that counts them all: "N passed, N failed".
+ * Of a whole run, a file that fails runs once more at the end, alone: what fails then is broken, what passes was starved of
+ * its machine and is named before the last line. A test that only fails now and then is still a bug.
  *
  *     bun tools/test.ts unit       the rooms' own tests
  *     bun tools/test.ts all        these, what takes minutes, and what needs more than one room
@@ -43,6 +45,13 @@ interface Counts {
   passed: number;
   failed: number;
   skipped: number;
+  failures: Failure[];
+}
+
+interface Failure {
+  /** From the root; empty where the run did not get so far. */
+  readonly file: string;
+  readonly test: string;
 }
 
 async function run({ name, paths }: Group, directory: string): Promise<Counts> {
@@ -79,11 +88,49 @@ async function run({ name, paths }: Group, directory: string): Promise<Counts> {
   console.log(`\n== ${name} (${((performance.now() - began) / 1000).toFixed(0)} s)\n${out}${err}`.trimEnd());
   const xml = existsSync(report) ? await Bun.file(report).text() : "";
   const total = /<testsuites[^>]* tests="(\d+)"[^>]* failures="(\d+)"[^>]* skipped="(\d+)"/.exec(xml);
-  if (!total) return { passed: 0, failed: 1, skipped: 0 }; // it did not even get to its end
+  const broken = { file: "", test: `${name} failed outside of any test, or did not get to its end` };
+  if (!total) return { passed: 0, failed: 1, skipped: 0, failures: [broken] };
   const [tests, failed, skipped] = total.slice(1).map(Number) as [number, number, number];
+  const failures = failuresIn(xml);
   // A failure outside of any test (a hook, an import) counts as one.
   const unseen = code !== 0 && failed === 0 ? 1 : 0;
-  return { passed: tests - failed - skipped, failed: failed + unseen, skipped };
+  if (unseen) failures.push(broken);
+  return { passed: tests - failed - skipped, failed: failed + unseen, skipped, failures };
+}
+
+/** From a JUnit report: `<testcase name="…" … file="…"><failure …/></testcase>`. */
+function failuresIn(xml: string): Failure[] {
+  const found: Failure[] = [];
+  for (const [, attributes = ""] of xml.matchAll(/<testcase\b([^>]*[^/])>\s*<(?:failure|error)\b/g)) {
+    const attribute = (name: string) => new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? "";
+    found.push({ file: attribute("file"), test: attribute("name") });
+  }
+  return found;
+}
+
+/** Once more and alone, the files that failed. Their first counts are replaced by the second. */
+async function again(counts: Counts[], directory: string): Promise<Counts[]> {
+  const failures = counts.flatMap((one) => one.failures);
+  const files = [...new Set(failures.map(({ file }) => file))];
+  const most = 4;
+  if (
+    files.length === 0 ||
+    files.length > most ||
+    !files.every((file) => file && existsSync(join(root, file)))
+  )
+    return counts;
+  console.log(`\n== once more, alone: ${files.join(", ")}`);
+  const second = await run({ name: "once more", paths: files }, directory);
+  const passedNow = failures.length - second.failed;
+  for (const { file, test } of failures) starved.push(`${file}: ${test}`);
+  const first: Counts = {
+    passed: sum(counts, "passed"),
+    failed: 0,
+    skipped: sum(counts, "skipped"),
+    failures: [],
+  };
+  // Those of the files that had passed passed twice, and count once.
+  return [{ ...first, passed: first.passed + passedNow, failed: second.failed, failures: second.failures }];
 }
 
 /** So many at a time, in this order. */
@@ -99,6 +146,10 @@ async function runAll(groups: readonly Group[], atOnce: number, directory: strin
   return counts;
 }
 
+function sum(counts: readonly Counts[], key: "passed" | "failed" | "skipped"): number {
+  return counts.reduce((total, one) => total + one[key], 0);
+}
+
 async function hasTests(path: string): Promise<boolean> {
   const cwd = join(root, path);
   if (!existsSync(cwd)) throw new Error(`there is no ${path}`);
@@ -112,13 +163,20 @@ const isQuick = asked[0] === "unit";
 const together = isQuick || asked[0] === "all" ? unit : [];
 const apart = asked[0] === "all" ? alone : isQuick ? [] : asked.map(whole);
 const directory = await mkdtemp(join(tmpdir(), "warren-tests-"));
+const starved: string[] = [];
 let counts: Counts[];
 try {
-  counts = [...(await runAll(together, lanes, directory)), ...(await runAll(apart, 1, directory))];
+  const first = [...(await runAll(together, lanes, directory)), ...(await runAll(apart, 1, directory))];
+  counts = asked[0] === "all" || isQuick ? await again(first, directory) : first;
 } finally {
   await rm(directory, { recursive: true, force: true });
 }
-const sum = (key: keyof Counts) => counts.reduce((total, one) => total + one[key], 0);
-const [passed, failed, skipped] = [sum("passed"), sum("failed"), sum("skipped")];
+const [passed, failed, skipped] = [sum(counts, "passed"), sum(counts, "failed"), sum(counts, "skipped")];
+if (starved.length) console.log(`\nfailed at first, then ran alone:\n  ${starved.join("\n  ")}`);
+const failures = counts.flatMap((one) => one.failures);
+if (failures.length)
+  console.log(
+    `\nfailed:\n  ${failures.map(({ file, test }) => (file ? `${file}: ${test}` : test)).join("\n  ")}`,
+  );
 console.log(`\n${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ""}`);
 process.exit(failed || passed === 0 ? 1 : 0);

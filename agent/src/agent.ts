@@ -117,7 +117,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const left = records.load();
     // Tenants that an agent before this one isolated must reach their files, whatever this one offers.
     const isolates = o.isolation > Isolation.NONE && process.getuid?.() === 0;
-    const isShared = isolates || left.records.some((record) => record.owner);
+    const isShared = isolates || left.records.some((record) => record.uid !== undefined);
     for (const path of directories) chmodSync(path, isShared ? 0o711 : 0o700);
     const sandbox = await Sandbox.probe({
       most: o.isolation,
@@ -137,7 +137,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     });
     const exits = new ExitWatcher(kernel);
     later("closing the exit watcher", () => exits[Symbol.dispose]());
-    const portsBefore = left.records.flatMap(({ port, owner }) => [port, owner?.port ?? 0]);
+    const portsBefore = left.records.map(({ port }) => port);
     const survivors = () => kernel.list().map(({ pid }) => (kernel.uid(pid) ?? 0) - o.uidBase);
     const tenantPorts = Ports.open(o.tenantPorts, portsBefore, survivors);
     later("giving back the tenant ports", () => tenantPorts[Symbol.dispose]());

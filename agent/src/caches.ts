@@ -57,14 +57,13 @@ export class TranspilerCaches {
       if (!held) this.#remove(name, messageOf(error));
       return undefined;
     }
-    this.adopt(whose, identity);
+    this.adopt(whose, identity?.uid);
     return path;
   }
 
   /** Notes what an adopted instance may have. */
-  adopt(whose: Whose, identity: Pick<Identity, "uid"> | undefined): void {
+  adopt(whose: Whose, uid = process.getuid?.() ?? 0): void {
     const name = nameOf(whose);
-    const uid = identity?.uid ?? process.getuid?.() ?? 0;
     const held = this.#held.get(name);
     if (!held) this.#held.set(name, { uid, ids: new Set([whose.id]) });
     else if (held.uid === uid) held.ids.add(whose.id);

@@ -36,10 +36,10 @@ export class Contact {
   open(record: InstanceRecord): void {
     if (record.saidReady) this.#saidReady.abort();
     if (!usesChannel(record)) return;
-    const { owner, ref } = record;
+    const { uid, ref } = record;
     this.#channel = openChannel({
       path: socketPath(this.m, ref.id),
-      owner: owner && { uid: owner.uid, gid: owner.uid },
+      owner: uid === undefined ? undefined : { uid, gid: uid },
       log: this.log,
       onReady: () => {
         this.handlers.onReady();

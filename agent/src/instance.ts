@@ -79,7 +79,6 @@ export class Instance {
   #killAt = Number.POSITIVE_INFINITY;
   /** The freeze under way, and those that wait for it. */
   #freezing: Promise<number> = Promise.resolve(0);
-  #checkingDisk = false;
   /** By the last page-out. */
   #reclaimedBytes = 0;
   readonly #settled = Promise.withResolvers<void>();
@@ -150,7 +149,7 @@ export class Instance {
     instance.#adopted = true;
     instance.#patch({ process: { pid, startTicks, bootId: kernel.bootId } });
     instance.#spawnedAt = m.clock.monotonic() - Math.max(kernel.ageMs(found.stat), record.counters.wallMs);
-    const frozen = isFrozen(instance.#target(), membersOf(instance.#target(), snapshot));
+    const frozen = isFrozen(instance.target, membersOf(instance.target, snapshot));
     // The time in which nobody watched is billed at the memory that was seen last.
     instance.#catchUp();
     try {
@@ -220,11 +219,6 @@ export class Instance {
     return this.#gone.promise;
   }
 
-  /** What its processes are known by. */
-  get target(): KillTarget {
-    return this.#target();
-  }
-
   stop(cause: Cause, graceMs: number, drainMs = 0): Promise<void> {
     const span = openSpan("instance.stop", {
       "warren.tenant": this.ref.tenant,
@@ -282,17 +276,12 @@ export class Instance {
   /** Looks at what its directory holds, if that is limited. */
   async checkDisk(): Promise<void> {
     const { diskBytes } = this.#record.limits;
-    if (diskBytes === 0 || this.#checkingDisk || this.state.phase === "stopping") return;
-    this.#checkingDisk = true;
-    try {
-      const uses = await Promise.all([diskUse(this.#home), diskUse(this.#m.caches.directoryOf(this.ref))]);
-      const over = overDiskLimit(uses, diskBytes);
-      // What began meanwhile has a grace of its own.
-      if (!over || (this.state.phase !== "ready" && this.state.phase !== "starting")) return;
-      void this.stop({ reason: ExitReason.LIMIT, message: over }, this.graceMs);
-    } finally {
-      this.#checkingDisk = false;
-    }
+    const runs = () => this.state.phase === "ready" || this.state.phase === "starting";
+    if (diskBytes === 0 || !runs()) return;
+    const uses = [await diskUse(this.#home), await diskUse(this.#m.caches.directoryOf(this.ref))];
+    const over = overDiskLimit(uses, diskBytes);
+    // A stop that began meanwhile has a grace of its own.
+    if (over && runs()) void this.stop({ reason: ExitReason.LIMIT, message: over }, this.graceMs);
   }
 
   /** Tells the scheduler its counters, and keeps them for the next agent. */
@@ -306,11 +295,6 @@ export class Instance {
 
   toMessage(): InstanceMessage {
     return describeInstance(this.#record, this.#counters, this.#exit);
-  }
-
-  /** Ports that processes of it listen on. */
-  listensOn(port: number): boolean {
-    return this.#m.host.kernel.portsOf(this.#pids()).includes(port);
   }
 
   #apply({ state, effects }: Step): void {
@@ -365,7 +349,7 @@ export class Instance {
         return;
       }
       case "thaw":
-        thawProcesses(this.#target(), this.#m.host.kernel);
+        thawProcesses(this.target, this.#m.host.kernel);
         return;
       case "end":
         this.#killWithin(effect.graceMs);
@@ -505,12 +489,9 @@ export class Instance {
   #portOwner(port: number): PortOwner {
     const { kernel } = this.#m.host;
     if (this.#record.sharesPort) {
-      const all = this.#m.instancesOf(this.ref.tenant);
-      if (!this.listensOn(port)) return { kind: "nobody" };
-      return kernel.ownerOf(
-        port,
-        all.flatMap((instance) => instance.#pids()),
-      );
+      if (!kernel.portsOf(this.#pids()).includes(port)) return { kind: "nobody" };
+      const all = this.#m.instancesOf(this.ref.tenant).flatMap((instance) => instance.#pids());
+      return kernel.ownerOf(port, all);
     }
     // Nearly always its first processes listen: the whole table is read only if not.
     const { process } = this.#record;
@@ -542,12 +523,10 @@ export class Instance {
     const { kernel } = this.#m.host;
     if (!isWanted()) throw interrupted();
     if (!this.isAtRest) {
-      const frozen = await freezeProcesses(this.#target(), this.#m.table, isWanted).catch(
-        (error: unknown) => {
-          this.#log.warn({ why: messageOf(error) }, "freezing failed");
-          return false;
-        },
-      );
+      const frozen = await freezeProcesses(this.target, this.#m.table, isWanted).catch((error: unknown) => {
+        this.#log.warn({ why: messageOf(error) }, "freezing failed");
+        return false;
+      });
       if (!frozen) {
         if (!isWanted()) throw interrupted();
         this.dispatch({ kind: "not-frozen" });
@@ -562,8 +541,13 @@ export class Instance {
     if (!pageOut || !otherwise(false, () => kernel.hasSwap()) || this.state.activity === "paged-out")
       return 0;
     const before = this.#counters.memoryBytes;
-    if (this.#group.pageOut) await this.#group.pageOut();
-    else await pageOutProcesses(this.#pids(), isWanted);
+    try {
+      const paging = this.#group.pageOut?.() ?? pageOutProcesses(this.#pids(), isWanted);
+      await withDeadline(paging, pageOutMs, "paging out");
+    } catch (error) {
+      // What it got back until now counts, and is measured.
+      this.#log.warn({ why: messageOf(error) }, "paging out was not finished");
+    }
     if (!isWanted()) throw interrupted();
     this.#measure();
     this.#reclaimedBytes = Math.max(0, before - this.#counters.memoryBytes);
@@ -577,7 +561,7 @@ export class Instance {
   }
 
   #measureAll(): void {
-    const members = membersOf(this.#target(), this.#m.table.snapshot());
+    const members = membersOf(this.target, this.#m.table.snapshot());
     if (members.length > 0) this.observed(takeSample(this.#m.host.kernel, members, this.#group, true));
   }
 
@@ -596,7 +580,7 @@ export class Instance {
 
   async #endOnce(): Promise<void> {
     let cpuUs = 0;
-    const nothingLeft = await endProcesses(this.#target(), this.#m.table, {
+    const nothingLeft = await endProcesses(this.target, this.#m.table, {
       found: (members) => {
         if (members.length === 0) return;
         const whole = this.#counters.pssBytes === 0;
@@ -683,10 +667,10 @@ export class Instance {
 
   /** Before its port, and with it its uid, is anybody else's. */
   async #removeRemains(): Promise<void> {
-    const { owner, rung, process, sharesPort } = this.#record;
-    if (!owner || !process || sharesPort || rung >= Isolation.NAMESPACE) return;
+    const { uid, rung, process, sharesPort } = this.#record;
+    if (uid === undefined || !process || sharesPort || rung >= Isolation.NAMESPACE) return;
     try {
-      await removeRemains({ uid: owner.uid, gid: owner.uid });
+      await removeRemains({ uid, gid: uid });
     } catch (error) {
       this.#log.warn({ why: messageOf(error) }, "what an instance left outside its directory is still there");
     }
@@ -711,19 +695,20 @@ export class Instance {
   }
 
   #holdShared(): void {
-    const { port, owner, sharesPort, ref } = this.#record;
+    const { port, uid, sharesPort, ref } = this.#record;
     if (port > 0) this.#m.ports.adopt(port, ref.id, sharesPort ? ref.tenant : undefined);
-    this.#m.caches.adopt(ref, owner);
+    this.#m.caches.adopt(ref, uid);
   }
 
-  #target(): KillTarget {
-    const { process, owner, wrapper, sharesPort } = this.#record;
-    const uid = sharesPort ? undefined : owner?.uid;
+  /** What its processes are known by. */
+  get target(): KillTarget {
+    const { process, uid, wrapper, sharesPort } = this.#record;
     return {
       id: this.id,
       main: process,
-      uid,
-      isOwned: owner !== undefined,
+      // Shared it names more than this one's.
+      uid: sharesPort ? undefined : uid,
+      isOwned: uid !== undefined,
       wrapper,
       group: this.#group,
       seen: this.seen,
@@ -731,7 +716,7 @@ export class Instance {
   }
 
   #pids(): number[] {
-    return membersOf(this.#target(), this.#m.table.snapshot()).map((stat) => stat.pid);
+    return membersOf(this.target, this.#m.table.snapshot()).map((stat) => stat.pid);
   }
 
   #moment() {
@@ -778,5 +763,7 @@ function ourFault(error: unknown): ConnectError {
 const lastChanceMs = 2_000;
 const childExitMs = 2_000;
 const endAgainMs = 1_000;
+/** The heaviest app that was measured takes 250 ms. */
+const pageOutMs = 10_000;
 /** One that has lost a process for want of memory is broken already. */
 const oomGraceMs = 1_000;

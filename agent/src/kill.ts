@@ -2,7 +2,7 @@
  * Ends every process of an instance, and looks until none is left (rule 5): SIGTERM, the grace, SIGKILL to all that
  * belong to it, wherever they have moved. Only then may the instance be called EXITED.
  */
-import { pause, withDeadline } from "@warren/common/time";
+import { pause } from "@warren/common/time";
 import { errnoOf, messageOf } from "./files.ts";
 import type { Group } from "./host/host.ts";
 import { isAlive, isSameAndAlive, type Kernel, type Stat } from "./host/kernel.ts";
@@ -64,13 +64,6 @@ export async function endProcesses(
   for (let looks = 0; ; looks++) {
     const left = await lookAt(target, table);
     if (looks === 0) options.found(left);
-    if (left.length === 0 && target.group.isPopulated()) {
-      // In a group that it made below its own.
-      if (performance.now() >= options.killAt()) target.group.killAll();
-      await pause(slowestPollMs, options.signal);
-      if (options.signal.aborted) return false;
-      continue;
-    }
     if (left.length === 0) {
       // Without a cgroup one look is not enough: a process that forks and exits can slip between two reads of /proc.
       if (++empty >= (target.group.path === "" ? 2 : 1)) {
@@ -127,25 +120,20 @@ function isConfined(target: KillTarget): boolean {
 
 /** Those in its group; once there are none, those that may have left it, which costs a look at the whole table. */
 async function lookAt(target: KillTarget, table: ProcessTable): Promise<readonly Stat[]> {
-  const inGroup = groupMembers(target, table.kernel);
+  const inGroup = groupMembers(target, (pid) => table.kernel.read(pid));
   return inGroup.length > 0 || isConfined(target) ? inGroup : membersOf(target, await table.fresh());
 }
 
 /** Its live processes as its group alone tells them: all of one that is confined, and nearly always of any other. */
-function groupMembers(target: KillTarget, kernel: Kernel): Stat[] {
-  return target.group
+function groupMembers({ group }: KillTarget, read: (pid: number) => Stat | undefined): Stat[] {
+  return group
     .listPids()
-    .flatMap((pid) => kernel.read(pid) ?? [])
+    .flatMap((pid) => read(pid) ?? [])
     .filter(isAlive);
 }
 
 export function membersOf(target: KillTarget, snapshot: Snapshot): Stat[] {
-  if (isConfined(target)) {
-    return target.group
-      .listPids()
-      .flatMap((pid) => snapshot.stats.get(pid) ?? [])
-      .filter(isAlive);
-  }
+  if (isConfined(target)) return groupMembers(target, (pid) => snapshot.stats.get(pid));
   const identity: Identity = { ...target, group: target.group.listPids() };
   return snapshot.membersOf(identity);
 }
@@ -173,8 +161,10 @@ async function killUid(uid: number): Promise<void> {
       stdin: "ignore",
       stdout: "ignore",
       stderr: "ignore",
+      timeout: killUidMs,
+      killSignal: "SIGKILL",
     });
-    await withDeadline(child.exited, killUidMs, "killing all of a uid");
+    await child.exited;
   } catch (error) {
     if (errnoOf(error) !== "EAGAIN")
       throw new Error(`uid ${uid} cannot be killed as one: ${messageOf(error)}`);

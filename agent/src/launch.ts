@@ -29,7 +29,7 @@ export interface StartPlan {
 }
 
 /** What the record must say before there is a process. */
-export type Taken = Pick<InstanceRecord, "port" | "group" | "owner" | "wrapper">;
+export type Taken = Pick<InstanceRecord, "port" | "group" | "uid" | "wrapper">;
 
 export interface Launch {
   readonly taken: Taken;
@@ -57,12 +57,12 @@ export function prepareLaunch(
   take({ port });
   // Those that share a port share the uid too: the kernel deals out connections among processes of one uid only.
   const uid = uidOf(m.uidBase, port);
-  const owner = plan.rung >= Isolation.USER ? { uid, port } : undefined;
-  take({ owner });
+  const isOwned = plan.rung >= Isolation.USER;
+  take(isOwned ? { uid } : {});
   const gid = plan.source.kind === "release" ? m.releases.gid(plan.source.digest) : undefined;
   const home = join(m.homes, id);
   const identity = { uid, gid: gid ?? uid };
-  const cache = m.caches.hold(plan.ref, owner && identity);
+  const cache = m.caches.hold(plan.ref, isOwned ? identity : undefined);
   const confinement = m.sandbox.confine({
     rung: plan.rung,
     identity,
@@ -94,7 +94,7 @@ export function prepareLaunch(
   makeHome(m.homes, id, confinement.identity);
   const group = m.host.createGroup(id, confinement.group);
   return {
-    taken: { port, owner, group: group.path, wrapper: confinement.wrapper },
+    taken: { port, uid: confinement.identity?.uid, group: group.path, wrapper: confinement.wrapper },
     group,
     spawn: (stdout, stderr) =>
       m.spawner.spawn({

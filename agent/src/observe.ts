@@ -44,12 +44,12 @@ export class Observer {
   #turn = 0;
   #cpuMillis = 0;
   #pressure: NodePressure | undefined;
-  #disksAt = 0;
   #lastCpu = { us: new Map<string, number>(), at: 0 };
 
   constructor(private readonly options: ObserverOptions) {
     this.#running = Promise.all([
       this.#every(options.intervalMs, () => this.observe()),
+      this.#every(diskEveryMs, () => this.#checkDisks()),
       options.logs.run(this.#stopped.signal, options.log),
     ]);
   }
@@ -93,11 +93,6 @@ export class Observer {
   async observe(): Promise<void> {
     const { clock, metrics } = this.options;
     const began = clock.monotonic();
-    const checksDisks = began - this.#disksAt >= diskEveryMs;
-    if (checksDisks) {
-      this.#disksAt = began;
-      this.options.ballast.hold();
-    }
     let waited = 0;
     const live = this.options.instances().filter((instance) => instance.isSpawned);
     // One look at the whole table serves those without a group; the others' processes are in their groups.
@@ -116,16 +111,12 @@ export class Observer {
         turnBegan = clock.monotonic();
       }
       if (!instance.isSpawned) continue;
-      if (checksDisks) void instance.checkDisk();
-      if (instance.isAtRest) {
-        instance.rested();
-        continue;
-      }
       const since = (index - this.#turn + live.length) % live.length;
       // A new one is read whole at once, so that it is not placed and billed by its resident set.
       const whole = since < wholeSamplesPerInterval || instance.counters.memoryBytes === 0;
       try {
-        this.#sample(instance, snapshot, whole);
+        if (instance.isAtRest) instance.rested();
+        else this.#sample(instance, snapshot, whole);
       } catch (error) {
         failed = { count: (failed?.count ?? 0) + 1, first: failed?.first ?? error };
       }
@@ -140,6 +131,15 @@ export class Observer {
     this.#reportUsage(live, clock.monotonic());
     this.#pressure = this.#measurePressure();
     metrics.observationSeconds.observe((clock.monotonic() - began - waited) / 1000);
+  }
+
+  /** One after the other: of hundreds of directories at once each would wait for all others. */
+  async #checkDisks(): Promise<void> {
+    this.options.ballast.hold();
+    for (const instance of this.options.instances()) {
+      if (this.#stopped.signal.aborted) return;
+      await instance.checkDisk();
+    }
   }
 
   #sample(instance: Instance, snapshot: Snapshot | undefined, whole: boolean): void {

@@ -33,8 +33,8 @@ export interface InstanceRecord {
   readonly sharesPort: boolean;
   /** The rung of isolation that it runs on. */
   readonly rung: Isolation;
-  /** From the rung `user` on: its uid, and the port that no other agent of this host has, which makes it its own. */
-  readonly owner?: { readonly uid: number; readonly port: number };
+  /** From the rung `user` on: its own, or that of all that share its port. */
+  readonly uid?: number;
   /** Name of the program around its command, if there is one. */
   readonly wrapper?: string;
   readonly limits: InstanceLimits;

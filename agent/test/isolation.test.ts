@@ -389,6 +389,19 @@ describe.skipIf(!isRoot)("isolation (needs root)", () => {
     await bare.agent.stop();
   });
 
+  test("rule 5: not what a tenant of the agent's user moved to a group of its own making", async () => {
+    // Also out of its session, its tree and its environment: only the group above tells of it.
+    const flee = `own=$(awk -F: '$1 == 0 {print $3}' /proc/self/cgroup)
+      at=$(awk '$3 == "cgroup2" {print $2}' /proc/self/mounts)$own/own
+      mkdir $at
+      (env -i setsid sh -c "echo \\$\\$ > $at/cgroup.procs; trap '' TERM; exec sleep 7102" &)
+      exec bun hello.ts`;
+    const instance = await start(Isolation.NONE, { command: ["sh", "-c", flee] });
+    await waitUntil(() => pidsWith("sleep 7102").length > 0, { deadlineMs: 5_000 });
+    await end(instance);
+    expect(pidsWith("sleep 7102")).toEqual([]);
+  });
+
   test("its directory is its own, and gone with it", async () => {
     const instance = await start(USER);
     const { home, uid } = await ask<Identity>(instance, "id");

@@ -2,6 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import {
   appendFileSync,
   chownSync,
+  cpSync,
   existsSync,
   linkSync,
   mkdirSync,
@@ -369,9 +370,15 @@ describe("cgroup v2 with its controllers", () => {
     expect(group.memoryBytes()).toBe(4096);
     expect(group.oomKills()).toBe(1);
     expect(group.cpuUs()).toBe(1_234_567);
-    expect(group.isPopulated()).toBe(true);
     expect(group.freezer.isFrozen()).toBe(false);
     expect(group.listPids()).toEqual([12, 345]);
+    // A tenant may move into groups of its own.
+    mkdirSync(join(path, "own", "deep"), { recursive: true });
+    writeFileSync(join(path, "own", "deep", "cgroup.procs"), "678\n");
+    const moved = fresh();
+    cpSync(path, moved, { recursive: true });
+    writeFileSync(join(moved, "cgroup.procs"), "");
+    expect(new CgroupV2(moved).listPids()).toEqual([678]);
   });
 });
 

@@ -148,11 +148,10 @@ export class CgroupV2 implements Group {
   enter(): void {}
 
   listPids(): number[] {
-    return (this.#procs.read() ?? "").split("\n").filter(Boolean).map(Number);
-  }
-
-  isPopulated(): boolean {
-    return this.directory.field("cgroup.events", "populated") === 1;
+    const own = (this.#procs.read() ?? "").split("\n").filter(Boolean).map(Number);
+    if (own.length > 0 || this.directory.field("cgroup.events", "populated") !== 1) return own;
+    // Only a tenant of the agent's own user can have made groups of its own, and moved all that it has there.
+    return this.directory.pidsBelow();
   }
 
   killAll(): void {

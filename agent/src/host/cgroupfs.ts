@@ -47,6 +47,14 @@ export class GroupDirectory {
     return undefined;
   }
 
+  /** Processes of the groups below, however deep; a tenant may have made as many as the kernel lets it. */
+  pidsBelow(): number[] {
+    return this.children().flatMap((name) => {
+      const child = new GroupDirectory(join(this.path, name));
+      return [...child.pids(), ...child.pidsBelow()];
+    });
+  }
+
   pids(): number[] {
     return (this.read("cgroup.procs") ?? "").split("\n").filter(Boolean).map(Number);
   }

@@ -6,7 +6,6 @@ export const noGroup: Group = {
   spawnInto: undefined,
   enter: () => undefined,
   listPids: () => [],
-  isPopulated: () => false,
   killAll: () => undefined,
   cpuUs: () => undefined,
   memoryBytes: () => undefined,

@@ -21,10 +21,8 @@ export interface Group {
   readonly spawnInto: string | undefined;
   /** To be called right after the spawn: brings the processes into what could not be joined before exec. */
   enter(pid: number): void;
-  /** Processes in it now. */
+  /** Processes in it now, and in groups that it has made below. */
   listPids(): number[];
-  /** Whether any process is alive in it or in a group below it. */
-  isPopulated(): boolean;
   /** SIGKILL to all of them at once. */
   killAll(): void;
   /** CPU of all that were ever in it, in microseconds; undefined where that is not counted. */

@@ -150,10 +150,6 @@ class HybridGroup implements Group {
     return this.v2.listPids();
   }
 
-  isPopulated(): boolean {
-    return this.v2.isPopulated();
-  }
-
   killAll(): void {
     this.v2.killAll();
   }
