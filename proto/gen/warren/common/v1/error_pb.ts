@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/common/v1/error.proto.
  */
 export const file_warren_common_v1_error: GenFile = /*@__PURE__*/
-  fileDesc("Chx3YXJyZW4vY29tbW9uL3YxL2Vycm9yLnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIjYKClJldHJ5RGVsYXkSKAoFZGVsYXkYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iLAoKU3RhbGVFcG9jaBINCgVlcG9jaBgBIAEoBBIPCgdjdXJyZW50GAIgASgEImQKC1N0YXJ0RmFpbGVkEi8KCGluc3RhbmNlGAEgASgLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZhIkCgRleGl0GAIgASgLMhYud2FycmVuLmNvbW1vbi52MS5FeGl0IkMKCkNhcFJlYWNoZWQSFgoObWF4X2NvbmN1cnJlbnQYASABKA0SDAoEbGl2ZRgCIAEoDRIPCgd3YWl0aW5nGAMgASgNInAKBk5vTm9kZRI2CgdyZWZ1c2VkGAEgAygLMiUud2FycmVuLmNvbW1vbi52MS5Ob05vZGUuUmVmdXNlZEVudHJ5Gi4KDFJlZnVzZWRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBYgZwcm90bzM", [file_google_protobuf_duration, file_warren_common_v1_instance]);
+  fileDesc("Chx3YXJyZW4vY29tbW9uL3YxL2Vycm9yLnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIjYKClJldHJ5RGVsYXkSKAoFZGVsYXkYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iLAoKU3RhbGVFcG9jaBINCgVlcG9jaBgBIAEoBBIPCgdjdXJyZW50GAIgASgEIhwKC1RoYXdlZFNpbmNlEg0KBXdha2VzGAEgASgEImQKC1N0YXJ0RmFpbGVkEi8KCGluc3RhbmNlGAEgASgLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZhIkCgRleGl0GAIgASgLMhYud2FycmVuLmNvbW1vbi52MS5FeGl0IkMKCkNhcFJlYWNoZWQSFgoObWF4X2NvbmN1cnJlbnQYASABKA0SDAoEbGl2ZRgCIAEoDRIPCgd3YWl0aW5nGAMgASgNInAKBk5vTm9kZRI2CgdyZWZ1c2VkGAEgAygLMiUud2FycmVuLmNvbW1vbi52MS5Ob05vZGUuUmVmdXNlZEVudHJ5Gi4KDFJlZnVzZWRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBYgZwcm90bzM", [file_google_protobuf_duration, file_warren_common_v1_instance]);
 
 /**
  * With UNAVAILABLE: when to try again.
@@ -68,6 +68,27 @@ export const StaleEpochSchema: GenMessage<StaleEpoch> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_error, 1);
 
 /**
+ * With FAILED_PRECONDITION or ABORTED: the instance was thawed since, so it is not frozen nor stopped for being idle.
+ *
+ * @generated from message warren.common.v1.ThawedSince
+ */
+export type ThawedSince = Message<"warren.common.v1.ThawedSince"> & {
+  /**
+   * Its wakes now.
+   *
+   * @generated from field: uint64 wakes = 1;
+   */
+  wakes: bigint;
+};
+
+/**
+ * Describes the message warren.common.v1.ThawedSince.
+ * Use `create(ThawedSinceSchema)` to create a new message.
+ */
+export const ThawedSinceSchema: GenMessage<ThawedSince> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_error, 2);
+
+/**
  * With FAILED_PRECONDITION: the instance that was to serve could not be started.
  *
  * @generated from message warren.common.v1.StartFailed
@@ -93,7 +114,7 @@ export type StartFailed = Message<"warren.common.v1.StartFailed"> & {
  * Use `create(StartFailedSchema)` to create a new message.
  */
 export const StartFailedSchema: GenMessage<StartFailed> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_error, 2);
+  messageDesc(file_warren_common_v1_error, 3);
 
 /**
  * With RESOURCE_EXHAUSTED: the cap is reached and every tenant is busy.
@@ -128,7 +149,7 @@ export type CapReached = Message<"warren.common.v1.CapReached"> & {
  * Use `create(CapReachedSchema)` to create a new message.
  */
 export const CapReachedSchema: GenMessage<CapReached> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_error, 3);
+  messageDesc(file_warren_common_v1_error, 4);
 
 /**
  * With FAILED_PRECONDITION: no node can take the instance.
@@ -149,5 +170,5 @@ export type NoNode = Message<"warren.common.v1.NoNode"> & {
  * Use `create(NoNodeSchema)` to create a new message.
  */
 export const NoNodeSchema: GenMessage<NoNode> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_error, 4);
+  messageDesc(file_warren_common_v1_error, 5);
 

@@ -11,13 +11,15 @@ import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Endpoint, Exit, InstanceMode, InstanceRef, InstanceState, Usage } from "./instance_pb.ts";
 import { file_warren_common_v1_instance } from "./instance_pb.ts";
+import type { Rollout } from "./tenant_pb.ts";
+import { file_warren_common_v1_tenant } from "./tenant_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file warren/common/v1/event.proto.
  */
 export const file_warren_common_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("Chx3YXJyZW4vY29tbW9uL3YxL2V2ZW50LnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIusDCgVFdmVudBIKCgJpZBgBIAEoCRIOCgZzb3VyY2UYAiABKAkSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGdGVuYW50GAQgASgJEhMKC2pvdXJuYWxfc2VxGAUgASgEEjIKCnRyYW5zaXRpb24YCiABKAsyHC53YXJyZW4uY29tbW9uLnYxLlRyYW5zaXRpb25IABIuCgV1c2FnZRgLIAEoCzIdLndhcnJlbi5jb21tb24udjEuVXNhZ2VSZXBvcnRIABI3CglwbGFjZW1lbnQYDCABKAsyIi53YXJyZW4uY29tbW9uLnYxLlBsYWNlbWVudERlY2lkZWRIABI1CghldmljdGlvbhgNIAEoCzIhLndhcnJlbi5jb21tb24udjEuRXZpY3Rpb25EZWNpZGVkSAASMwoHYmFja29mZhgOIAEoCzIgLndhcnJlbi5jb21tb24udjEuQmFja29mZlN0YXJ0ZWRIABItCgRub2RlGA8gASgLMh0ud2FycmVuLmNvbW1vbi52MS5Ob2RlQ2hhbmdlZEgAEjQKB3JlbGVhc2UYECABKAsyIS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2VEZXBsb3llZEgAQgkKB3BheWxvYWQi8QMKClRyYW5zaXRpb24SLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEi0KBGZyb20YAiABKA4yHy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlU3RhdGUSKwoCdG8YAyABKA4yHy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlU3RhdGUSMQoJZnJvbV9tb2RlGAQgASgOMh4ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZU1vZGUSLwoHdG9fbW9kZRgFIAEoDjIeLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VNb2RlEiYKAmF0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgVhZnRlchgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCghlbmRwb2ludBgIIAEoCzIaLndhcnJlbi5jb21tb24udjEuRW5kcG9pbnQSCwoDcGlkGAkgASgNEiQKBGV4aXQYCiABKAsyFi53YXJyZW4uY29tbW9uLnYxLkV4aXQSJgoFdXNhZ2UYCyABKAsyFy53YXJyZW4uY29tbW9uLnYxLlVzYWdlEhcKD3JlY2xhaW1lZF9ieXRlcxgMIAEoBCKOAQoLVXNhZ2VSZXBvcnQSLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBImCgV1c2FnZRgDIAEoCzIXLndhcnJlbi5jb21tb24udjEuVXNhZ2UiUAoQUGxhY2VtZW50RGVjaWRlZBIvCghpbnN0YW5jZRgBIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYSCwoDd2h5GAIgASgJIoUBCg9FdmljdGlvbkRlY2lkZWQSLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEhQKDGluX2Zhdm91cl9vZhgCIAEoCRIrCghpZGxlX2ZvchgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKCAQoOQmFja29mZlN0YXJ0ZWQSDgoGdGVuYW50GAEgASgJEhAKCGZhaWx1cmVzGAIgASgNEigKBWRlbGF5GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKBGxhc3QYBCABKAsyFi53YXJyZW4uY29tbW9uLnYxLkV4aXQiWgoLTm9kZUNoYW5nZWQSDAoEbm9kZRgBIAEoCRIsCgZjaGFuZ2UYAiABKA4yHC53YXJyZW4uY29tbW9uLnYxLk5vZGVDaGFuZ2USDwoHbWVzc2FnZRgDIAEoCSJECg9SZWxlYXNlRGVwbG95ZWQSDgoGdGVuYW50GAEgASgJEg8KB3JlbGVhc2UYAiABKAkSEAoIcHJldmlvdXMYAyABKAkqvQEKCk5vZGVDaGFuZ2USGwoXTk9ERV9DSEFOR0VfVU5TUEVDSUZJRUQQABISCg5OT0RFX0NIQU5HRV9VUBABEhQKEE5PREVfQ0hBTkdFX0xPU1QQAhIYChROT0RFX0NIQU5HRV9DT1JET05FRBADEhoKFk5PREVfQ0hBTkdFX1VOQ09SRE9ORUQQBBIXChNOT0RFX0NIQU5HRV9EUkFJTkVEEAUSGQoVTk9ERV9DSEFOR0VfRk9SR09UVEVOEAZiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_instance]);
+  fileDesc("Chx3YXJyZW4vY29tbW9uL3YxL2V2ZW50LnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIp4ECgVFdmVudBIKCgJpZBgBIAEoCRIOCgZzb3VyY2UYAiABKAkSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGdGVuYW50GAQgASgJEhMKC2pvdXJuYWxfc2VxGAUgASgEEjIKCnRyYW5zaXRpb24YCiABKAsyHC53YXJyZW4uY29tbW9uLnYxLlRyYW5zaXRpb25IABIuCgV1c2FnZRgLIAEoCzIdLndhcnJlbi5jb21tb24udjEuVXNhZ2VSZXBvcnRIABI3CglwbGFjZW1lbnQYDCABKAsyIi53YXJyZW4uY29tbW9uLnYxLlBsYWNlbWVudERlY2lkZWRIABI1CghldmljdGlvbhgNIAEoCzIhLndhcnJlbi5jb21tb24udjEuRXZpY3Rpb25EZWNpZGVkSAASMwoHYmFja29mZhgOIAEoCzIgLndhcnJlbi5jb21tb24udjEuQmFja29mZlN0YXJ0ZWRIABItCgRub2RlGA8gASgLMh0ud2FycmVuLmNvbW1vbi52MS5Ob2RlQ2hhbmdlZEgAEjQKB3JlbGVhc2UYECABKAsyIS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2VEZXBsb3llZEgAEjEKB3JvbGxvdXQYESABKAsyHi53YXJyZW4uY29tbW9uLnYxLlJvbGxvdXRFbmRlZEgAQgkKB3BheWxvYWQigAQKClRyYW5zaXRpb24SLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEi0KBGZyb20YAiABKA4yHy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlU3RhdGUSKwoCdG8YAyABKA4yHy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlU3RhdGUSMQoJZnJvbV9tb2RlGAQgASgOMh4ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZU1vZGUSLwoHdG9fbW9kZRgFIAEoDjIeLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VNb2RlEiYKAmF0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgVhZnRlchgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCghlbmRwb2ludBgIIAEoCzIaLndhcnJlbi5jb21tb24udjEuRW5kcG9pbnQSCwoDcGlkGAkgASgNEiQKBGV4aXQYCiABKAsyFi53YXJyZW4uY29tbW9uLnYxLkV4aXQSJgoFdXNhZ2UYCyABKAsyFy53YXJyZW4uY29tbW9uLnYxLlVzYWdlEhcKD3JlY2xhaW1lZF9ieXRlcxgMIAEoBBINCgV3YWtlcxgNIAEoBCKOAQoLVXNhZ2VSZXBvcnQSLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBImCgV1c2FnZRgDIAEoCzIXLndhcnJlbi5jb21tb24udjEuVXNhZ2UiUAoQUGxhY2VtZW50RGVjaWRlZBIvCghpbnN0YW5jZRgBIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYSCwoDd2h5GAIgASgJIoUBCg9FdmljdGlvbkRlY2lkZWQSLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEhQKDGluX2Zhdm91cl9vZhgCIAEoCRIrCghpZGxlX2ZvchgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKCAQoOQmFja29mZlN0YXJ0ZWQSDgoGdGVuYW50GAEgASgJEhAKCGZhaWx1cmVzGAIgASgNEigKBWRlbGF5GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKBGxhc3QYBCABKAsyFi53YXJyZW4uY29tbW9uLnYxLkV4aXQiWgoLTm9kZUNoYW5nZWQSDAoEbm9kZRgBIAEoCRIsCgZjaGFuZ2UYAiABKA4yHC53YXJyZW4uY29tbW9uLnYxLk5vZGVDaGFuZ2USDwoHbWVzc2FnZRgDIAEoCSJwCgxSb2xsb3V0RW5kZWQSDgoGdGVuYW50GAEgASgJEioKB3JvbGxvdXQYAiABKAsyGS53YXJyZW4uY29tbW9uLnYxLlJvbGxvdXQSJAoEZXhpdBgDIAEoCzIWLndhcnJlbi5jb21tb24udjEuRXhpdCJECg9SZWxlYXNlRGVwbG95ZWQSDgoGdGVuYW50GAEgASgJEg8KB3JlbGVhc2UYAiABKAkSEAoIcHJldmlvdXMYAyABKAkqvQEKCk5vZGVDaGFuZ2USGwoXTk9ERV9DSEFOR0VfVU5TUEVDSUZJRUQQABISCg5OT0RFX0NIQU5HRV9VUBABEhQKEE5PREVfQ0hBTkdFX0xPU1QQAhIYChROT0RFX0NIQU5HRV9DT1JET05FRBADEhoKFk5PREVfQ0hBTkdFX1VOQ09SRE9ORUQQBBIXChNOT0RFX0NIQU5HRV9EUkFJTkVEEAUSGQoVTk9ERV9DSEFOR0VfRk9SR09UVEVOEAZiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_instance, file_warren_common_v1_tenant]);
 
 /**
  * Any event, as WatchEvents answers it.
@@ -121,6 +123,14 @@ export type Event = Message<"warren.common.v1.Event"> & {
      */
     value: ReleaseDeployed;
     case: "release";
+  } | {
+    /**
+     * A tenant's instances were replaced, or given back to the version before.
+     *
+     * @generated from field: warren.common.v1.RolloutEnded rollout = 17;
+     */
+    value: RolloutEnded;
+    case: "rollout";
   } | { case: undefined; value?: undefined };
 };
 
@@ -220,6 +230,13 @@ export type Transition = Message<"warren.common.v1.Transition"> & {
    * @generated from field: uint64 reclaimed_bytes = 12;
    */
   reclaimedBytes: bigint;
+
+  /**
+   * The instance's wakes after it.
+   *
+   * @generated from field: uint64 wakes = 13;
+   */
+  wakes: bigint;
 };
 
 /**
@@ -405,6 +422,41 @@ export const NodeChangedSchema: GenMessage<NodeChanged> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_event, 6);
 
 /**
+ * A tenant's instances were replaced, or given back to the version before.
+ *
+ * @generated from message warren.common.v1.RolloutEnded
+ */
+export type RolloutEnded = Message<"warren.common.v1.RolloutEnded"> & {
+  /**
+   * Tenant's key.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * How it ended: DONE or ROLLED_BACK.
+   *
+   * @generated from field: warren.common.v1.Rollout rollout = 2;
+   */
+  rollout?: Rollout | undefined;
+
+  /**
+   * How the first instance of the new version that did not become ready ended, if it was rolled back.
+   *
+   * @generated from field: warren.common.v1.Exit exit = 3;
+   */
+  exit?: Exit | undefined;
+};
+
+/**
+ * Describes the message warren.common.v1.RolloutEnded.
+ * Use `create(RolloutEndedSchema)` to create a new message.
+ */
+export const RolloutEndedSchema: GenMessage<RolloutEnded> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_event, 7);
+
+/**
  * A release was made a tenant's own.
  *
  * @generated from message warren.common.v1.ReleaseDeployed
@@ -437,7 +489,7 @@ export type ReleaseDeployed = Message<"warren.common.v1.ReleaseDeployed"> & {
  * Use `create(ReleaseDeployedSchema)` to create a new message.
  */
 export const ReleaseDeployedSchema: GenMessage<ReleaseDeployed> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_event, 7);
+  messageDesc(file_warren_common_v1_event, 8);
 
 /**
  * What became of a node.

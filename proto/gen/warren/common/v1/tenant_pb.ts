@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/common/v1/tenant.proto.
  */
 export const file_warren_common_v1_tenant: GenFile = /*@__PURE__*/
-  fileDesc("Ch13YXJyZW4vY29tbW9uL3YxL3RlbmFudC5wcm90bxIQd2FycmVuLmNvbW1vbi52MSKUCgoKVGVuYW50U3BlYxK3AQoDa2V5GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKRIvCgdyZWxlYXNlGAIgASgJQhy6SBlyFzIVXnNoYTI1NjpbMC05YS1mXXs2NH0kSAASIQoJZGlyZWN0b3J5GAMgASgJQgy6SAlyBxiAIDICXi9IABIiCgdjb21tYW5kGAQgAygJQhG6SA6SAQsQQCIHcgUQARiAIBJmCgNlbnYYBSADKAsyJS53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuRW52RW50cnlCMrpIL5oBLBCAAiIfch0YgAIyGF5bQS1aYS16X11bQS1aYS16MC05X10qJCoGcgQYgIACEi4KCXJlYWRpbmVzcxgGIAEoCzIbLndhcnJlbi5jb21tb24udjEuUmVhZGluZXNzEioKBHN0b3AYByABKAsyHC53YXJyZW4uY29tbW9uLnYxLlN0b3BQb2xpY3kSKgoEaWRsZRgIIAEoCzIcLndhcnJlbi5jb21tb24udjEuSWRsZVBvbGljeRIoCgZsaW1pdHMYCSABKAsyGC53YXJyZW4uY29tbW9uLnYxLkxpbWl0cxI4Cglpc29sYXRpb24YCiABKA4yGy53YXJyZW4uY29tbW9uLnYxLklzb2xhdGlvbkIIukgFggECEAESWwoLbm9kZV9sYWJlbHMYCyADKAsyLC53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuTm9kZUxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAISPgoMYXZhaWxhYmlsaXR5GAwgASgOMh4ud2FycmVuLmNvbW1vbi52MS5BdmFpbGFiaWxpdHlCCLpIBYIBAhABEjIKBmV4cG9zZRgNIAEoDjIYLndhcnJlbi5jb21tb24udjEuRXhwb3NlQgi6SAWCAQIQARI6CgdyZXN0YXJ0GA4gASgOMh8ud2FycmVuLmNvbW1vbi52MS5SZXN0YXJ0UG9saWN5Qgi6SAWCAQIQARIuCglpbnN0YW5jZXMYDyABKAsyGy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlcxIsCghsaXZlbmVzcxgQIAEoCzIaLndhcnJlbi5jb21tb24udjEuTGl2ZW5lc3MaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARoxCg9Ob2RlTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATqrAbpIpwEapAEKFXRlbmFudF9zcGVjLmluc3RhbmNlcxItaW5zdGFuY2VzLm1heCBtdXN0IG5vdCBiZSBiZWxvdyBpbnN0YW5jZXMubWluGlwhaGFzKHRoaXMuaW5zdGFuY2VzKSB8fCB0aGlzLmluc3RhbmNlcy5tYXggPT0gMHUgfHwgdGhpcy5pbnN0YW5jZXMubWF4ID49IHRoaXMuaW5zdGFuY2VzLm1pbkIICgZzb3VyY2UirwMKCVJlYWRpbmVzcxI3CgRraW5kGAQgASgOMh8ud2FycmVuLmNvbW1vbi52MS5SZWFkaW5lc3NLaW5kQgi6SAWCAQIQARIkCgRwYXRoGAEgASgJQha6SBNyERiACDIMXigvWyEtfl0qKT8kEoMBCgZzdGF0dXMYAiABKA1Cc7pIcLoBbQoQcmVhZGluZXNzLnN0YXR1cxIrbXVzdCBiZSAwIG9yIGFuIEhUVFAgc3RhdHVzIGZyb20gMTAwIHRvIDU5ORosdGhpcyA9PSAwdSB8fCAodGhpcyA+PSAxMDB1ICYmIHRoaXMgPD0gNTk5dSkSOQoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQqADqBAbpIfhp8Cg5yZWFkaW5lc3MucGF0aBIwcGF0aCBhbmQgc3RhdHVzIGdvIHdpdGggUkVBRElORVNTX0tJTkRfUE9SVCBvbmx5Gjh0aGlzLmtpbmQgPD0gMSB8fCAodGhpcy5wYXRoID09ICcnICYmIHRoaXMuc3RhdHVzID09IDB1KSK9AwoITGl2ZW5lc3MSJAoEcGF0aBgBIAEoCUIWukgTchEYgAgyDF4oL1shLX5dKik/JBI/CghpbnRlcnZhbBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkISukgPqgEMIgMIkBwyBRCAwtcvEjkKB3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDbpICqoBByIDCNgEKgASGgoJdGhyZXNob2xkGAQgASgNQge6SAQqAhhkEj4KDHN0YXJ0X3BlcmlvZBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMIkBwyABJACgloZWFydGJlYXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CErpID6oBDCIDCJAcMgUQgMLXLzpxukhuGmwKDWxpdmVuZXNzLndoYXQSM2dpdmUgYSBwYXRoIHRvIHByb2JlLCBhIGhlYXJ0YmVhdCBpbnRlcnZhbCwgb3IgYm90aBomdGhpcy5wYXRoICE9ICcnIHx8IGhhcyh0aGlzLmhlYXJ0YmVhdCkifgoKU3RvcFBvbGljeRI3CgVkcmFpbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQyABI3CgVncmFjZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQyACJYCgpJZGxlUG9saWN5EjcKCnN0b3BfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEhEKCWtlZXBfd2FybRgCIAEoCCLPAQoGTGltaXRzEhQKDG1lbW9yeV9ieXRlcxgBIAEoBBJiCgpjcHVfbWlsbGlzGAIgASgNQk66SEu6AUgKEWxpbWl0cy5jcHVfbWlsbGlzEhhtdXN0IGJlIDAgb3IgYXQgbGVhc3QgMTAaGXRoaXMgPT0gMHUgfHwgdGhpcyA+PSAxMHUSGAoEcGlkcxgDIAEoDUIKukgHKgUYgICAAhIdCgpvcGVuX2ZpbGVzGAQgASgNQgm6SAYqBBiAgEASEgoKZGlza19ieXRlcxgFIAEoBCJNCglJbnN0YW5jZXMSFQoDbWluGAEgASgNQgi6SAUqAxjoBxIVCgNtYXgYAiABKA1CCLpIBSoDGOgHEhIKCnNoYXJlX3BvcnQYAyABKAgisgEKBlRlbmFudBIqCgRzcGVjGAEgASgLMhwud2FycmVuLmNvbW1vbi52MS5UZW5hbnRTcGVjEg8KB3ZlcnNpb24YAiABKAQSLgoKY3JlYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCwoDdXJsGAUgASgJKn0KDVJlYWRpbmVzc0tpbmQSHgoaUkVBRElORVNTX0tJTkRfVU5TUEVDSUZJRUQQABIXChNSRUFESU5FU1NfS0lORF9QT1JUEAESGgoWUkVBRElORVNTX0tJTkRfTUVTU0FHRRACEhcKE1JFQURJTkVTU19LSU5EX05PTkUQAyp9CglJc29sYXRpb24SGQoVSVNPTEFUSU9OX1VOU1BFQ0lGSUVEEAASEgoOSVNPTEFUSU9OX05PTkUQARISCg5JU09MQVRJT05fVVNFUhACEhQKEElTT0xBVElPTl9DR1JPVVAQAxIXChNJU09MQVRJT05fTkFNRVNQQUNFEAQqaQoMQXZhaWxhYmlsaXR5EhwKGEFWQUlMQUJJTElUWV9VTlNQRUNJRklFRBAAEh0KGUFWQUlMQUJJTElUWV9BVF9MRUFTVF9PTkUQARIcChhBVkFJTEFCSUxJVFlfQVRfTU9TVF9PTkUQAipFCgZFeHBvc2USFgoSRVhQT1NFX1VOU1BFQ0lGSUVEEAASEgoORVhQT1NFX0dBVEVXQVkQARIPCgtFWFBPU0VfTk9ERRACKoMBCg1SZXN0YXJ0UG9saWN5Eh4KGlJFU1RBUlRfUE9MSUNZX1VOU1BFQ0lGSUVEEAASGAoUUkVTVEFSVF9QT0xJQ1lfTkVWRVIQARIdChlSRVNUQVJUX1BPTElDWV9PTl9GQUlMVVJFEAISGQoVUkVTVEFSVF9QT0xJQ1lfQUxXQVlTEANiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch13YXJyZW4vY29tbW9uL3YxL3RlbmFudC5wcm90bxIQd2FycmVuLmNvbW1vbi52MSLfCgoKVGVuYW50U3BlYxK3AQoDa2V5GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKRIvCgdyZWxlYXNlGAIgASgJQhy6SBlyFzIVXnNoYTI1NjpbMC05YS1mXXs2NH0kSAASIQoJZGlyZWN0b3J5GAMgASgJQgy6SAlyBxiAIDICXi9IABIiCgdjb21tYW5kGAQgAygJQhG6SA6SAQsQQCIHcgUQARiAIBJmCgNlbnYYBSADKAsyJS53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuRW52RW50cnlCMrpIL5oBLBCAAiIfch0YgAIyGF5bQS1aYS16X11bQS1aYS16MC05X10qJCoGcgQYgIACEi4KCXJlYWRpbmVzcxgGIAEoCzIbLndhcnJlbi5jb21tb24udjEuUmVhZGluZXNzEioKBHN0b3AYByABKAsyHC53YXJyZW4uY29tbW9uLnYxLlN0b3BQb2xpY3kSKgoEaWRsZRgIIAEoCzIcLndhcnJlbi5jb21tb24udjEuSWRsZVBvbGljeRIoCgZsaW1pdHMYCSABKAsyGC53YXJyZW4uY29tbW9uLnYxLkxpbWl0cxI4Cglpc29sYXRpb24YCiABKA4yGy53YXJyZW4uY29tbW9uLnYxLklzb2xhdGlvbkIIukgFggECEAESWwoLbm9kZV9sYWJlbHMYCyADKAsyLC53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuTm9kZUxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAISPgoMYXZhaWxhYmlsaXR5GAwgASgOMh4ud2FycmVuLmNvbW1vbi52MS5BdmFpbGFiaWxpdHlCCLpIBYIBAhABEjIKBmV4cG9zZRgNIAEoDjIYLndhcnJlbi5jb21tb24udjEuRXhwb3NlQgi6SAWCAQIQARI6CgdyZXN0YXJ0GA4gASgOMh8ud2FycmVuLmNvbW1vbi52MS5SZXN0YXJ0UG9saWN5Qgi6SAWCAQIQARIuCglpbnN0YW5jZXMYDyABKAsyGy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlcxIsCghsaXZlbmVzcxgQIAEoCzIaLndhcnJlbi5jb21tb24udjEuTGl2ZW5lc3MSGQoIcHJpb3JpdHkYESABKA1CB7pIBCoCGGQSLgoGcmVsb2FkGBIgASgLMh4ud2FycmVuLmNvbW1vbi52MS5SZWxvYWRQb2xpY3kaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARoxCg9Ob2RlTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATqrAbpIpwEapAEKFXRlbmFudF9zcGVjLmluc3RhbmNlcxItaW5zdGFuY2VzLm1heCBtdXN0IG5vdCBiZSBiZWxvdyBpbnN0YW5jZXMubWluGlwhaGFzKHRoaXMuaW5zdGFuY2VzKSB8fCB0aGlzLmluc3RhbmNlcy5tYXggPT0gMHUgfHwgdGhpcy5pbnN0YW5jZXMubWF4ID49IHRoaXMuaW5zdGFuY2VzLm1pbkIICgZzb3VyY2UirwMKCVJlYWRpbmVzcxI3CgRraW5kGAQgASgOMh8ud2FycmVuLmNvbW1vbi52MS5SZWFkaW5lc3NLaW5kQgi6SAWCAQIQARIkCgRwYXRoGAEgASgJQha6SBNyERiACDIMXigvWyEtfl0qKT8kEoMBCgZzdGF0dXMYAiABKA1Cc7pIcLoBbQoQcmVhZGluZXNzLnN0YXR1cxIrbXVzdCBiZSAwIG9yIGFuIEhUVFAgc3RhdHVzIGZyb20gMTAwIHRvIDU5ORosdGhpcyA9PSAwdSB8fCAodGhpcyA+PSAxMDB1ICYmIHRoaXMgPD0gNTk5dSkSOQoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQqADqBAbpIfhp8Cg5yZWFkaW5lc3MucGF0aBIwcGF0aCBhbmQgc3RhdHVzIGdvIHdpdGggUkVBRElORVNTX0tJTkRfUE9SVCBvbmx5Gjh0aGlzLmtpbmQgPD0gMSB8fCAodGhpcy5wYXRoID09ICcnICYmIHRoaXMuc3RhdHVzID09IDB1KSK9AwoITGl2ZW5lc3MSJAoEcGF0aBgBIAEoCUIWukgTchEYgAgyDF4oL1shLX5dKik/JBI/CghpbnRlcnZhbBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkISukgPqgEMIgMIkBwyBRCAwtcvEjkKB3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDbpICqoBByIDCNgEKgASGgoJdGhyZXNob2xkGAQgASgNQge6SAQqAhhkEj4KDHN0YXJ0X3BlcmlvZBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMIkBwyABJACgloZWFydGJlYXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CErpID6oBDCIDCJAcMgUQgMLXLzpxukhuGmwKDWxpdmVuZXNzLndoYXQSM2dpdmUgYSBwYXRoIHRvIHByb2JlLCBhIGhlYXJ0YmVhdCBpbnRlcnZhbCwgb3IgYm90aBomdGhpcy5wYXRoICE9ICcnIHx8IGhhcyh0aGlzLmhlYXJ0YmVhdCkifgoKU3RvcFBvbGljeRI3CgVkcmFpbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQyABI3CgVncmFjZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQyACI7CgxSZWxvYWRQb2xpY3kSFwoFYmF0Y2gYASABKA1CCLpIBSoDGOgHEhIKCnN0b3BfZmlyc3QYAiABKAgi1QMKCklkbGVQb2xpY3kSNwoKc3RvcF9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASEQoJa2VlcF93YXJtGAIgASgIEjkKDGZyZWV6ZV9hZnRlchgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASOwoOcGFnZV9vdXRfYWZ0ZXIYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEhQKDG5ldmVyX2ZyZWV6ZRgFIAEoCBIQCghhZGFwdGl2ZRgGIAEoCBI0CgR3YXJtGAcgAygLMhwud2FycmVuLmNvbW1vbi52MS5XYXJtV2luZG93Qgi6SAWSAQIQIDqkAbpIoAEanQEKCmlkbGUub3JkZXISLXBhZ2Vfb3V0X2FmdGVyIG11c3Qgbm90IGJlIGJlbG93IGZyZWV6ZV9hZnRlchpgIWhhcyh0aGlzLnBhZ2Vfb3V0X2FmdGVyKSB8fCAhaGFzKHRoaXMuZnJlZXplX2FmdGVyKSB8fCB0aGlzLnBhZ2Vfb3V0X2FmdGVyID49IHRoaXMuZnJlZXplX2FmdGVyIrUBCgpXYXJtV2luZG93Eh4KBGRheXMYASADKA1CELpIDZIBChAHIgYqBBgHKAESNAoEZnJvbRgCIAEoCUImukgjciEyH14oWzAxXVswLTldfDJbMC0zXSk6WzAtNV1bMC05XSQSNQoFdW50aWwYAyABKAlCJrpII3IhMh9eKFswMV1bMC05XXwyWzAtM10pOlswLTVdWzAtOV0kEhoKCXRpbWVfem9uZRgEIAEoCUIHukgEcgIYQCLPAQoGTGltaXRzEhQKDG1lbW9yeV9ieXRlcxgBIAEoBBJiCgpjcHVfbWlsbGlzGAIgASgNQk66SEu6AUgKEWxpbWl0cy5jcHVfbWlsbGlzEhhtdXN0IGJlIDAgb3IgYXQgbGVhc3QgMTAaGXRoaXMgPT0gMHUgfHwgdGhpcyA+PSAxMHUSGAoEcGlkcxgDIAEoDUIKukgHKgUYgICAAhIdCgpvcGVuX2ZpbGVzGAQgASgNQgm6SAYqBBiAgEASEgoKZGlza19ieXRlcxgFIAEoBCKUAQoJSW5zdGFuY2VzEhUKA21pbhgBIAEoDUIIukgFKgMY6AcSFQoDbWF4GAIgASgNQgi6SAUqAxjoBxISCgpzaGFyZV9wb3J0GAMgASgIEiUKEnRhcmdldF9jb25jdXJyZW5jeRgEIAEoDUIJukgGKgQYwIQ9Eh4KDG1heF9wZXJfbm9kZRgFIAEoDUIIukgFKgMY6Aci9wEKBlRlbmFudBIqCgRzcGVjGAEgASgLMhwud2FycmVuLmNvbW1vbi52MS5UZW5hbnRTcGVjEg8KB3ZlcnNpb24YAiABKAQSLgoKY3JlYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCwoDdXJsGAUgASgJEhcKD3NlcnZpbmdfdmVyc2lvbhgGIAEoBBIqCgdyb2xsb3V0GAcgASgLMhkud2FycmVuLmNvbW1vbi52MS5Sb2xsb3V0IpUBCgdSb2xsb3V0Ei0KBXN0YXRlGAEgASgOMh4ud2FycmVuLmNvbW1vbi52MS5Sb2xsb3V0U3RhdGUSDwoHdmVyc2lvbhgCIAEoBBIYChBwcmV2aW91c192ZXJzaW9uGAMgASgEEhAKCHJlcGxhY2VkGAQgASgNEg0KBXRvdGFsGAUgASgNEg8KB21lc3NhZ2UYBiABKAkqfQoNUmVhZGluZXNzS2luZBIeChpSRUFESU5FU1NfS0lORF9VTlNQRUNJRklFRBAAEhcKE1JFQURJTkVTU19LSU5EX1BPUlQQARIaChZSRUFESU5FU1NfS0lORF9NRVNTQUdFEAISFwoTUkVBRElORVNTX0tJTkRfTk9ORRADKn0KCUlzb2xhdGlvbhIZChVJU09MQVRJT05fVU5TUEVDSUZJRUQQABISCg5JU09MQVRJT05fTk9ORRABEhIKDklTT0xBVElPTl9VU0VSEAISFAoQSVNPTEFUSU9OX0NHUk9VUBADEhcKE0lTT0xBVElPTl9OQU1FU1BBQ0UQBCppCgxBdmFpbGFiaWxpdHkSHAoYQVZBSUxBQklMSVRZX1VOU1BFQ0lGSUVEEAASHQoZQVZBSUxBQklMSVRZX0FUX0xFQVNUX09ORRABEhwKGEFWQUlMQUJJTElUWV9BVF9NT1NUX09ORRACKkUKBkV4cG9zZRIWChJFWFBPU0VfVU5TUEVDSUZJRUQQABISCg5FWFBPU0VfR0FURVdBWRABEg8KC0VYUE9TRV9OT0RFEAIqgwEKDVJlc3RhcnRQb2xpY3kSHgoaUkVTVEFSVF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIYChRSRVNUQVJUX1BPTElDWV9ORVZFUhABEh0KGVJFU1RBUlRfUE9MSUNZX09OX0ZBSUxVUkUQAhIZChVSRVNUQVJUX1BPTElDWV9BTFdBWVMQAyqfAQoMUm9sbG91dFN0YXRlEh0KGVJPTExPVVRfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVST0xMT1VUX1NUQVRFX1JVTk5JTkcQARIWChJST0xMT1VUX1NUQVRFX0RPTkUQAhIeChpST0xMT1VUX1NUQVRFX1JPTExJTkdfQkFDSxADEh0KGVJPTExPVVRfU1RBVEVfUk9MTEVEX0JBQ0sQBGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * What the user wants of one tenant. Every field has a sane default but the key and the source.
@@ -145,6 +145,20 @@ export type TenantSpec = Message<"warren.common.v1.TenantSpec"> & {
    * @generated from field: warren.common.v1.Liveness liveness = 16;
    */
   liveness?: Liveness | undefined;
+
+  /**
+   * Who comes first when places are short: the higher. Never evicted for a lower one. Default 0.
+   *
+   * @generated from field: uint32 priority = 17;
+   */
+  priority: number;
+
+  /**
+   * How running instances are replaced when a new spec is applied, or by Reload.
+   *
+   * @generated from field: warren.common.v1.ReloadPolicy reload = 18;
+   */
+  reload?: ReloadPolicy | undefined;
 };
 
 /**
@@ -281,24 +295,89 @@ export const StopPolicySchema: GenMessage<StopPolicy> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_tenant, 3);
 
 /**
- * When an unused instance is put away.
+ * How running instances are replaced: each by a new one that is ready before the old one goes.
+ *
+ * @generated from message warren.common.v1.ReloadPolicy
+ */
+export type ReloadPolicy = Message<"warren.common.v1.ReloadPolicy"> & {
+  /**
+   * Instances replaced at a time. Default 1.
+   *
+   * @generated from field: uint32 batch = 1;
+   */
+  batch: number;
+
+  /**
+   * Where there is no place for a second instance, stop the old one first: a gap, rather than no reload. Always so for
+   * AVAILABILITY_AT_MOST_ONE.
+   *
+   * @generated from field: bool stop_first = 2;
+   */
+  stopFirst: boolean;
+};
+
+/**
+ * Describes the message warren.common.v1.ReloadPolicy.
+ * Use `create(ReloadPolicySchema)` to create a new message.
+ */
+export const ReloadPolicySchema: GenMessage<ReloadPolicy> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_tenant, 4);
+
+/**
+ * When an unused instance is put away: active, then frozen, then paged out, then stopped. Each time counts from its last
+ * request. Under memory pressure its node may go down these steps early.
  *
  * @generated from message warren.common.v1.IdlePolicy
  */
 export type IdlePolicy = Message<"warren.common.v1.IdlePolicy"> & {
   /**
-   * After its last request, until it is stopped (idle-killed). Default: the cluster's.
+   * Until it is stopped (idle-killed). Default: the cluster's.
    *
    * @generated from field: google.protobuf.Duration stop_after = 1;
    */
   stopAfter?: Duration | undefined;
 
   /**
-   * Never idle-killed (but may be evicted at the cap).
+   * Never frozen nor idle-killed (but may be evicted at the cap).
    *
    * @generated from field: bool keep_warm = 2;
    */
   keepWarm: boolean;
+
+  /**
+   * Until it is frozen: resident, no CPU, awake within a millisecond. Default: the cluster's.
+   *
+   * @generated from field: google.protobuf.Duration freeze_after = 3;
+   */
+  freezeAfter?: Duration | undefined;
+
+  /**
+   * Until its memory is paged out, where its node can. Default: the cluster's.
+   *
+   * @generated from field: google.protobuf.Duration page_out_after = 4;
+   */
+  pageOutAfter?: Duration | undefined;
+
+  /**
+   * Never frozen: for tenants whose timers or outbound connections must go on between requests.
+   *
+   * @generated from field: bool never_freeze = 5;
+   */
+  neverFreeze: boolean;
+
+  /**
+   * Learns the gaps between this tenant's uses, and stops it sooner or later than stop_after accordingly.
+   *
+   * @generated from field: bool adaptive = 6;
+   */
+  adaptive: boolean;
+
+  /**
+   * When it is kept running whether it is used or not; outside of them the times above hold.
+   *
+   * @generated from field: repeated warren.common.v1.WarmWindow warm = 7;
+   */
+  warm: WarmWindow[];
 };
 
 /**
@@ -306,7 +385,49 @@ export type IdlePolicy = Message<"warren.common.v1.IdlePolicy"> & {
  * Use `create(IdlePolicySchema)` to create a new message.
  */
 export const IdlePolicySchema: GenMessage<IdlePolicy> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 4);
+  messageDesc(file_warren_common_v1_tenant, 5);
+
+/**
+ * A part of the week.
+ *
+ * @generated from message warren.common.v1.WarmWindow
+ */
+export type WarmWindow = Message<"warren.common.v1.WarmWindow"> & {
+  /**
+   * Days on which it begins, 1 Monday to 7 Sunday; none means every day.
+   *
+   * @generated from field: repeated uint32 days = 1;
+   */
+  days: number[];
+
+  /**
+   * "08:00".
+   *
+   * @generated from field: string from = 2;
+   */
+  from: string;
+
+  /**
+   * "18:30"; not after `from`: it ends on the next day.
+   *
+   * @generated from field: string until = 3;
+   */
+  until: string;
+
+  /**
+   * IANA time zone: "Europe/Vienna". Empty: UTC.
+   *
+   * @generated from field: string time_zone = 4;
+   */
+  timeZone: string;
+};
+
+/**
+ * Describes the message warren.common.v1.WarmWindow.
+ * Use `create(WarmWindowSchema)` to create a new message.
+ */
+export const WarmWindowSchema: GenMessage<WarmWindow> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_tenant, 6);
 
 /**
  * Bounds on what one instance may use; 0 means none of its own.
@@ -355,7 +476,7 @@ export type Limits = Message<"warren.common.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 5);
+  messageDesc(file_warren_common_v1_tenant, 7);
 
 /**
  * How many instances are wanted.
@@ -383,6 +504,20 @@ export type Instances = Message<"warren.common.v1.Instances"> & {
    * @generated from field: bool share_port = 3;
    */
   sharePort: boolean;
+
+  /**
+   * Requests in flight that one instance is to have; more start another one, up to `max`. 0 means 50.
+   *
+   * @generated from field: uint32 target_concurrency = 4;
+   */
+  targetConcurrency: number;
+
+  /**
+   * Most instances of this tenant on one node; 0 means no bound. 1 spreads them over as many nodes.
+   *
+   * @generated from field: uint32 max_per_node = 5;
+   */
+  maxPerNode: number;
 };
 
 /**
@@ -390,7 +525,7 @@ export type Instances = Message<"warren.common.v1.Instances"> & {
  * Use `create(InstancesSchema)` to create a new message.
  */
 export const InstancesSchema: GenMessage<Instances> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 6);
+  messageDesc(file_warren_common_v1_tenant, 8);
 
 /**
  * A tenant as the cluster knows it.
@@ -432,6 +567,20 @@ export type Tenant = Message<"warren.common.v1.Tenant"> & {
    * @generated from field: string url = 5;
    */
   url: string;
+
+  /**
+   * The version that new instances are started with: below `version` where that was rolled back.
+   *
+   * @generated from field: uint64 serving_version = 6;
+   */
+  servingVersion: bigint;
+
+  /**
+   * The replacement of its instances under way, or the last one.
+   *
+   * @generated from field: warren.common.v1.Rollout rollout = 7;
+   */
+  rollout?: Rollout | undefined;
 };
 
 /**
@@ -439,7 +588,63 @@ export type Tenant = Message<"warren.common.v1.Tenant"> & {
  * Use `create(TenantSchema)` to create a new message.
  */
 export const TenantSchema: GenMessage<Tenant> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 7);
+  messageDesc(file_warren_common_v1_tenant, 9);
+
+/**
+ * The replacement of a tenant's instances by those of another version of its spec.
+ *
+ * @generated from message warren.common.v1.Rollout
+ */
+export type Rollout = Message<"warren.common.v1.Rollout"> & {
+  /**
+   * Where it is.
+   *
+   * @generated from field: warren.common.v1.RolloutState state = 1;
+   */
+  state: RolloutState;
+
+  /**
+   * The version that it brings.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+
+  /**
+   * The version that served before.
+   *
+   * @generated from field: uint64 previous_version = 3;
+   */
+  previousVersion: bigint;
+
+  /**
+   * Instances replaced so far, and how many there are to replace.
+   *
+   * @generated from field: uint32 replaced = 4;
+   */
+  replaced: number;
+
+  /**
+   * See `replaced`.
+   *
+   * @generated from field: uint32 total = 5;
+   */
+  total: number;
+
+  /**
+   * Why it was rolled back, in one sentence.
+   *
+   * @generated from field: string message = 6;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message warren.common.v1.Rollout.
+ * Use `create(RolloutSchema)` to create a new message.
+ */
+export const RolloutSchema: GenMessage<Rollout> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_tenant, 10);
 
 /**
  * What a start waits for.
@@ -638,4 +843,52 @@ export enum RestartPolicy {
  */
 export const RestartPolicySchema: GenEnum<RestartPolicy> = /*@__PURE__*/
   enumDesc(file_warren_common_v1_tenant, 4);
+
+/**
+ * What became of a Rollout.
+ *
+ * @generated from enum warren.common.v1.RolloutState
+ */
+export enum RolloutState {
+  /**
+   * Not known.
+   *
+   * @generated from enum value: ROLLOUT_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Instances are being replaced.
+   *
+   * @generated from enum value: ROLLOUT_STATE_RUNNING = 1;
+   */
+  RUNNING = 1,
+
+  /**
+   * All are of the new version.
+   *
+   * @generated from enum value: ROLLOUT_STATE_DONE = 2;
+   */
+  DONE = 2,
+
+  /**
+   * The new version did not become ready: what was replaced is being given back to the version before.
+   *
+   * @generated from enum value: ROLLOUT_STATE_ROLLING_BACK = 3;
+   */
+  ROLLING_BACK = 3,
+
+  /**
+   * The version before serves.
+   *
+   * @generated from enum value: ROLLOUT_STATE_ROLLED_BACK = 4;
+   */
+  ROLLED_BACK = 4,
+}
+
+/**
+ * Describes the enum warren.common.v1.RolloutState.
+ */
+export const RolloutStateSchema: GenEnum<RolloutState> = /*@__PURE__*/
+  enumDesc(file_warren_common_v1_tenant, 5);
 

@@ -26,7 +26,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/scheduler/v1/scheduler_service.proto.
  */
 export const file_warren_scheduler_v1_scheduler_service: GenFile = /*@__PURE__*/
-  fileDesc("Cit3YXJyZW4vc2NoZWR1bGVyL3YxL3NjaGVkdWxlcl9zZXJ2aWNlLnByb3RvEhN3YXJyZW4uc2NoZWR1bGVyLnYxIkgKEkFwcGx5VGVuYW50UmVxdWVzdBIyCgRzcGVjGAEgASgLMhwud2FycmVuLmNvbW1vbi52MS5UZW5hbnRTcGVjQga6SAPIAQEiPwoTQXBwbHlUZW5hbnRSZXNwb25zZRIoCgZ0ZW5hbnQYASABKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudCLPAQoQR2V0VGVuYW50UmVxdWVzdBK6AQoGdGVuYW50GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKSI9ChFHZXRUZW5hbnRSZXNwb25zZRIoCgZ0ZW5hbnQYASABKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudCJPChJMaXN0VGVuYW50c1JlcXVlc3QSGwoJcGFnZV9zaXplGAEgASgNQgi6SAUqAxjoBxIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiAASJZChNMaXN0VGVuYW50c1Jlc3BvbnNlEikKB3RlbmFudHMYASADKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki0gEKE0RlbGV0ZVRlbmFudFJlcXVlc3QSugEKBnRlbmFudBgBIAEoCUKpAbpIpQG6AaEBCgp0ZW5hbnQua2V5El1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykiFgoURGVsZXRlVGVuYW50UmVzcG9uc2UifQoUVXBsb2FkUmVsZWFzZVJlcXVlc3QSOgoGaGVhZGVyGAEgASgLMigud2FycmVuLnNjaGVkdWxlci52MS5VcGxvYWRSZWxlYXNlSGVhZGVySAASGgoFY2h1bmsYAiABKAxCCbpIBnoEGICAQEgAQg0KBHBhcnQSBbpIAggBIqICChNVcGxvYWRSZWxlYXNlSGVhZGVyEroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpEhkKB3ZlcnNpb24YAiABKAlCCLpIBXIDGIABEjMKCG1hbmlmZXN0GAMgASgLMiEud2FycmVuLmNvbW1vbi52MS5SZWxlYXNlTWFuaWZlc3QiQwoVVXBsb2FkUmVsZWFzZVJlc3BvbnNlEioKB3JlbGVhc2UYASABKAsyGS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2UiLgoTTGlzdFJlbGVhc2VzUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICGD8iQwoUTGlzdFJlbGVhc2VzUmVzcG9uc2USKwoIcmVsZWFzZXMYASADKAsyGS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2UizAEKDUVuc3VyZVJlcXVlc3QSugEKBnRlbmFudBgBIAEoCUKpAbpIpQG6AaEBCgp0ZW5hbnQua2V5El1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykiwQEKDkVuc3VyZVJlc3BvbnNlEgsKA3VybBgBIAEoCRIsCghlbmRwb2ludBgCIAEoCzIaLndhcnJlbi5jb21tb24udjEuRW5kcG9pbnQSLwoIaW5zdGFuY2UYAyABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEgwKBGNvbGQYBCABKAgSNQoHdmVyc2lvbhgFIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uIisKD0VuZHBvaW50VmVyc2lvbhINCgVlcG9jaBgBIAEoBBIJCgFuGAIgASgEImYKDFRvdWNoUmVxdWVzdBIaCgZzb3VyY2UYASABKAlCCrpIB3IFEAEYgAESOgoJaW5zdGFuY2VzGAIgAygLMhwud2FycmVuLnNjaGVkdWxlci52MS5Ub3VjaGVkQgm6SAaSAQMQkE4izwEKB1RvdWNoZWQSGwoIaW5zdGFuY2UYASABKAlCCbpIBnIEEAEYQBIrCghpZGxlX2ZvchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglpbl9mbGlnaHQYAyABKA0SMgoEc2VlbhgEIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uEg4KBnNlYWxlZBgFIAEoCBIQCghyZXF1ZXN0cxgGIAEoBBIRCglieXRlc19vdXQYByABKAQiIAoNVG91Y2hSZXNwb25zZRIPCgd1bmtub3duGAEgAygJIsoBCgtTdG9wUmVxdWVzdBK6AQoGdGVuYW50GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKSI+CgxTdG9wUmVzcG9uc2USLgoHc3RvcHBlZBgBIAMoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYizQEKDlJlc3RhcnRSZXF1ZXN0EroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpIk8KD1Jlc3RhcnRSZXNwb25zZRILCgN1cmwYASABKAkSLwoIaW5zdGFuY2UYAiABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmIigKDVJlbG9hZFJlcXVlc3QSFwoGdGVuYW50GAEgASgJQge6SARyAhABIkIKDlJlbG9hZFJlc3BvbnNlEjAKCWluc3RhbmNlcxgBIAMoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYi0gEKE0NsZWFyQmFja29mZlJlcXVlc3QSugEKBnRlbmFudBgBIAEoCUKpAbpIpQG6AaEBCgp0ZW5hbnQua2V5El1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykiFgoUQ2xlYXJCYWNrb2ZmUmVzcG9uc2UiLwoUTGlzdEluc3RhbmNlc1JlcXVlc3QSFwoGdGVuYW50GAEgASgJQge6SARyAhg/IkYKFUxpc3RJbnN0YW5jZXNSZXNwb25zZRItCglpbnN0YW5jZXMYASADKAsyGi53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlIhIKEExpc3ROb2Rlc1JlcXVlc3QiOgoRTGlzdE5vZGVzUmVzcG9uc2USJQoFbm9kZXMYASADKAsyFi53YXJyZW4uY29tbW9uLnYxLk5vZGUiKgoRQ29yZG9uTm9kZVJlcXVlc3QSFQoEbm9kZRgBIAEoCUIHukgEcgIQASIUChJDb3Jkb25Ob2RlUmVzcG9uc2UiLAoTVW5jb3Jkb25Ob2RlUmVxdWVzdBIVCgRub2RlGAEgASgJQge6SARyAhABIhYKFFVuY29yZG9uTm9kZVJlc3BvbnNlIikKEERyYWluTm9kZVJlcXVlc3QSFQoEbm9kZRgBIAEoCUIHukgEcgIQASITChFEcmFpbk5vZGVSZXNwb25zZSIqChFGb3JnZXROb2RlUmVxdWVzdBIVCgRub2RlGAEgASgJQge6SARyAhABIhQKEkZvcmdldE5vZGVSZXNwb25zZSIRCg9HZXRTdGF0c1JlcXVlc3Qi2AIKEEdldFN0YXRzUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIMCgRjZWxsGAIgASgJEg0KBWVwb2NoGAMgASgEEhYKDm1heF9jb25jdXJyZW50GAQgASgNEgwKBGxpdmUYBSABKA0SDwoHd2FpdGluZxgGIAEoDRIPCgd0ZW5hbnRzGAcgASgNEhAKCG5vZGVzX3VwGAggASgNEhAKCGdhdGV3YXlzGAkgASgNEg0KBXN0b3JlGAogASgJEikKBnVwdGltZRgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhJBCgZjb3VudHMYDCADKAsyMS53YXJyZW4uc2NoZWR1bGVyLnYxLkdldFN0YXRzUmVzcG9uc2UuQ291bnRzRW50cnkaLQoLQ291bnRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ASIpCg5FeHBsYWluUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICEAEiHwoPRXhwbGFpblJlc3BvbnNlEgwKBHRleHQYASABKAkiUgoVV2F0Y2hFbmRwb2ludHNSZXF1ZXN0EhwKCnB1YmxpY191cmwYAiABKAlCCLpIBXIDGIAEEhsKB2dhdGV3YXkYASABKAlCCrpIB3IFEAEYgAEi3QEKFldhdGNoRW5kcG9pbnRzUmVzcG9uc2USMwoGdXBkYXRlGAEgASgOMiMud2FycmVuLnNjaGVkdWxlci52MS5FbmRwb2ludFVwZGF0ZRIMCgRub2RlGAIgASgJEjUKB3ZlcnNpb24YAyABKAsyJC53YXJyZW4uc2NoZWR1bGVyLnYxLkVuZHBvaW50VmVyc2lvbhI2CgllbmRwb2ludHMYBCADKAsyIy53YXJyZW4uc2NoZWR1bGVyLnYxLlRlbmFudEVuZHBvaW50EhEKCXdpdGhkcmF3bhgFIAMoCSLUAQoOVGVuYW50RW5kcG9pbnQSLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEiwKCGVuZHBvaW50GAIgASgLMhoud2FycmVuLmNvbW1vbi52MS5FbmRwb2ludBIsCgRtb2RlGAMgASgOMh4ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZU1vZGUSNQoHdmVyc2lvbhgEIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uIlsKEldhdGNoRXZlbnRzUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICGD8SEgoFYWZ0ZXIYAiABKARIAIgBARIOCgZmb2xsb3cYAyABKAhCCAoGX2FmdGVyIj0KE1dhdGNoRXZlbnRzUmVzcG9uc2USJgoFZXZlbnQYASABKAsyFy53YXJyZW4uY29tbW9uLnYxLkV2ZW50ImIKEVN0cmVhbUxvZ3NSZXF1ZXN0EhcKBnRlbmFudBgBIAEoCUIHukgEcgIQARIbCgR0YWlsGAIgASgNQgi6SAUqAxiQTkgAiAEBEg4KBmZvbGxvdxgDIAEoCEIHCgVfdGFpbCJBChJTdHJlYW1Mb2dzUmVzcG9uc2USKwoFbGluZXMYASADKAsyHC53YXJyZW4uc2NoZWR1bGVyLnYxLkxvZ0xpbmUibgoHTG9nTGluZRIQCghpbnN0YW5jZRgBIAEoCRIOCgZzdHJlYW0YAiABKAkSJgoCYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHRleHQYBCABKAkSCwoDY3V0GAUgASgIKo8BCg5FbmRwb2ludFVwZGF0ZRIfChtFTkRQT0lOVF9VUERBVEVfVU5TUEVDSUZJRUQQABIcChhFTkRQT0lOVF9VUERBVEVfQ09NUExFVEUQARIfChtFTkRQT0lOVF9VUERBVEVfSU5DUkVNRU5UQUwQAhIdChlFTkRQT0lOVF9VUERBVEVfSEVBUlRCRUFUEAMy3BIKEFNjaGVkdWxlclNlcnZpY2USagoLQXBwbHlUZW5hbnQSJy53YXJyZW4uc2NoZWR1bGVyLnYxLkFwcGx5VGVuYW50UmVxdWVzdBooLndhcnJlbi5zY2hlZHVsZXIudjEuQXBwbHlUZW5hbnRSZXNwb25zZSIIkAICqrsYAQESZAoJR2V0VGVuYW50EiUud2FycmVuLnNjaGVkdWxlci52MS5HZXRUZW5hbnRSZXF1ZXN0GiYud2FycmVuLnNjaGVkdWxlci52MS5HZXRUZW5hbnRSZXNwb25zZSIIkAIBqrsYAQESagoLTGlzdFRlbmFudHMSJy53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RUZW5hbnRzUmVxdWVzdBooLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdFRlbmFudHNSZXNwb25zZSIIkAIBqrsYAQESbQoMRGVsZXRlVGVuYW50Eigud2FycmVuLnNjaGVkdWxlci52MS5EZWxldGVUZW5hbnRSZXF1ZXN0Gikud2FycmVuLnNjaGVkdWxlci52MS5EZWxldGVUZW5hbnRSZXNwb25zZSIIkAICqrsYAQESbwoNVXBsb2FkUmVsZWFzZRIpLndhcnJlbi5zY2hlZHVsZXIudjEuVXBsb2FkUmVsZWFzZVJlcXVlc3QaKi53YXJyZW4uc2NoZWR1bGVyLnYxLlVwbG9hZFJlbGVhc2VSZXNwb25zZSIFqrsYAQEoARJtCgxMaXN0UmVsZWFzZXMSKC53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RSZWxlYXNlc1JlcXVlc3QaKS53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RSZWxlYXNlc1Jlc3BvbnNlIgiQAgGquxgBARJcCgZFbnN1cmUSIi53YXJyZW4uc2NoZWR1bGVyLnYxLkVuc3VyZVJlcXVlc3QaIy53YXJyZW4uc2NoZWR1bGVyLnYxLkVuc3VyZVJlc3BvbnNlIgmQAgKquxgCAQISWQoFVG91Y2gSIS53YXJyZW4uc2NoZWR1bGVyLnYxLlRvdWNoUmVxdWVzdBoiLndhcnJlbi5zY2hlZHVsZXIudjEuVG91Y2hSZXNwb25zZSIJkAICqrsYAgECElUKBFN0b3ASIC53YXJyZW4uc2NoZWR1bGVyLnYxLlN0b3BSZXF1ZXN0GiEud2FycmVuLnNjaGVkdWxlci52MS5TdG9wUmVzcG9uc2UiCJACAqq7GAEBElsKB1Jlc3RhcnQSIy53YXJyZW4uc2NoZWR1bGVyLnYxLlJlc3RhcnRSZXF1ZXN0GiQud2FycmVuLnNjaGVkdWxlci52MS5SZXN0YXJ0UmVzcG9uc2UiBaq7GAEBElgKBlJlbG9hZBIiLndhcnJlbi5zY2hlZHVsZXIudjEuUmVsb2FkUmVxdWVzdBojLndhcnJlbi5zY2hlZHVsZXIudjEuUmVsb2FkUmVzcG9uc2UiBaq7GAEBEm0KDENsZWFyQmFja29mZhIoLndhcnJlbi5zY2hlZHVsZXIudjEuQ2xlYXJCYWNrb2ZmUmVxdWVzdBopLndhcnJlbi5zY2hlZHVsZXIudjEuQ2xlYXJCYWNrb2ZmUmVzcG9uc2UiCJACAqq7GAEBEnAKDUxpc3RJbnN0YW5jZXMSKS53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RJbnN0YW5jZXNSZXF1ZXN0Gioud2FycmVuLnNjaGVkdWxlci52MS5MaXN0SW5zdGFuY2VzUmVzcG9uc2UiCJACAaq7GAEBEmQKCUxpc3ROb2RlcxIlLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdE5vZGVzUmVxdWVzdBomLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdE5vZGVzUmVzcG9uc2UiCJACAaq7GAEBEmcKCkNvcmRvbk5vZGUSJi53YXJyZW4uc2NoZWR1bGVyLnYxLkNvcmRvbk5vZGVSZXF1ZXN0Gicud2FycmVuLnNjaGVkdWxlci52MS5Db3Jkb25Ob2RlUmVzcG9uc2UiCJACAqq7GAEBEm0KDFVuY29yZG9uTm9kZRIoLndhcnJlbi5zY2hlZHVsZXIudjEuVW5jb3Jkb25Ob2RlUmVxdWVzdBopLndhcnJlbi5zY2hlZHVsZXIudjEuVW5jb3Jkb25Ob2RlUmVzcG9uc2UiCJACAqq7GAEBEmEKCURyYWluTm9kZRIlLndhcnJlbi5zY2hlZHVsZXIudjEuRHJhaW5Ob2RlUmVxdWVzdBomLndhcnJlbi5zY2hlZHVsZXIudjEuRHJhaW5Ob2RlUmVzcG9uc2UiBaq7GAEBEmcKCkZvcmdldE5vZGUSJi53YXJyZW4uc2NoZWR1bGVyLnYxLkZvcmdldE5vZGVSZXF1ZXN0Gicud2FycmVuLnNjaGVkdWxlci52MS5Gb3JnZXROb2RlUmVzcG9uc2UiCJACAqq7GAEBEmEKCEdldFN0YXRzEiQud2FycmVuLnNjaGVkdWxlci52MS5HZXRTdGF0c1JlcXVlc3QaJS53YXJyZW4uc2NoZWR1bGVyLnYxLkdldFN0YXRzUmVzcG9uc2UiCJACAaq7GAEBEl4KB0V4cGxhaW4SIy53YXJyZW4uc2NoZWR1bGVyLnYxLkV4cGxhaW5SZXF1ZXN0GiQud2FycmVuLnNjaGVkdWxlci52MS5FeHBsYWluUmVzcG9uc2UiCJACAaq7GAEBEnMKDldhdGNoRW5kcG9pbnRzEioud2FycmVuLnNjaGVkdWxlci52MS5XYXRjaEVuZHBvaW50c1JlcXVlc3QaKy53YXJyZW4uc2NoZWR1bGVyLnYxLldhdGNoRW5kcG9pbnRzUmVzcG9uc2UiBqq7GAICATABEmkKC1dhdGNoRXZlbnRzEicud2FycmVuLnNjaGVkdWxlci52MS5XYXRjaEV2ZW50c1JlcXVlc3QaKC53YXJyZW4uc2NoZWR1bGVyLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UiBaq7GAEBMAESZgoKU3RyZWFtTG9ncxImLndhcnJlbi5zY2hlZHVsZXIudjEuU3RyZWFtTG9nc1JlcXVlc3QaJy53YXJyZW4uc2NoZWR1bGVyLnYxLlN0cmVhbUxvZ3NSZXNwb25zZSIFqrsYAQEwAWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_event, file_warren_common_v1_instance, file_warren_common_v1_node, file_warren_common_v1_release, file_warren_common_v1_role, file_warren_common_v1_tenant]);
+  fileDesc("Cit3YXJyZW4vc2NoZWR1bGVyL3YxL3NjaGVkdWxlcl9zZXJ2aWNlLnByb3RvEhN3YXJyZW4uc2NoZWR1bGVyLnYxIkgKEkFwcGx5VGVuYW50UmVxdWVzdBIyCgRzcGVjGAEgASgLMhwud2FycmVuLmNvbW1vbi52MS5UZW5hbnRTcGVjQga6SAPIAQEiPwoTQXBwbHlUZW5hbnRSZXNwb25zZRIoCgZ0ZW5hbnQYASABKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudCLPAQoQR2V0VGVuYW50UmVxdWVzdBK6AQoGdGVuYW50GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKSI9ChFHZXRUZW5hbnRSZXNwb25zZRIoCgZ0ZW5hbnQYASABKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudCJPChJMaXN0VGVuYW50c1JlcXVlc3QSGwoJcGFnZV9zaXplGAEgASgNQgi6SAUqAxjoBxIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiAASJZChNMaXN0VGVuYW50c1Jlc3BvbnNlEikKB3RlbmFudHMYASADKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki0gEKE0RlbGV0ZVRlbmFudFJlcXVlc3QSugEKBnRlbmFudBgBIAEoCUKpAbpIpQG6AaEBCgp0ZW5hbnQua2V5El1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykiFgoURGVsZXRlVGVuYW50UmVzcG9uc2UifQoUVXBsb2FkUmVsZWFzZVJlcXVlc3QSOgoGaGVhZGVyGAEgASgLMigud2FycmVuLnNjaGVkdWxlci52MS5VcGxvYWRSZWxlYXNlSGVhZGVySAASGgoFY2h1bmsYAiABKAxCCbpIBnoEGICAQEgAQg0KBHBhcnQSBbpIAggBIqICChNVcGxvYWRSZWxlYXNlSGVhZGVyEroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpEhkKB3ZlcnNpb24YAiABKAlCCLpIBXIDGIABEjMKCG1hbmlmZXN0GAMgASgLMiEud2FycmVuLmNvbW1vbi52MS5SZWxlYXNlTWFuaWZlc3QiQwoVVXBsb2FkUmVsZWFzZVJlc3BvbnNlEioKB3JlbGVhc2UYASABKAsyGS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2UiLgoTTGlzdFJlbGVhc2VzUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICGD8iQwoUTGlzdFJlbGVhc2VzUmVzcG9uc2USKwoIcmVsZWFzZXMYASADKAsyGS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2UizAEKDUVuc3VyZVJlcXVlc3QSugEKBnRlbmFudBgBIAEoCUKpAbpIpQG6AaEBCgp0ZW5hbnQua2V5El1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykiwQEKDkVuc3VyZVJlc3BvbnNlEgsKA3VybBgBIAEoCRIsCghlbmRwb2ludBgCIAEoCzIaLndhcnJlbi5jb21tb24udjEuRW5kcG9pbnQSLwoIaW5zdGFuY2UYAyABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEgwKBGNvbGQYBCABKAgSNQoHdmVyc2lvbhgFIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uIisKD0VuZHBvaW50VmVyc2lvbhINCgVlcG9jaBgBIAEoBBIJCgFuGAIgASgEImYKDFRvdWNoUmVxdWVzdBIaCgZzb3VyY2UYASABKAlCCrpIB3IFEAEYgAESOgoJaW5zdGFuY2VzGAIgAygLMhwud2FycmVuLnNjaGVkdWxlci52MS5Ub3VjaGVkQgm6SAaSAQMQkE4izwEKB1RvdWNoZWQSGwoIaW5zdGFuY2UYASABKAlCCbpIBnIEEAEYQBIrCghpZGxlX2ZvchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglpbl9mbGlnaHQYAyABKA0SMgoEc2VlbhgEIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uEg4KBnNlYWxlZBgFIAEoCBIQCghyZXF1ZXN0cxgGIAEoBBIRCglieXRlc19vdXQYByABKAQiIAoNVG91Y2hSZXNwb25zZRIPCgd1bmtub3duGAEgAygJIsoBCgtTdG9wUmVxdWVzdBK6AQoGdGVuYW50GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKSI+CgxTdG9wUmVzcG9uc2USLgoHc3RvcHBlZBgBIAMoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYizQEKDlJlc3RhcnRSZXF1ZXN0EroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpIk8KD1Jlc3RhcnRSZXNwb25zZRILCgN1cmwYASABKAkSLwoIaW5zdGFuY2UYAiABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmIigKDVJlbG9hZFJlcXVlc3QSFwoGdGVuYW50GAEgASgJQge6SARyAhABIlwKD1JvbGxiYWNrUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICEAESMAoHcmVsZWFzZRgCIAEoCUIfukgcchoyGF4oc2hhMjU2OlswLTlhLWZdezY0fSk/JCJuChBSb2xsYmFja1Jlc3BvbnNlEigKBnRlbmFudBgBIAEoCzIYLndhcnJlbi5jb21tb24udjEuVGVuYW50EjAKCWluc3RhbmNlcxgCIAMoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYiQgoOUmVsb2FkUmVzcG9uc2USMAoJaW5zdGFuY2VzGAEgAygLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZiLSAQoTQ2xlYXJCYWNrb2ZmUmVxdWVzdBK6AQoGdGVuYW50GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKSIWChRDbGVhckJhY2tvZmZSZXNwb25zZSIvChRMaXN0SW5zdGFuY2VzUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICGD8iRgoVTGlzdEluc3RhbmNlc1Jlc3BvbnNlEi0KCWluc3RhbmNlcxgBIAMoCzIaLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2UiEgoQTGlzdE5vZGVzUmVxdWVzdCI6ChFMaXN0Tm9kZXNSZXNwb25zZRIlCgVub2RlcxgBIAMoCzIWLndhcnJlbi5jb21tb24udjEuTm9kZSIqChFDb3Jkb25Ob2RlUmVxdWVzdBIVCgRub2RlGAEgASgJQge6SARyAhABIhQKEkNvcmRvbk5vZGVSZXNwb25zZSIsChNVbmNvcmRvbk5vZGVSZXF1ZXN0EhUKBG5vZGUYASABKAlCB7pIBHICEAEiFgoUVW5jb3Jkb25Ob2RlUmVzcG9uc2UiZgoQRHJhaW5Ob2RlUmVxdWVzdBIVCgRub2RlGAEgASgJQge6SARyAhABEjsKCGRlYWRsaW5lGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg66SAuqAQgiBAiAowUqACIzChFEcmFpbk5vZGVSZXNwb25zZRINCgVtb3ZlZBgBIAEoDRIPCgdzdG9wcGVkGAIgASgNIioKEUZvcmdldE5vZGVSZXF1ZXN0EhUKBG5vZGUYASABKAlCB7pIBHICEAEiFAoSRm9yZ2V0Tm9kZVJlc3BvbnNlIhEKD0dldFN0YXRzUmVxdWVzdCKaAwoQR2V0U3RhdHNSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEgwKBGNlbGwYAiABKAkSDQoFZXBvY2gYAyABKAQSFgoObWF4X2NvbmN1cnJlbnQYBCABKA0SDAoEbGl2ZRgFIAEoDRIPCgd3YWl0aW5nGAYgASgNEg8KB3RlbmFudHMYByABKA0SEAoIbm9kZXNfdXAYCCABKA0SEAoIZ2F0ZXdheXMYCSABKA0SDQoFc3RvcmUYCiABKAkSKQoGdXB0aW1lGAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBmFjdGl2ZRgNIAEoDRIOCgZmcm96ZW4YDiABKA0SEAoIc3RhcnRpbmcYDyABKA0SDgoGcXVldWVkGBAgASgNEkEKBmNvdW50cxgMIAMoCzIxLndhcnJlbi5zY2hlZHVsZXIudjEuR2V0U3RhdHNSZXNwb25zZS5Db3VudHNFbnRyeRotCgtDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBIikKDkV4cGxhaW5SZXF1ZXN0EhcKBnRlbmFudBgBIAEoCUIHukgEcgIQASKTAQoPRXhwbGFpblJlc3BvbnNlEgwKBHRleHQYASABKAkSQgoHcmVmdXNlZBgCIAMoCzIxLndhcnJlbi5zY2hlZHVsZXIudjEuRXhwbGFpblJlc3BvbnNlLlJlZnVzZWRFbnRyeRouCgxSZWZ1c2VkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ASJSChVXYXRjaEVuZHBvaW50c1JlcXVlc3QSHAoKcHVibGljX3VybBgCIAEoCUIIukgFcgMYgAQSGwoHZ2F0ZXdheRgBIAEoCUIKukgHcgUQARiAASLwAQoWV2F0Y2hFbmRwb2ludHNSZXNwb25zZRIzCgZ1cGRhdGUYASABKA4yIy53YXJyZW4uc2NoZWR1bGVyLnYxLkVuZHBvaW50VXBkYXRlEgwKBG5vZGUYAiABKAkSNQoHdmVyc2lvbhgDIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uEjYKCWVuZHBvaW50cxgEIAMoCzIjLndhcnJlbi5zY2hlZHVsZXIudjEuVGVuYW50RW5kcG9pbnQSEQoJd2l0aGRyYXduGAUgAygJEhEKCWFnZW50X3VybBgGIAEoCSLUAQoOVGVuYW50RW5kcG9pbnQSLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEiwKCGVuZHBvaW50GAIgASgLMhoud2FycmVuLmNvbW1vbi52MS5FbmRwb2ludBIsCgRtb2RlGAMgASgOMh4ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZU1vZGUSNQoHdmVyc2lvbhgEIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uIlsKEldhdGNoRXZlbnRzUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICGD8SEgoFYWZ0ZXIYAiABKARIAIgBARIOCgZmb2xsb3cYAyABKAhCCAoGX2FmdGVyIj0KE1dhdGNoRXZlbnRzUmVzcG9uc2USJgoFZXZlbnQYASABKAsyFy53YXJyZW4uY29tbW9uLnYxLkV2ZW50ImIKEVN0cmVhbUxvZ3NSZXF1ZXN0EhcKBnRlbmFudBgBIAEoCUIHukgEcgIQARIbCgR0YWlsGAIgASgNQgi6SAUqAxiQTkgAiAEBEg4KBmZvbGxvdxgDIAEoCEIHCgVfdGFpbCJBChJTdHJlYW1Mb2dzUmVzcG9uc2USKwoFbGluZXMYASADKAsyHC53YXJyZW4uc2NoZWR1bGVyLnYxLkxvZ0xpbmUibgoHTG9nTGluZRIQCghpbnN0YW5jZRgBIAEoCRIOCgZzdHJlYW0YAiABKAkSJgoCYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHRleHQYBCABKAkSCwoDY3V0GAUgASgIKo8BCg5FbmRwb2ludFVwZGF0ZRIfChtFTkRQT0lOVF9VUERBVEVfVU5TUEVDSUZJRUQQABIcChhFTkRQT0lOVF9VUERBVEVfQ09NUExFVEUQARIfChtFTkRQT0lOVF9VUERBVEVfSU5DUkVNRU5UQUwQAhIdChlFTkRQT0lOVF9VUERBVEVfSEVBUlRCRUFUEAMyvBMKEFNjaGVkdWxlclNlcnZpY2USagoLQXBwbHlUZW5hbnQSJy53YXJyZW4uc2NoZWR1bGVyLnYxLkFwcGx5VGVuYW50UmVxdWVzdBooLndhcnJlbi5zY2hlZHVsZXIudjEuQXBwbHlUZW5hbnRSZXNwb25zZSIIkAICqrsYAQESZAoJR2V0VGVuYW50EiUud2FycmVuLnNjaGVkdWxlci52MS5HZXRUZW5hbnRSZXF1ZXN0GiYud2FycmVuLnNjaGVkdWxlci52MS5HZXRUZW5hbnRSZXNwb25zZSIIkAIBqrsYAQESagoLTGlzdFRlbmFudHMSJy53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RUZW5hbnRzUmVxdWVzdBooLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdFRlbmFudHNSZXNwb25zZSIIkAIBqrsYAQESbQoMRGVsZXRlVGVuYW50Eigud2FycmVuLnNjaGVkdWxlci52MS5EZWxldGVUZW5hbnRSZXF1ZXN0Gikud2FycmVuLnNjaGVkdWxlci52MS5EZWxldGVUZW5hbnRSZXNwb25zZSIIkAICqrsYAQESbwoNVXBsb2FkUmVsZWFzZRIpLndhcnJlbi5zY2hlZHVsZXIudjEuVXBsb2FkUmVsZWFzZVJlcXVlc3QaKi53YXJyZW4uc2NoZWR1bGVyLnYxLlVwbG9hZFJlbGVhc2VSZXNwb25zZSIFqrsYAQEoARJtCgxMaXN0UmVsZWFzZXMSKC53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RSZWxlYXNlc1JlcXVlc3QaKS53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RSZWxlYXNlc1Jlc3BvbnNlIgiQAgGquxgBARJcCgZFbnN1cmUSIi53YXJyZW4uc2NoZWR1bGVyLnYxLkVuc3VyZVJlcXVlc3QaIy53YXJyZW4uc2NoZWR1bGVyLnYxLkVuc3VyZVJlc3BvbnNlIgmQAgKquxgCAQISWQoFVG91Y2gSIS53YXJyZW4uc2NoZWR1bGVyLnYxLlRvdWNoUmVxdWVzdBoiLndhcnJlbi5zY2hlZHVsZXIudjEuVG91Y2hSZXNwb25zZSIJkAICqrsYAgECElUKBFN0b3ASIC53YXJyZW4uc2NoZWR1bGVyLnYxLlN0b3BSZXF1ZXN0GiEud2FycmVuLnNjaGVkdWxlci52MS5TdG9wUmVzcG9uc2UiCJACAqq7GAEBElsKB1Jlc3RhcnQSIy53YXJyZW4uc2NoZWR1bGVyLnYxLlJlc3RhcnRSZXF1ZXN0GiQud2FycmVuLnNjaGVkdWxlci52MS5SZXN0YXJ0UmVzcG9uc2UiBaq7GAEBElgKBlJlbG9hZBIiLndhcnJlbi5zY2hlZHVsZXIudjEuUmVsb2FkUmVxdWVzdBojLndhcnJlbi5zY2hlZHVsZXIudjEuUmVsb2FkUmVzcG9uc2UiBaq7GAEBEl4KCFJvbGxiYWNrEiQud2FycmVuLnNjaGVkdWxlci52MS5Sb2xsYmFja1JlcXVlc3QaJS53YXJyZW4uc2NoZWR1bGVyLnYxLlJvbGxiYWNrUmVzcG9uc2UiBaq7GAEBEm0KDENsZWFyQmFja29mZhIoLndhcnJlbi5zY2hlZHVsZXIudjEuQ2xlYXJCYWNrb2ZmUmVxdWVzdBopLndhcnJlbi5zY2hlZHVsZXIudjEuQ2xlYXJCYWNrb2ZmUmVzcG9uc2UiCJACAqq7GAEBEnAKDUxpc3RJbnN0YW5jZXMSKS53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RJbnN0YW5jZXNSZXF1ZXN0Gioud2FycmVuLnNjaGVkdWxlci52MS5MaXN0SW5zdGFuY2VzUmVzcG9uc2UiCJACAaq7GAEBEmQKCUxpc3ROb2RlcxIlLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdE5vZGVzUmVxdWVzdBomLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdE5vZGVzUmVzcG9uc2UiCJACAaq7GAEBEmcKCkNvcmRvbk5vZGUSJi53YXJyZW4uc2NoZWR1bGVyLnYxLkNvcmRvbk5vZGVSZXF1ZXN0Gicud2FycmVuLnNjaGVkdWxlci52MS5Db3Jkb25Ob2RlUmVzcG9uc2UiCJACAqq7GAEBEm0KDFVuY29yZG9uTm9kZRIoLndhcnJlbi5zY2hlZHVsZXIudjEuVW5jb3Jkb25Ob2RlUmVxdWVzdBopLndhcnJlbi5zY2hlZHVsZXIudjEuVW5jb3Jkb25Ob2RlUmVzcG9uc2UiCJACAqq7GAEBEmEKCURyYWluTm9kZRIlLndhcnJlbi5zY2hlZHVsZXIudjEuRHJhaW5Ob2RlUmVxdWVzdBomLndhcnJlbi5zY2hlZHVsZXIudjEuRHJhaW5Ob2RlUmVzcG9uc2UiBaq7GAEBEmcKCkZvcmdldE5vZGUSJi53YXJyZW4uc2NoZWR1bGVyLnYxLkZvcmdldE5vZGVSZXF1ZXN0Gicud2FycmVuLnNjaGVkdWxlci52MS5Gb3JnZXROb2RlUmVzcG9uc2UiCJACAqq7GAEBEmEKCEdldFN0YXRzEiQud2FycmVuLnNjaGVkdWxlci52MS5HZXRTdGF0c1JlcXVlc3QaJS53YXJyZW4uc2NoZWR1bGVyLnYxLkdldFN0YXRzUmVzcG9uc2UiCJACAaq7GAEBEl4KB0V4cGxhaW4SIy53YXJyZW4uc2NoZWR1bGVyLnYxLkV4cGxhaW5SZXF1ZXN0GiQud2FycmVuLnNjaGVkdWxlci52MS5FeHBsYWluUmVzcG9uc2UiCJACAaq7GAEBEnMKDldhdGNoRW5kcG9pbnRzEioud2FycmVuLnNjaGVkdWxlci52MS5XYXRjaEVuZHBvaW50c1JlcXVlc3QaKy53YXJyZW4uc2NoZWR1bGVyLnYxLldhdGNoRW5kcG9pbnRzUmVzcG9uc2UiBqq7GAICATABEmkKC1dhdGNoRXZlbnRzEicud2FycmVuLnNjaGVkdWxlci52MS5XYXRjaEV2ZW50c1JlcXVlc3QaKC53YXJyZW4uc2NoZWR1bGVyLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UiBaq7GAEBMAESZgoKU3RyZWFtTG9ncxImLndhcnJlbi5zY2hlZHVsZXIudjEuU3RyZWFtTG9nc1JlcXVlc3QaJy53YXJyZW4uc2NoZWR1bGVyLnYxLlN0cmVhbUxvZ3NSZXNwb25zZSIFqrsYAQEwAWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_event, file_warren_common_v1_instance, file_warren_common_v1_node, file_warren_common_v1_release, file_warren_common_v1_role, file_warren_common_v1_tenant]);
 
 /**
  * Creates a tenant or gives it a new spec.
@@ -662,6 +662,62 @@ export const ReloadRequestSchema: GenMessage<ReloadRequest> = /*@__PURE__*/
   messageDesc(file_warren_scheduler_v1_scheduler_service, 23);
 
 /**
+ * Which tenant is to go back.
+ *
+ * @generated from message warren.scheduler.v1.RollbackRequest
+ */
+export type RollbackRequest = Message<"warren.scheduler.v1.RollbackRequest"> & {
+  /**
+   * Its key.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * To which release; empty: the one that it had before.
+   *
+   * @generated from field: string release = 2;
+   */
+  release: string;
+};
+
+/**
+ * Describes the message warren.scheduler.v1.RollbackRequest.
+ * Use `create(RollbackRequestSchema)` to create a new message.
+ */
+export const RollbackRequestSchema: GenMessage<RollbackRequest> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 24);
+
+/**
+ * The release serves.
+ *
+ * @generated from message warren.scheduler.v1.RollbackResponse
+ */
+export type RollbackResponse = Message<"warren.scheduler.v1.RollbackResponse"> & {
+  /**
+   * The tenant as it stands now.
+   *
+   * @generated from field: warren.common.v1.Tenant tenant = 1;
+   */
+  tenant?: Tenant | undefined;
+
+  /**
+   * Its new instances; none where none were running.
+   *
+   * @generated from field: repeated warren.common.v1.InstanceRef instances = 2;
+   */
+  instances: InstanceRef[];
+};
+
+/**
+ * Describes the message warren.scheduler.v1.RollbackResponse.
+ * Use `create(RollbackResponseSchema)` to create a new message.
+ */
+export const RollbackResponseSchema: GenMessage<RollbackResponse> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 25);
+
+/**
  * All instances are of the newest spec.
  *
  * @generated from message warren.scheduler.v1.ReloadResponse
@@ -680,7 +736,7 @@ export type ReloadResponse = Message<"warren.scheduler.v1.ReloadResponse"> & {
  * Use `create(ReloadResponseSchema)` to create a new message.
  */
 export const ReloadResponseSchema: GenMessage<ReloadResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 24);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 26);
 
 /**
  * Which tenant.
@@ -701,7 +757,7 @@ export type ClearBackoffRequest = Message<"warren.scheduler.v1.ClearBackoffReque
  * Use `create(ClearBackoffRequestSchema)` to create a new message.
  */
 export const ClearBackoffRequestSchema: GenMessage<ClearBackoffRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 25);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 27);
 
 /**
  * It may be started at once.
@@ -716,7 +772,7 @@ export type ClearBackoffResponse = Message<"warren.scheduler.v1.ClearBackoffResp
  * Use `create(ClearBackoffResponseSchema)` to create a new message.
  */
 export const ClearBackoffResponseSchema: GenMessage<ClearBackoffResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 26);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 28);
 
 /**
  * Whose instances.
@@ -737,7 +793,7 @@ export type ListInstancesRequest = Message<"warren.scheduler.v1.ListInstancesReq
  * Use `create(ListInstancesRequestSchema)` to create a new message.
  */
 export const ListInstancesRequestSchema: GenMessage<ListInstancesRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 27);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 29);
 
 /**
  * Instances that are not gone.
@@ -758,7 +814,7 @@ export type ListInstancesResponse = Message<"warren.scheduler.v1.ListInstancesRe
  * Use `create(ListInstancesResponseSchema)` to create a new message.
  */
 export const ListInstancesResponseSchema: GenMessage<ListInstancesResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 28);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 30);
 
 /**
  * The roster.
@@ -773,7 +829,7 @@ export type ListNodesRequest = Message<"warren.scheduler.v1.ListNodesRequest"> &
  * Use `create(ListNodesRequestSchema)` to create a new message.
  */
 export const ListNodesRequestSchema: GenMessage<ListNodesRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 29);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 31);
 
 /**
  * The roster.
@@ -794,7 +850,7 @@ export type ListNodesResponse = Message<"warren.scheduler.v1.ListNodesResponse">
  * Use `create(ListNodesResponseSchema)` to create a new message.
  */
 export const ListNodesResponseSchema: GenMessage<ListNodesResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 30);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 32);
 
 /**
  * Which node.
@@ -815,7 +871,7 @@ export type CordonNodeRequest = Message<"warren.scheduler.v1.CordonNodeRequest">
  * Use `create(CordonNodeRequestSchema)` to create a new message.
  */
 export const CordonNodeRequestSchema: GenMessage<CordonNodeRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 31);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 33);
 
 /**
  * It is cordoned.
@@ -830,7 +886,7 @@ export type CordonNodeResponse = Message<"warren.scheduler.v1.CordonNodeResponse
  * Use `create(CordonNodeResponseSchema)` to create a new message.
  */
 export const CordonNodeResponseSchema: GenMessage<CordonNodeResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 32);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 34);
 
 /**
  * Which node.
@@ -851,7 +907,7 @@ export type UncordonNodeRequest = Message<"warren.scheduler.v1.UncordonNodeReque
  * Use `create(UncordonNodeRequestSchema)` to create a new message.
  */
 export const UncordonNodeRequestSchema: GenMessage<UncordonNodeRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 33);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 35);
 
 /**
  * It is not cordoned.
@@ -866,7 +922,7 @@ export type UncordonNodeResponse = Message<"warren.scheduler.v1.UncordonNodeResp
  * Use `create(UncordonNodeResponseSchema)` to create a new message.
  */
 export const UncordonNodeResponseSchema: GenMessage<UncordonNodeResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 34);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 36);
 
 /**
  * Which node.
@@ -880,6 +936,13 @@ export type DrainNodeRequest = Message<"warren.scheduler.v1.DrainNodeRequest"> &
    * @generated from field: string node = 1;
    */
   node: string;
+
+  /**
+   * After it, what is left is stopped. Default 10 min.
+   *
+   * @generated from field: google.protobuf.Duration deadline = 2;
+   */
+  deadline?: Duration | undefined;
 };
 
 /**
@@ -887,7 +950,7 @@ export type DrainNodeRequest = Message<"warren.scheduler.v1.DrainNodeRequest"> &
  * Use `create(DrainNodeRequestSchema)` to create a new message.
  */
 export const DrainNodeRequestSchema: GenMessage<DrainNodeRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 35);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 37);
 
 /**
  * Nothing runs on it.
@@ -895,6 +958,19 @@ export const DrainNodeRequestSchema: GenMessage<DrainNodeRequest> = /*@__PURE__*
  * @generated from message warren.scheduler.v1.DrainNodeResponse
  */
 export type DrainNodeResponse = Message<"warren.scheduler.v1.DrainNodeResponse"> & {
+  /**
+   * Instances whose successor was ready first.
+   *
+   * @generated from field: uint32 moved = 1;
+   */
+  moved: number;
+
+  /**
+   * Instances that were stopped: idle ones, and those left at the deadline.
+   *
+   * @generated from field: uint32 stopped = 2;
+   */
+  stopped: number;
 };
 
 /**
@@ -902,7 +978,7 @@ export type DrainNodeResponse = Message<"warren.scheduler.v1.DrainNodeResponse">
  * Use `create(DrainNodeResponseSchema)` to create a new message.
  */
 export const DrainNodeResponseSchema: GenMessage<DrainNodeResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 36);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 38);
 
 /**
  * Which node.
@@ -923,7 +999,7 @@ export type ForgetNodeRequest = Message<"warren.scheduler.v1.ForgetNodeRequest">
  * Use `create(ForgetNodeRequestSchema)` to create a new message.
  */
 export const ForgetNodeRequestSchema: GenMessage<ForgetNodeRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 37);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 39);
 
 /**
  * It is not in the roster.
@@ -938,7 +1014,7 @@ export type ForgetNodeResponse = Message<"warren.scheduler.v1.ForgetNodeResponse
  * Use `create(ForgetNodeResponseSchema)` to create a new message.
  */
 export const ForgetNodeResponseSchema: GenMessage<ForgetNodeResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 38);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 40);
 
 /**
  * Counts.
@@ -953,7 +1029,7 @@ export type GetStatsRequest = Message<"warren.scheduler.v1.GetStatsRequest"> & {
  * Use `create(GetStatsRequestSchema)` to create a new message.
  */
 export const GetStatsRequestSchema: GenMessage<GetStatsRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 39);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 41);
 
 /**
  * Counts.
@@ -1039,6 +1115,34 @@ export type GetStatsResponse = Message<"warren.scheduler.v1.GetStatsResponse"> &
   uptime?: Duration | undefined;
 
   /**
+   * Of the live instances: ready and running.
+   *
+   * @generated from field: uint32 active = 13;
+   */
+  active: number;
+
+  /**
+   * Frozen, paged out or not.
+   *
+   * @generated from field: uint32 frozen = 14;
+   */
+  frozen: number;
+
+  /**
+   * Placed or starting.
+   *
+   * @generated from field: uint32 starting = 15;
+   */
+  starting: number;
+
+  /**
+   * Tenants that wait for an instance.
+   *
+   * @generated from field: uint32 queued = 16;
+   */
+  queued: number;
+
+  /**
    * Starts, evictions and other counts since then, by name.
    *
    * @generated from field: map<string, uint64> counts = 12;
@@ -1051,7 +1155,7 @@ export type GetStatsResponse = Message<"warren.scheduler.v1.GetStatsResponse"> &
  * Use `create(GetStatsResponseSchema)` to create a new message.
  */
 export const GetStatsResponseSchema: GenMessage<GetStatsResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 40);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 42);
 
 /**
  * Which tenant.
@@ -1072,7 +1176,7 @@ export type ExplainRequest = Message<"warren.scheduler.v1.ExplainRequest"> & {
  * Use `create(ExplainRequestSchema)` to create a new message.
  */
 export const ExplainRequestSchema: GenMessage<ExplainRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 41);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 43);
 
 /**
  * Why a tenant is where it is, or nowhere.
@@ -1086,6 +1190,13 @@ export type ExplainResponse = Message<"warren.scheduler.v1.ExplainResponse"> & {
    * @generated from field: string text = 1;
    */
   text: string;
+
+  /**
+   * Nodes that each filter refused at the last try, if that was in vain.
+   *
+   * @generated from field: map<string, uint32> refused = 2;
+   */
+  refused: { [key: string]: number };
 };
 
 /**
@@ -1093,7 +1204,7 @@ export type ExplainResponse = Message<"warren.scheduler.v1.ExplainResponse"> & {
  * Use `create(ExplainResponseSchema)` to create a new message.
  */
 export const ExplainResponseSchema: GenMessage<ExplainResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 42);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 44);
 
 /**
  * Who watches.
@@ -1122,7 +1233,7 @@ export type WatchEndpointsRequest = Message<"warren.scheduler.v1.WatchEndpointsR
  * Use `create(WatchEndpointsRequestSchema)` to create a new message.
  */
 export const WatchEndpointsRequestSchema: GenMessage<WatchEndpointsRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 43);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 45);
 
 /**
  * Where instances answer.
@@ -1164,6 +1275,13 @@ export type WatchEndpointsResponse = Message<"warren.scheduler.v1.WatchEndpoints
    * @generated from field: repeated string withdrawn = 5;
    */
   withdrawn: string[];
+
+  /**
+   * Where the node's agent answers ThawInstance, with COMPLETE.
+   *
+   * @generated from field: string agent_url = 6;
+   */
+  agentUrl: string;
 };
 
 /**
@@ -1171,7 +1289,7 @@ export type WatchEndpointsResponse = Message<"warren.scheduler.v1.WatchEndpoints
  * Use `create(WatchEndpointsResponseSchema)` to create a new message.
  */
 export const WatchEndpointsResponseSchema: GenMessage<WatchEndpointsResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 44);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 46);
 
 /**
  * One instance that serves.
@@ -1194,7 +1312,8 @@ export type TenantEndpoint = Message<"warren.scheduler.v1.TenantEndpoint"> & {
   endpoint?: Endpoint | undefined;
 
   /**
-   * ACTIVE, or QUIESCING: confirm by a sealed Touch if nothing is in flight, and Ensure before sending more.
+   * ACTIVE. QUIESCING: confirm by a sealed Touch if nothing is in flight, and Ensure before sending more. FROZEN or
+   * PAGED_OUT: send the request, then ThawInstance at its node's agent.
    *
    * @generated from field: warren.common.v1.InstanceMode mode = 3;
    */
@@ -1213,7 +1332,7 @@ export type TenantEndpoint = Message<"warren.scheduler.v1.TenantEndpoint"> & {
  * Use `create(TenantEndpointSchema)` to create a new message.
  */
 export const TenantEndpointSchema: GenMessage<TenantEndpoint> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 45);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 47);
 
 /**
  * Which events.
@@ -1248,7 +1367,7 @@ export type WatchEventsRequest = Message<"warren.scheduler.v1.WatchEventsRequest
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema: GenMessage<WatchEventsRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 46);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 48);
 
 /**
  * An event.
@@ -1269,7 +1388,7 @@ export type WatchEventsResponse = Message<"warren.scheduler.v1.WatchEventsRespon
  * Use `create(WatchEventsResponseSchema)` to create a new message.
  */
 export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 47);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 49);
 
 /**
  * Whose output.
@@ -1304,7 +1423,7 @@ export type StreamLogsRequest = Message<"warren.scheduler.v1.StreamLogsRequest">
  * Use `create(StreamLogsRequestSchema)` to create a new message.
  */
 export const StreamLogsRequestSchema: GenMessage<StreamLogsRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 48);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 50);
 
 /**
  * Output.
@@ -1325,7 +1444,7 @@ export type StreamLogsResponse = Message<"warren.scheduler.v1.StreamLogsResponse
  * Use `create(StreamLogsResponseSchema)` to create a new message.
  */
 export const StreamLogsResponseSchema: GenMessage<StreamLogsResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 49);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 51);
 
 /**
  * A line of output.
@@ -1374,7 +1493,7 @@ export type LogLine = Message<"warren.scheduler.v1.LogLine"> & {
  * Use `create(LogLineSchema)` to create a new message.
  */
 export const LogLineSchema: GenMessage<LogLine> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 50);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 52);
 
 /**
  * What a WatchEndpoints message covers.
@@ -1424,7 +1543,8 @@ export const EndpointUpdateSchema: GenEnum<EndpointUpdate> = /*@__PURE__*/
  */
 export const SchedulerService: GenService<{
   /**
-   * Creates a tenant or gives it a new spec. Running instances keep the old one until they are restarted.
+   * Creates a tenant or gives it a new spec. Answers when that is persisted; running instances are then replaced one after
+   * the other as by Reload, and keep the old spec if the new one does not become ready.
    *
    * @generated from rpc warren.scheduler.v1.SchedulerService.ApplyTenant
    */
@@ -1526,7 +1646,8 @@ export const SchedulerService: GenService<{
     output: typeof RestartResponseSchema;
   },
   /**
-   * Replaces instances one at a time without a gap.
+   * Replaces the tenant's instances, batch by batch and each only once its successor is ready; answers when all are of the
+   * newest spec. FAILED_PRECONDITION with StartFailed: it did not become ready, and the version before serves on.
    *
    * @generated from rpc warren.scheduler.v1.SchedulerService.Reload
    */
@@ -1534,6 +1655,16 @@ export const SchedulerService: GenService<{
     methodKind: "unary";
     input: typeof ReloadRequestSchema;
     output: typeof ReloadResponseSchema;
+  },
+  /**
+   * Gives the tenant the release that it had before (or the one named), and reloads. FAILED_PRECONDITION: there is none.
+   *
+   * @generated from rpc warren.scheduler.v1.SchedulerService.Rollback
+   */
+  rollback: {
+    methodKind: "unary";
+    input: typeof RollbackRequestSchema;
+    output: typeof RollbackResponseSchema;
   },
   /**
    * Lets a failing tenant be started at once.
@@ -1586,7 +1717,8 @@ export const SchedulerService: GenService<{
     output: typeof UncordonNodeResponseSchema;
   },
   /**
-   * Cordons the node and moves its instances elsewhere.
+   * Cordons the node and moves its instances elsewhere, each once its successor is ready; answers when nothing runs on it.
+   * At the drain deadline what is left is stopped. UncordonNode gives it up.
    *
    * @generated from rpc warren.scheduler.v1.SchedulerService.DrainNode
    */
