@@ -66,6 +66,7 @@ export function describeTransition(
     pid: record.process?.pid ?? 0,
     exit,
     usage: toUsage(counters),
+    wakes: BigInt(record.state.wakes),
   });
 }
 

@@ -49,6 +49,7 @@ import { takeSample } from "./sample.ts";
 import { unwrapExit } from "./sandbox.ts";
 import { type Child, type ChildExit, SpawnError } from "./spawn.ts";
 import { StartSpan } from "./start-span.ts";
+import { thawedSince } from "./thawed.ts";
 import { type Counters, extend, noCounters, observe, type Sample } from "./usage.ts";
 
 export class Instance {
@@ -519,7 +520,12 @@ export class Instance {
   /** @param wakes as they were when it was asked for: a thaw since has undone it */
   async #freeze(pageOut: boolean, wakes: number): Promise<number> {
     const isWanted = () => this.state.phase === "ready" && this.state.wakes === wakes;
-    const interrupted = () => rpcError(Code.Aborted, `instance ${this.id} was thawed or stopped meanwhile`);
+    const interrupted = () =>
+      rpcError(
+        Code.Aborted,
+        `instance ${this.id} was thawed or stopped meanwhile`,
+        ...(this.state.wakes === wakes ? [] : [thawedSince(this.state.wakes)]),
+      );
     const { kernel } = this.#m.host;
     if (!isWanted()) throw interrupted();
     if (!this.isAtRest) {

@@ -21,6 +21,7 @@ import type { StartPlan } from "./launch.ts";
 import { livenessPolicy } from "./liveness.ts";
 import type { Mechanism } from "./mechanism.ts";
 import { type InstanceLimits, type Left, noLimits } from "./records.ts";
+import { thawedSince } from "./thawed.ts";
 
 const defaultReadinessMs = 30_000;
 const defaultGraceMs = 5_000;
@@ -178,6 +179,7 @@ export class Instances {
     throw rpcError(
       Code.FailedPrecondition,
       `instance ${id} was thawed since: its wakes are ${state.wakes}, not ${wakes}`,
+      thawedSince(state.wakes),
     );
   }
 

@@ -1,16 +1,20 @@
-/** Connections to agents, and the two commands the core gives. */
+/** Connections to agents, and the commands the core gives. */
 import type { RpcConnection } from "@warren/common/rpc/client";
 import { connectRpc } from "@warren/common/rpc/client";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { Code, ConnectError, detailOf, isRpcCode } from "@warren/common/rpc/errors";
 import { toDuration } from "@warren/common/time";
 import { AgentService } from "@warren/proto/agent";
-import { StaleEpochSchema } from "@warren/proto/common";
+import { StaleEpochSchema, ThawedSinceSchema } from "@warren/proto/common";
 import type { Effect } from "./core/effects.ts";
-import type { Input, StartOutcome } from "./core/inputs.ts";
+import type { Input, SleepOutcome, StartOutcome } from "./core/inputs.ts";
 
 /** Beyond the grace: killing and verifying. */
 const stopSlackMs = 20_000;
+
+/** A freeze walks a process tree, a page-out its memory. */
+const sleepMs = 20_000;
+const thawMs = 5_000;
 
 /** Codes that say that nothing was started, and that no other node would do better. */
 const refusals = [
@@ -85,18 +89,62 @@ export class Agents {
     }
   }
 
-  async stop({ ref, reason, graceMs, agentUrl }: Extract<Effect, { type: "stop" }>): Promise<Input> {
+  async stop({ ref, reason, graceMs, ifWakes, agentUrl }: Extract<Effect, { type: "stop" }>): Promise<Input> {
     try {
       const { instance } = await this.connection(agentUrl)
         .client(AgentService)
         .stopInstance(
-          { epoch: this.#epoch, instance: ref.id, reason, grace: toDuration(graceMs) },
+          { epoch: this.#epoch, instance: ref.id, reason, grace: toDuration(graceMs), ifWakes },
           { timeoutMs: graceMs + stopSlackMs, signal: this.#signal },
         );
       return { type: "stopped", instance: ref.id, gone: instance };
     } catch (error) {
       this.#watchEpoch(error);
-      return { type: "stopped", instance: ref.id, error: ConnectError.from(error).rawMessage };
+      const thawed = detailOf(error, ThawedSinceSchema)?.wakes;
+      return { type: "stopped", instance: ref.id, error: ConnectError.from(error).rawMessage, thawed };
+    }
+  }
+
+  async freeze({
+    ref,
+    ifWakes,
+    pageOut,
+    command,
+    agentUrl,
+  }: Extract<Effect, { type: "freeze" }>): Promise<Input> {
+    const outcome = await this.#slept(async () => {
+      const { instance } = await this.connection(agentUrl)
+        .client(AgentService)
+        .freezeInstance(
+          { epoch: this.#epoch, instance: ref.id, ifWakes, pageOut },
+          { timeoutMs: sleepMs, signal: this.#signal },
+        );
+      return instance?.wakes;
+    });
+    return { type: "slept", instance: ref.id, command, outcome };
+  }
+
+  async thaw({ ref, command, agentUrl }: Extract<Effect, { type: "thaw" }>): Promise<Input> {
+    const outcome = await this.#slept(async () => {
+      const { wakes } = await this.connection(agentUrl)
+        .client(AgentService)
+        .thawInstance({ instance: ref.id }, { timeoutMs: thawMs, signal: this.#signal });
+      return wakes;
+    });
+    return { type: "slept", instance: ref.id, command, outcome };
+  }
+
+  async #slept(run: () => Promise<bigint | undefined>): Promise<SleepOutcome> {
+    try {
+      return { kind: "done", wakes: await run() };
+    } catch (error) {
+      this.#watchEpoch(error);
+      const thawed = detailOf(error, ThawedSinceSchema);
+      if (thawed) return { kind: "thawed", wakes: thawed.wakes };
+      const { rawMessage: message } = ConnectError.from(error);
+      if (isRpcCode(error, Code.NotFound)) return { kind: "gone" };
+      if (isRpcCode(error, Code.ResourceExhausted)) return { kind: "full", message };
+      return { kind: "failed", message };
     }
   }
 

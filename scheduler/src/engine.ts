@@ -135,6 +135,12 @@ export class Engine {
       case "stop":
         void agents.stop(effect).then((input) => this.feed(input));
         return;
+      case "freeze":
+        void agents.freeze(effect).then((input) => this.feed(input));
+        return;
+      case "thaw":
+        void agents.thaw(effect).then((input) => this.feed(input));
+        return;
       case "answer":
         this.#take(effect.call)?.granted(effect.answer);
         return;

@@ -22,8 +22,12 @@ const encode = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.str
 export function entryOf(write: Write): Entry {
   switch (write.kind) {
     case "tenant": {
-      const { spec, ...rest } = write.record;
-      return { key: `tenant.${spec.key}`, value: encode({ ...rest, spec: toJson(TenantSpecSchema, spec) }) };
+      const { spec, previous, ...rest } = write.record;
+      const before = previous && { ...previous, spec: toJson(TenantSpecSchema, previous.spec) };
+      return {
+        key: `tenant.${spec.key}`,
+        value: encode({ ...rest, spec: toJson(TenantSpecSchema, spec), previous: before }),
+      };
     }
     case "tenant-gone":
       return { key: `tenant.${write.key}`, value: null };
@@ -62,9 +66,13 @@ export function loadedFrom(snapshot: StateSnapshot): Loaded {
       switch (key.slice(0, key.indexOf("."))) {
         case "tenant": {
           const record = json as unknown as TenantRecord & { spec: JsonValue };
+          const specOf = (text: unknown) =>
+            fromJson(TenantSpecSchema, text as JsonValue, { ignoreUnknownFields: true });
+          const { previous } = record;
           tenants.push({
             ...record,
-            spec: fromJson(TenantSpecSchema, record.spec, { ignoreUnknownFields: true }),
+            spec: specOf(record.spec),
+            previous: previous && { ...previous, spec: specOf(previous.spec) },
           });
           break;
         }

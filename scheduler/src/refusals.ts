@@ -10,7 +10,7 @@ import {
   RetryDelaySchema,
   StartFailedSchema,
 } from "@warren/proto/common";
-import { refusedText } from "./core/place.ts";
+import { refusedText } from "./core/filters.ts";
 import type { Refusal } from "./core/refusal.ts";
 
 export function exitText(exit: Exit): string {
@@ -18,6 +18,12 @@ export function exitText(exit: Exit): string {
   const how = exit.signal ? ` by ${exit.signal}` : exit.code !== undefined ? ` with code ${exit.code}` : "";
   const why = exit.message ? `: ${exit.message}` : "";
   return exit.reason === ExitReason.UNSPECIFIED ? exit.message : `${reason}${how}${why}`;
+}
+
+/** Its last lines, where a person sees them. */
+function outputOf(exit: Exit | undefined): string {
+  const lines = exit?.lastOutput.slice(-5) ?? [];
+  return lines.length ? `\n${lines.join("\n")}` : "";
 }
 
 export function toRpcError(refusal: Refusal): ConnectError {
@@ -38,11 +44,23 @@ export function toRpcError(refusal: Refusal): ConnectError {
       return rpcError(Code.NotFound, `no release ${refusal.digest}: upload it first`);
     case "no-node-of-name":
       return rpcError(Code.NotFound, `no node ${refusal.node} in the roster ('warren nodes' lists them)`);
-    case "not-implemented":
+    case "bad-spec":
+      return rpcError(Code.InvalidArgument, `spec.${refusal.field}: ${refusal.message}`);
+    case "rolled-back":
       return rpcError(
-        Code.Unimplemented,
-        `spec.${refusal.field} asks for what this version does not do yet: leave the field out`,
+        Code.FailedPrecondition,
+        `tenant ${refusal.tenant}: ${refusal.message}${outputOf(refusal.exit)}`,
+        ...(refusal.exit ? [detail(StartFailedSchema, { exit: refusal.exit })] : []),
       );
+    case "node-busy":
+      return rpcError(
+        Code.ResourceExhausted,
+        `tenant ${refusal.tenant} sleeps, and its node has as many awake as it may: ${refusal.message}`,
+      );
+    case "drain-cancelled":
+      return rpcError(Code.Aborted, refusal.message);
+    case "late":
+      return rpcError(Code.DeadlineExceeded, refusal.what);
     case "too-many":
       return rpcError(
         Code.ResourceExhausted,
@@ -62,14 +80,12 @@ export function toRpcError(refusal: Refusal): ConnectError {
         detail(RetryDelaySchema, { delay: toDuration(refusal.delayMs) }),
       );
     }
-    case "start-failed": {
-      const output = refusal.exit.lastOutput.slice(-5).join("\n");
+    case "start-failed":
       return rpcError(
         Code.FailedPrecondition,
-        `tenant ${refusal.instance.tenant} could not be started on node ${refusal.instance.node}: ${exitText(refusal.exit)}${output ? `\n${output}` : ""}`,
+        `tenant ${refusal.instance.tenant} could not be started on node ${refusal.instance.node}: ${exitText(refusal.exit)}${outputOf(refusal.exit)}`,
         detail(StartFailedSchema, { instance: refusal.instance, exit: refusal.exit }),
       );
-    }
     case "no-node":
       return rpcError(
         refusal.transient ? Code.Unavailable : Code.FailedPrecondition,

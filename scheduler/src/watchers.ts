@@ -100,6 +100,7 @@ export class Watchers {
     if (message.update === "complete") {
       const response = this.#message(EndpointUpdate.COMPLETE, message.n);
       response.node = message.node;
+      response.agentUrl = message.agentUrl;
       response.endpoints = [...message.endpoints];
       return response;
     }

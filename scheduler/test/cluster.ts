@@ -11,7 +11,7 @@ import {
   ExitReason,
   ExitSchema,
   type Instance,
-  type InstanceMode,
+  InstanceMode,
   type InstanceRef,
   InstanceSchema,
   InstanceState,
@@ -26,7 +26,7 @@ import {
 import { type CoreConfig, defaultCoreConfig } from "../src/core/config.ts";
 import { Core } from "../src/core/core.ts";
 import type { Answer, Effect, Write } from "../src/core/effects.ts";
-import type { Input, Loaded } from "../src/core/inputs.ts";
+import type { Input, Loaded, SleepOutcome } from "../src/core/inputs.ts";
 import type { Moment } from "../src/core/model.ts";
 import type { Refusal } from "../src/core/refusal.ts";
 
@@ -48,6 +48,8 @@ interface Running {
   readonly ref: InstanceRef;
   state: InstanceState;
   port: number;
+  mode: InstanceMode;
+  wakes: bigint;
 }
 
 export interface ModelNode {
@@ -274,9 +276,12 @@ export class Cluster {
   /** All ready instances of a node change their mode, whoever wanted it. */
   flip(node: ModelNode, toMode: InstanceMode): void {
     if (!node.alive || !node.reachable) return;
-    for (const { ref, state, port } of node.instances.values()) {
-      if (state !== InstanceState.READY) continue;
-      this.transition(ref, { to: state, toMode, endpoint: { host: "127.0.0.1", port } });
+    for (const running of node.instances.values()) {
+      if (running.state !== InstanceState.READY) continue;
+      if (toMode === InstanceMode.ACTIVE && running.mode !== toMode) running.wakes++;
+      running.mode = toMode;
+      const { ref, state, port, wakes } = running;
+      this.transition(ref, { to: state, toMode, wakes, endpoint: { host: "127.0.0.1", port } });
     }
   }
 
@@ -334,17 +339,37 @@ export class Cluster {
     const processes = this.live().filter(({ id }) => !this.exempt.has(id)).length;
     if (processes > config.maxConcurrent)
       throw new Error(`rule 1: ${processes} live, ${config.maxConcurrent} allowed`);
-    const owner = new Map<string, string>();
+    const owner = new Map<string, InstanceRef>();
     for (const ref of this.live()) {
-      if (this.exempt.has(ref.id) || state.instances.get(ref.id)?.phase.kind === "stopping") continue;
-      const other = owner.get(ref.tenant);
-      if (other) throw new Error(`rule 2: ${other} and ${ref.id} both live for ${ref.tenant}`);
-      owner.set(ref.tenant, ref.id);
+      const { phase } = state.instances.get(ref.id) ?? {};
+      if (this.exempt.has(ref.id) || phase?.kind === "stopping" || phase?.kind === "draining") continue;
+      const slot = `${ref.tenant}/${ref.slot}`;
+      const other = owner.get(slot);
+      // The one overlap: a replacement and what it replaces.
+      const replacing = (a: string, b: string) => state.instances.get(a)?.replaces === b;
+      if (other && !replacing(ref.id, other.id) && !replacing(other.id, ref.id))
+        throw new Error(`rule 2: ${other.id} and ${ref.id} both live for ${slot}`);
+      owner.set(slot, ref);
     }
+    this.#checkBooks();
     let waiting = 0;
     for (const waiters of state.waiters.values()) waiting += waiters.length;
     if (waiting !== state.waiting)
       throw new Error(`the count of waiting calls is ${state.waiting}, there are ${waiting}`);
+  }
+
+  /** The sums that the core keeps are what it would count. */
+  #checkBooks(): void {
+    const { state } = this.core;
+    for (const node of state.nodes.values()) {
+      const here = [...state.instances.values()].filter(({ ref }) => ref.node === node.name);
+      const placed = here.filter(({ lost }) => !lost);
+      const starting = placed.filter(({ phase }) => phase.kind === "persisting" || phase.kind === "starting");
+      const memory = placed.reduce((sum, { charge }) => sum + charge.memory, 0);
+      const counted = [here.length, placed.length, starting.length, Math.round(memory)];
+      const kept = [node.instances.size, node.placed, node.starting, Math.round(node.charged.memory)];
+      if (`${counted}` !== `${kept}`) throw new Error(`${node.name} is charged ${kept}, it holds ${counted}`);
+    }
   }
 
   #schedule(ms: number, run: () => void): void {
@@ -361,10 +386,12 @@ export class Cluster {
     });
   }
 
-  #view({ ref, state, port }: Running): Instance {
+  #view({ ref, state, port, mode, wakes }: Running): Instance {
     return create(InstanceSchema, {
       ref,
       state,
+      mode: state === InstanceState.READY ? mode : 0,
+      wakes,
       endpoint:
         state >= InstanceState.READY ? create(EndpointSchema, { host: "127.0.0.1", port }) : undefined,
       startDuration: toDuration(20),
@@ -406,6 +433,10 @@ export class Cluster {
         return;
       case "stop":
         this.#stop(effect);
+        return;
+      case "freeze":
+      case "thaw":
+        this.#sleep(effect);
         return;
       case "answer":
         this.#settle(effect.call, { answer: effect.answer });
@@ -453,7 +484,13 @@ export class Cluster {
         answer({ type: "started", instance: ref.id, outcome: { kind: "unknown", message: "lost" } });
         return;
       }
-      const running: Running = { ref, state: InstanceState.STARTING, port: 1000 + this.#order };
+      const running: Running = {
+        ref,
+        state: InstanceState.STARTING,
+        port: 1000 + this.#order,
+        mode: InstanceMode.ACTIVE,
+        wakes: 0n,
+      };
       node.instances.set(ref.id, running);
       this.check();
       if (behaviour === "hangs") return;
@@ -478,7 +515,33 @@ export class Cluster {
     });
   }
 
-  #stop({ ref, reason }: Extract<Effect, { type: "stop" }>): void {
+  #sleep(effect: Extract<Effect, { type: "freeze" | "thaw" }>): void {
+    const { core } = this;
+    const { ref, command } = effect;
+    const node = this.nodes.get(ref.node)!;
+    const answer = (outcome: SleepOutcome): void => {
+      if (this.core === core) this.feed({ type: "slept", instance: ref.id, command, outcome });
+    };
+    this.#schedule(1 + this.random() * 3, () => {
+      const running = node.instances.get(ref.id);
+      if (!node.alive || !node.reachable) return answer({ kind: "failed", message: "not reachable" });
+      if (running?.state !== InstanceState.READY) return answer({ kind: "gone" });
+      if (effect.type === "thaw") {
+        running.mode = InstanceMode.ACTIVE;
+        running.wakes++;
+        return answer({ kind: "done", wakes: running.wakes });
+      }
+      if (running.wakes !== effect.ifWakes) return answer({ kind: "thawed", wakes: running.wakes });
+      for (const gateway of this.gateways.values()) {
+        if (gateway.connected && (gateway.inFlight.get(ref.id) ?? 0) > 0)
+          throw new Error(`rule 3: ${ref.id} is frozen with a request in flight`);
+      }
+      running.mode = effect.pageOut ? InstanceMode.PAGED_OUT : InstanceMode.FROZEN;
+      answer({ kind: "done", wakes: running.wakes });
+    });
+  }
+
+  #stop({ ref, reason, ifWakes }: Extract<Effect, { type: "stop" }>): void {
     const { core } = this;
     const node = this.nodes.get(ref.node)!;
     const answer = (input: Input): void => {
@@ -495,6 +558,10 @@ export class Cluster {
         if (gentle && gateway.connected && (gateway.inFlight.get(ref.id) ?? 0) > 0) {
           throw new Error(`rule 3: ${ref.id} is stopped (${ExitReason[reason]}) with a request in flight`);
         }
+      }
+      if (running && ifWakes !== undefined && ifWakes !== running.wakes) {
+        answer({ type: "stopped", instance: ref.id, error: "thawed since", thawed: running.wakes });
+        return;
       }
       if (running) running.state = InstanceState.STOPPING;
       this.#schedule(2 + this.random() * 20, () => {

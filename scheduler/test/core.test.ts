@@ -120,18 +120,6 @@ describe("rule 4: every call one answer", () => {
     expect(c.refused(c.ensure("empty")).kind).toBe("no-source");
   });
 
-  test.each([
-    ["restart", { restart: RestartPolicy.ON_FAILURE }],
-    ["restart", { restart: RestartPolicy.ALWAYS }],
-    ["instances", { instances: create(InstancesSchema, { min: 1 }) }],
-    ["instances", { instances: create(InstancesSchema, { max: 2 }) }],
-    ["instances", { instances: create(InstancesSchema, { sharePort: true }) }],
-  ])("a wish that is not implemented is refused by its field: %s", (field, wish) => {
-    const c = new Cluster();
-    expect(c.refused(c.apply("a", wish))).toMatchObject({ kind: "not-implemented", field });
-    expect(c.core.state.tenants.has("a")).toBe(false);
-  });
-
   test("what asks for no more than the default is no wish", () => {
     const c = new Cluster();
     const plain = { restart: RestartPolicy.NEVER, instances: create(InstancesSchema, { max: 1 }) };
@@ -188,7 +176,7 @@ describe("rule 3: what is in use is not put away", () => {
     c.ensure("a");
     c.run(100);
     g.connected = false; // it watches, but does not confirm
-    while (!c.core.state.instances.values().some(({ phase }) => phase.kind === "ready" && phase.quiescing))
+    while (!c.core.state.instances.values().some(({ phase }) => phase.kind === "ready" && phase.attempt))
       c.run(10);
     expect(c.granted(c.ensure("a"))).toMatchObject({ cold: false });
     c.run(100);
@@ -340,7 +328,7 @@ describe("operations", () => {
 
 describe("nodes", () => {
   test("instances spread over nodes by what was observed", () => {
-    const c = new Cluster({ nodes: 3 });
+    const c = new Cluster({ nodes: 3, config: { placement: "spread" } });
     for (let i = 0; i < 9; i++) {
       c.apply(`t${i}`);
       c.ensure(`t${i}`);
@@ -553,7 +541,7 @@ describe("at random", () => {
         const instance = c.live().find(({ tenant }) => tenant === key);
         // A gateway sends only to what is published and not sealed.
         const known = instance && c.core.state.instances.get(instance.id);
-        if (known?.phase.kind === "ready" && !known.phase.quiescing)
+        if (known?.phase.kind === "ready" && !known.phase.attempt)
           c.touch(pick(gateways), known.ref.id, random() < 0.5 ? 1 : 0);
       } else if (what < 0.65) c.operation(pick(["stop", "restart"] as const), key);
       else if (what < 0.7) c.behaviour.set(key, pick(["ready", "ready", "crashes", "hangs"] as const));

@@ -73,7 +73,9 @@ test("rule 4: an operation whose last instance is lost with its node is answered
 });
 
 test("a stop that a dead node cannot confirm does not keep others from being evicted", () => {
-  const c = new Cluster({ config: { ...soonLost, maxConcurrent: 2, minResidenceMs: 100 } });
+  const c = new Cluster({
+    config: { ...soonLost, maxConcurrent: 2, minResidenceMs: 100, placement: "spread" },
+  });
   c.addGateway("g");
   c.apply("a", atMostOne);
   c.apply("b");

@@ -4,7 +4,9 @@ export interface CoreConfig {
   readonly cell: string;
   /** Rule 1: live instances in the cluster never exceed it. */
   readonly maxConcurrent: number;
-  /** Until an unused instance is idle-killed, where its spec says nothing. */
+  /** Since its last use, until an instance is frozen, paged out and stopped (idle-killed), where its spec says nothing. */
+  readonly idleFreezeAfterMs: number;
+  readonly idlePageOutAfterMs: number;
   readonly idleStopAfterMs: number;
   /** An instance is not evicted before it has been unused for so long: whoever asked for it gets to use it. */
   readonly minResidenceMs: number;
@@ -33,14 +35,44 @@ export interface CoreConfig {
   /** Back-off of a tenant that fails: the first retry is immediate, the second waits about `base`. */
   readonly backoffBaseMs: number;
   readonly backoffMaxMs: number;
+  /** So many failures within the window are a crash loop: its retries wait the longest, and it is told as such. */
+  readonly crashLoopFailures: number;
+  readonly crashLoopWindowMs: number;
   /** An instance that served for so long has forgiven the failures before it. */
   readonly minUptimeMs: number;
   /** Until a stop that could not be confirmed is asked again. */
   readonly stopAgainMs: number;
   /** What a new instance is charged before it is observed. */
   readonly defaultMemoryBytes: number;
+  readonly defaultCpuMillis: number;
+  /** Predicted peaks may exceed a node's capacity by these factors, since they seldom come together. */
+  readonly overcommitMemory: number;
+  readonly overcommitCpu: number;
+  /** "pack" fills a node before the next (up to `packTo` of it); "spread" takes the emptiest. */
+  readonly placement: "pack" | "spread";
+  readonly packTo: number;
+  /** Instances on their way to ready on one node, per core of it; starts are bound by CPU. */
+  readonly startsPerCore: number;
+  /** Above these shares of time lost to waiting (PSI, 10 s, in percent) a node takes no new instance. */
+  readonly maxMemoryPressure: number;
+  readonly maxCpuPressure: number;
   /** A node that could not start a tenant, by its own fault, is avoided by that tenant for so long. */
   readonly nodePenaltyMs: number;
+  /** How long a replacement may wait for a place. */
+  readonly moveMs: number;
+  /** Replacements under way at once for one node that is drained. */
+  readonly drainAtOnce: number;
+  /** Requests in flight that one instance is to have, where the spec says nothing. */
+  readonly targetConcurrency: number;
+  /** So long the load must have needed fewer instances before one goes. */
+  readonly scaleDownMs: number;
+  /** A node whose tenants have less of its memory left than this share, or stall on it for so much of the time (PSI full,
+   * in percent), has its idle instances put to sleep early. */
+  readonly lowMemory: number;
+  readonly memoryStall: number;
+  /** Slowly moves instances from full nodes to empty ones. */
+  readonly rebalance: boolean;
+  readonly rebalanceMs: number;
   /** Bound of the number of tenants. */
   readonly maxTenants: number;
 }
@@ -48,7 +80,9 @@ export interface CoreConfig {
 export const defaultCoreConfig: CoreConfig = {
   cell: "local",
   maxConcurrent: 1000,
-  idleStopAfterMs: 300_000,
+  idleFreezeAfterMs: 30_000,
+  idlePageOutAfterMs: 120_000,
+  idleStopAfterMs: 1_800_000,
   minResidenceMs: 1_000,
   quiesceMs: 2_000,
   quiesceAgainMs: 1_000,
@@ -66,9 +100,27 @@ export const defaultCoreConfig: CoreConfig = {
   clientTouchMs: 30_000,
   backoffBaseMs: 500,
   backoffMaxMs: 60_000,
+  crashLoopFailures: 5,
+  crashLoopWindowMs: 120_000,
   minUptimeMs: 10_000,
   stopAgainMs: 500,
   defaultMemoryBytes: 32 * 1024 * 1024,
+  defaultCpuMillis: 50,
+  overcommitMemory: 1,
+  overcommitCpu: 4,
+  placement: "pack",
+  packTo: 0.8,
+  startsPerCore: 8,
+  maxMemoryPressure: 40,
+  maxCpuPressure: 80,
   nodePenaltyMs: 2_000,
+  moveMs: 60_000,
+  drainAtOnce: 16,
+  targetConcurrency: 50,
+  scaleDownMs: 60_000,
+  lowMemory: 0.05,
+  memoryStall: 10,
+  rebalance: false,
+  rebalanceMs: 10_000,
   maxTenants: 1_000_000,
 };

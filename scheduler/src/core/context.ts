@@ -16,6 +16,8 @@ export interface Context {
   readonly ended: InstanceRef[];
   /** Something may be admitted now that could not before. */
   pumpWanted: boolean;
+  /** Nodes have come, gone or have room again: what no node could take is tried anew. */
+  nodesChanged: boolean;
   /** Adds an effect to this step. */
   readonly emit: (effect: Effect) => void;
 }

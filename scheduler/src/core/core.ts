@@ -4,25 +4,31 @@
  *
  *     (state, input, at) → effects
  *
- * Rules of DESIGN section 5 that are decided here: 1 (queue.ts, life.ts), 2 (nodes.ts), 3 (quiesce.ts), 4 (waiters.ts),
- * 6 (failures.ts), 7 (nodes.ts), 9 (config.ts).
+ * Rules of DESIGN section 5 that are decided here: 1 (queue.ts, life.ts), 2 (desire.ts, replace.ts, nodes.ts), 3 (quiesce.ts,
+ * sleep.ts), 4 (waiters.ts), 6 (failures.ts), 7 (nodes.ts), 9 (config.ts).
  */
 
 import type { CoreConfig } from "./config.ts";
 import type { Context } from "./context.ts";
+import { cordon } from "./cordon.ts";
+import { wish } from "./desire.ts";
+import { drainNode } from "./drain.ts";
 import type { Effect } from "./effects.ts";
 import { gatewayWent, watcherCame } from "./endpoints.ts";
 import { cancel, ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
 import type { Input, Loaded } from "./inputs.ts";
-import { placementDurable, placementFailed, started, stopAnswered, track } from "./life.ts";
-import { emptyState, type Moment, type State } from "./model.ts";
-import { cordon, expected, forgetNode, join, report } from "./nodes.ts";
+import { placementDurable, placementFailed, started, stopAnswered } from "./life.ts";
+import { emptyState, type Moment, type State, standingSlots } from "./model.ts";
+import { expected, forgetNode, join, report } from "./nodes.ts";
 import { operate } from "./operations.ts";
-import { touch } from "./quiesce.ts";
+import { track } from "./phases.ts";
+import { reload } from "./rollout.ts";
 import { settle } from "./settle.ts";
+import { slept } from "./sleep.ts";
 import { applied, apply, deleted, install, notDurable } from "./tenants.ts";
 import { tick } from "./tick.ts";
+import { touch } from "./touch.ts";
 
 export interface CoreOptions {
   readonly config: CoreConfig;
@@ -57,6 +63,7 @@ export class Core {
       newId: this.#newId,
       ended: [],
       pumpWanted: false,
+      nodesChanged: false,
       emit: (effect) => effects.push(effect),
     };
     take(ctx, input);
@@ -100,9 +107,17 @@ function take(ctx: Context, input: Input): void {
       return;
     case "clear-backoff": {
       const tenant = state.tenants.get(input.tenant);
-      if (tenant) clearFailures(tenant);
+      if (!tenant) return;
+      clearFailures(tenant);
+      wish(ctx, tenant);
       return;
     }
+    case "reload":
+      reload(ctx, input.call, input.tenant, input.deadline);
+      return;
+    case "drain":
+      drainNode(ctx, input);
+      return;
     case "join":
       join(ctx, input.call, input.info);
       return;
@@ -132,7 +147,7 @@ function take(ctx: Context, input: Input): void {
 /** Inputs about one instance; one that is gone has nothing to hear any more (rule 6). */
 function ofInstance(
   ctx: Context,
-  input: Extract<Input, { type: "placement-durable" | "placement-failed" | "started" | "stopped" }>,
+  input: Extract<Input, { type: "placement-durable" | "placement-failed" | "started" | "stopped" | "slept" }>,
 ): void {
   const instance = ctx.state.instances.get(input.instance);
   if (!instance) return;
@@ -147,7 +162,10 @@ function ofInstance(
       started(ctx, instance, input.outcome);
       return;
     case "stopped":
-      stopAnswered(ctx, instance, input.gone, input.error);
+      stopAnswered(ctx, instance, input);
+      return;
+    case "slept":
+      slept(ctx, instance, input.command, input.outcome);
       return;
   }
 }
@@ -162,5 +180,9 @@ function load(ctx: Context, { tenants, releases, nodes, placements }: Loaded): v
     if (!ctx.state.nodes.has(ref.node))
       expected(ctx, { name: ref.node, agentUrl: "", bootId: "", cordoned: false });
     track(ctx, ref, { kind: "unconfirmed" });
+  }
+  for (const tenant of ctx.state.tenants.values()) {
+    tenant.scale = standingSlots(ctx.state, tenant.key);
+    wish(ctx, tenant);
   }
 }

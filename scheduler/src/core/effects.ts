@@ -8,6 +8,8 @@ import type { Refusal } from "./refusal.ts";
 export type Answer =
   | { readonly kind: "ensured"; readonly instance: string; readonly cold: boolean }
   | { readonly kind: "stopped"; readonly stopped: readonly InstanceRef[] }
+  | { readonly kind: "reloaded"; readonly instances: readonly InstanceRef[] }
+  | { readonly kind: "drained"; readonly moved: number; readonly stopped: number }
   | { readonly kind: "done" };
 
 /** What is to be persisted: a record of the state log. */
@@ -25,6 +27,7 @@ export type EndpointMessage =
       readonly node: string;
       readonly n: number;
       readonly endpoints: readonly TenantEndpoint[];
+      readonly agentUrl: string;
     }
   | {
       readonly update: "incremental";
@@ -49,6 +52,23 @@ export type Effect =
       readonly ref: InstanceRef;
       readonly reason: ExitReason;
       readonly graceMs: number;
+      /** Not if it was thawed since. */
+      readonly ifWakes?: bigint;
+      readonly agentUrl: string;
+    }
+  | {
+      readonly type: "freeze";
+      readonly ref: InstanceRef;
+      readonly ifWakes: bigint;
+      readonly pageOut: boolean;
+      /** To be named in the answer. */
+      readonly command: number;
+      readonly agentUrl: string;
+    }
+  | {
+      readonly type: "thaw";
+      readonly ref: InstanceRef;
+      readonly command: number;
       readonly agentUrl: string;
     }
   | { readonly type: "answer"; readonly call: string; readonly answer: Answer }

@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { InstanceMode } from "@warren/proto/common";
 import { EndpointVersionSchema, type TenantEndpoint, TenantEndpointSchema } from "@warren/proto/scheduler";
 import type { Context } from "./context.ts";
-import type { Instance, Node } from "./model.ts";
+import { type Instance, instancesOn, type Node } from "./model.ts";
 
 /** Whether gateways may know of it: it is ready, not withdrawn, and not given up with its node. */
 export function routable(instance: Instance): boolean {
@@ -11,11 +11,14 @@ export function routable(instance: Instance): boolean {
 }
 
 export function endpointOf(ctx: Context, instance: Instance): TenantEndpoint {
-  const quiescing = instance.phase.kind === "ready" && instance.phase.quiescing;
+  const { phase, mode } = instance;
+  // Until it is known to be frozen, what is on its way to sleep stays sealed.
+  const quiescing = phase.kind === "ready" && (phase.attempt || phase.command?.kind === "freeze");
+  const asleep = mode === InstanceMode.FROZEN || mode === InstanceMode.PAGED_OUT;
   return create(TenantEndpointSchema, {
     instance: instance.ref,
     endpoint: instance.endpoint,
-    mode: quiescing ? InstanceMode.QUIESCING : InstanceMode.ACTIVE,
+    mode: quiescing ? InstanceMode.QUIESCING : asleep ? InstanceMode.FROZEN : InstanceMode.ACTIVE,
     version: create(EndpointVersionSchema, { epoch: ctx.state.epoch, n: BigInt(instance.version) }),
   });
 }
@@ -39,13 +42,13 @@ function tellAll(ctx: Context, endpoints: TenantEndpoint[], withdrawn: string[])
 /** All endpoints of one node, to one watcher or to all. */
 export function complete(ctx: Context, node: Node, to?: string): void {
   const endpoints: TenantEndpoint[] = [];
-  for (const instance of ctx.state.instances.values()) {
-    if (instance.ref.node === node.name && routable(instance)) endpoints.push(endpointOf(ctx, instance));
+  for (const instance of instancesOn(ctx.state, node)) {
+    if (routable(instance)) endpoints.push(endpointOf(ctx, instance));
   }
   ctx.emit({
     type: "endpoints",
     to,
-    message: { update: "complete", node: node.name, n: ctx.state.n, endpoints },
+    message: { update: "complete", node: node.name, n: ctx.state.n, endpoints, agentUrl: node.agentUrl },
   });
 }
 
@@ -75,4 +78,14 @@ export function gatewayWent(ctx: Context, gateway: string): void {
   if (!known) return;
   known.watches--;
   if (known.watches <= 0) known.goneAt = ctx.at.mono;
+}
+
+/** Gateways that have been away for too long to have anything in flight. */
+export function forgetGateways(ctx: Context): void {
+  const { state, at, config } = ctx;
+  for (const [id, gateway] of state.gateways) {
+    if (gateway.watches > 0 || at.mono - gateway.goneAt < config.gatewayGoneMs) continue;
+    state.gateways.delete(id);
+    for (const instance of state.instances.values()) instance.tellers.delete(id);
+  }
 }

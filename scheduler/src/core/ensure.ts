@@ -1,9 +1,13 @@
 /** Ensure: a map look-up when the tenant is warm; otherwise the call waits for a start, one for all (rule 4). */
 import type { Context } from "./context.ts";
+import { wish } from "./desire.ts";
 import { backingOff } from "./failures.ts";
-import { standing, type Tenant } from "./model.ts";
-import { cancelQuiesce } from "./quiesce.ts";
+import { readyOf, serving, standingOf, type Tenant } from "./model.ts";
+import { used } from "./phases.ts";
+import { unqueue } from "./queue.ts";
+import { cancelAttempt } from "./quiesce.ts";
 import type { Refusal } from "./refusal.ts";
+import { commandThaw, isAsleep } from "./sleep.ts";
 import { addWaiter, removeWaiters } from "./waiters.ts";
 
 export function ensure(ctx: Context, call: string, key: string, deadline: number): void {
@@ -13,32 +17,37 @@ export function ensure(ctx: Context, call: string, key: string, deadline: number
     ctx.emit({ type: "refuse", call, refusal: refusal ?? { kind: "no-tenant", tenant: key } });
     return;
   }
-  const instance = standing(ctx.state, key);
+  tenant.paused = false;
+  const instance = readyOf(ctx.state, key);
+  const cold = instance === undefined;
   if (instance?.phase.kind === "ready") {
-    if (instance.phase.quiescing) cancelQuiesce(ctx, instance);
-    instance.lastUsed = ctx.at.mono;
-    ctx.emit({ type: "answer", call, answer: { kind: "ensured", instance: instance.ref.id, cold: false } });
-    return;
+    cancelAttempt(ctx, instance);
+    used(ctx, instance, ctx.at.mono);
+    const { command } = instance.phase;
+    if (!isAsleep(instance) && !command) {
+      ctx.emit({ type: "answer", call, answer: { kind: "ensured", instance: instance.ref.id, cold } });
+      return;
+    }
   }
-  const held = instance ? undefined : backingOff(ctx, tenant);
-  const full = held ?? addWaiter(ctx, { call, tenant: key, deadline, cold: true });
+  const held = standingOf(ctx.state, key).length > 0 ? undefined : backingOff(ctx, tenant);
+  const full = held ?? addWaiter(ctx, { call, tenant: key, deadline, cold });
   if (full) {
     ctx.emit({ type: "refuse", call, refusal: full });
     return;
   }
-  if (!instance) {
-    ctx.state.queue.add(key);
-    ctx.pumpWanted = true;
-  }
+  // Asleep, or on its way: it is told to wake, and a freeze that has not been answered is undone by that.
+  if (instance) commandThaw(ctx, instance);
+  else wish(ctx, tenant);
 }
 
 function cannotServe(tenant: Tenant | undefined, key: string): Refusal | undefined {
   if (!tenant || tenant.deleting) return { kind: "no-tenant", tenant: key };
-  if (tenant.spec.source.case === undefined) return { kind: "no-source", tenant: key };
+  if (serving(tenant).spec.source.case === undefined) return { kind: "no-source", tenant: key };
   return undefined;
 }
 
 /** The caller went away: it is answered no more. A start under way goes on, it belongs to the instance. */
 export function cancel(ctx: Context, call: string, tenant: string): void {
   removeWaiters(ctx.state, tenant, (waiter) => waiter.call === call);
+  unqueue(ctx, tenant);
 }

@@ -1,6 +1,7 @@
 /**
  * Back-off of one tenant: never shared with another, and known for the whole cluster, so that a broken tenant does not
- * wander from node to node. The first retry is immediate; later ones wait exponentially longer, with jitter.
+ * wander from node to node. The first retry is immediate; later ones wait exponentially longer, with jitter. Serving for
+ * long enough forgives; failing often within a while, however long it served in between, is a crash loop all the same.
  */
 import { create } from "@bufbuild/protobuf";
 import { backoff, toDuration } from "@warren/common/time";
@@ -26,19 +27,24 @@ export function isFailure(exit: Exit, served: boolean): boolean {
 /** @param uptimeMs how long the instance had served; 0 if never */
 export function noteEnd(ctx: Context, tenant: Tenant, exit: Exit, uptimeMs: number): void {
   tenant.lastExit = exit;
-  if (uptimeMs >= ctx.config.minUptimeMs) clearFailures(tenant);
+  if (uptimeMs >= ctx.config.minUptimeMs) {
+    tenant.failures = 0;
+    tenant.backoffUntil = 0;
+  }
   if (!isFailure(exit, uptimeMs > 0)) return;
   tenant.failures++;
   count(ctx, "failures");
-  if (tenant.failures === 1) return;
+  const looping = noteInWindow(ctx, tenant);
+  if (tenant.failures === 1 && !looping) return;
+  const { backoffBaseMs: baseMs, backoffMaxMs: maxMs } = ctx.config;
   const delay = backoff({
-    baseMs: ctx.config.backoffBaseMs,
-    maxMs: ctx.config.backoffMaxMs,
-    attempt: tenant.failures - 2,
+    baseMs: looping ? maxMs : baseMs,
+    maxMs,
+    attempt: Math.max(0, tenant.failures - 2),
     random: ctx.random,
   });
   tenant.backoffUntil = ctx.at.mono + delay;
-  count(ctx, "backoffs");
+  count(ctx, looping ? "crash_loops" : "backoffs");
   ctx.emit({
     type: "event",
     tenant: tenant.key,
@@ -49,14 +55,25 @@ export function noteEnd(ctx: Context, tenant: Tenant, exit: Exit, uptimeMs: numb
         failures: tenant.failures,
         delay: toDuration(delay),
         last: exit,
+        crashLoop: looping,
       }),
     },
   });
 }
 
+/** Whether there have been too many within the sliding window, this one included. */
+function noteInWindow({ at, config }: Context, tenant: Tenant): boolean {
+  const recent = (tenant.failedAt ?? []).filter((when) => at.mono - when < config.crashLoopWindowMs);
+  recent.push(at.mono);
+  tenant.failedAt = recent.slice(-config.crashLoopFailures);
+  return recent.length >= config.crashLoopFailures;
+}
+
+/** Somebody vouches for it, or it has a new spec: it deserves a new try. */
 export function clearFailures(tenant: Tenant): void {
   tenant.failures = 0;
   tenant.backoffUntil = 0;
+  tenant.failedAt = undefined;
 }
 
 /** Why it is not started now, if it is in back-off. */

@@ -16,6 +16,12 @@ import type {
 export interface TenantRecord {
   readonly spec: TenantSpec;
   readonly version: number;
+  /** The first version whose processes are like its own; absent in a record of an earlier version: its own. */
+  readonly since?: number;
+  /** What served before, for a rollback. */
+  readonly previous?: { readonly spec: TenantSpec; readonly version: number; readonly since: number };
+  /** The newest did not become ready: `previous` serves on. */
+  readonly rejected?: boolean;
   readonly createdAt: number;
   readonly updatedAt: number;
 }
@@ -60,6 +66,18 @@ export interface TouchEntry {
   readonly sealed: boolean;
 }
 
+/** How a freeze, a page-out or a thaw ended. */
+export type SleepOutcome =
+  /** `wakes` as the agent says. */
+  | { readonly kind: "done"; readonly wakes?: bigint }
+  /** It was thawed since, or just now: it is awake. */
+  | { readonly kind: "thawed"; readonly wakes: bigint }
+  /** The agent does not know it. */
+  | { readonly kind: "gone" }
+  /** The node has as many awake as it may. */
+  | { readonly kind: "full"; readonly message: string }
+  | { readonly kind: "failed"; readonly message: string };
+
 /** How a StartInstance ended. */
 export type StartOutcome =
   | { readonly kind: "answered"; readonly instance: ReportedInstance }
@@ -95,6 +113,12 @@ export type Input =
       readonly deadline: number;
     }
   | { readonly type: "clear-backoff"; readonly tenant: string }
+  | {
+      readonly type: "reload";
+      readonly call: string;
+      readonly tenant: string;
+      readonly deadline: number;
+    }
   | { readonly type: "placement-durable"; readonly instance: string }
   | { readonly type: "placement-failed"; readonly instance: string; readonly message: string }
   | { readonly type: "started"; readonly instance: string; readonly outcome: StartOutcome }
@@ -103,6 +127,14 @@ export type Input =
       readonly instance: string;
       readonly gone?: ReportedInstance;
       readonly error?: string;
+      /** It was not stopped, since it was thawed meanwhile: its wakes now. */
+      readonly thawed?: bigint;
+    }
+  | {
+      readonly type: "slept";
+      readonly instance: string;
+      readonly command: number;
+      readonly outcome: SleepOutcome;
     }
   | { readonly type: "join"; readonly call: string; readonly info: JoinInfo }
   | {
@@ -117,6 +149,14 @@ export type Input =
       readonly inventory?: readonly ReportedInstance[];
     }
   | { readonly type: "cordon"; readonly call: string; readonly node: string; readonly cordoned: boolean }
+  | {
+      readonly type: "drain";
+      readonly call: string;
+      readonly node: string;
+      /** The caller's, and that of the drain (mono). */
+      readonly deadline: number;
+      readonly until: number;
+    }
   | { readonly type: "forget"; readonly call: string; readonly node: string }
   | {
       readonly type: "watcher-up";

@@ -9,18 +9,31 @@ import {
   ExitReason,
   ExitSchema,
   InstanceMode,
-  type InstanceRef,
   InstanceRefSchema,
   InstanceState,
-  Isolation,
   PlacementDecidedSchema,
   type Instance as ReportedInstance,
 } from "@warren/proto/common";
+import { observeUsage } from "./charge.ts";
 import { type Context, count } from "./context.ts";
 import { publish, routable, withdraw } from "./endpoints.ts";
 import { noteEnd } from "./failures.ts";
+import { holds } from "./holders.ts";
 import type { StartOutcome } from "./inputs.ts";
-import type { Instance, Node, Phase, Tenant } from "./model.ts";
+import {
+  type Instance,
+  type Node,
+  type Phase,
+  type Revision,
+  specOf,
+  standingSlots,
+  type Tenant,
+} from "./model.ts";
+import { enter, track, untrack } from "./phases.ts";
+import { moveEnded, successorReady } from "./replace.ts";
+import { noteDeparture, settleOwed } from "./restart.ts";
+import { setMode } from "./sleep.ts";
+import { armInstance } from "./timing.ts";
 import { answerWaiters, refuseWaiters } from "./waiters.ts";
 
 /** A generation is (epoch, number of the placement in it): it rises over epochs with nothing but the epoch persisted. */
@@ -29,44 +42,33 @@ const placementsPerEpoch = 1_000_000_000n;
 /** A start's RPC may take this much longer than its readiness timeout: fetching the release, queueing at the gate. */
 const startSlackMs = 30_000;
 
-export function track(ctx: Context, ref: InstanceRef, phase: Phase): Instance {
-  const instance: Instance = {
-    ref,
-    phase,
-    mode: InstanceMode.ACTIVE,
-    isolation: Isolation.UNSPECIFIED,
-    version: 0,
-    lastUsed: ctx.at.mono,
-    notBefore: 0,
-    tellers: new Map(),
-    pid: 0,
-    startedAtWall: 0,
-    startMs: 0,
-    lost: false,
-  };
-  ctx.state.instances.set(ref.id, instance);
-  const ids = ctx.state.byTenant.get(ref.tenant);
-  if (ids) ids.add(ref.id);
-  else ctx.state.byTenant.set(ref.tenant, new Set([ref.id]));
-  ctx.state.live++;
-  return instance;
-}
-
-/** Places a new instance; it is commanded only once the placement is persisted. */
-export function placeOn(ctx: Context, tenant: Tenant, node: Node, why: string): void {
+/**
+ * Places a new instance; it is commanded only once the placement is persisted.
+ * @param replaces the instance whose slot it takes over once it is ready
+ */
+export function placeOn(
+  ctx: Context,
+  tenant: Tenant,
+  node: Node,
+  why: string,
+  { slot, revision, replaces }: { slot: number; revision: Revision; replaces?: string },
+): Instance {
   ctx.state.placements++;
+  const { spec, version } = revision;
   const ref = create(InstanceRefSchema, {
     id: ctx.newId(),
     tenant: tenant.key,
-    slot: 0,
+    slot,
     generation: ctx.state.epoch * placementsPerEpoch + BigInt(ctx.state.placements),
-    release: tenant.spec.source.case === "release" ? tenant.spec.source.value : "",
+    release: spec.source.case === "release" ? spec.source.value : "",
     node: node.name,
+    specVersion: BigInt(version),
   });
   tenant.where = `on node ${node.name}: ${why}`;
   tenant.nowhere = undefined;
   tenant.lastRef = ref;
-  track(ctx, ref, { kind: "persisting" });
+  const instance = track(ctx, ref, { kind: "persisting" });
+  instance.replaces = replaces;
   count(ctx, "placements");
   ctx.emit({
     type: "persist",
@@ -74,11 +76,13 @@ export function placeOn(ctx: Context, tenant: Tenant, node: Node, why: string): 
     durable: { type: "placement-durable", instance: ref.id },
     failed: { type: "placement-failed", instance: ref.id, message: "the store did not take the placement" },
   });
+  settleOwed(ctx, tenant);
   ctx.emit({
     type: "event",
     tenant: tenant.key,
     payload: { case: "placement", value: create(PlacementDecidedSchema, { instance: ref, why }) },
   });
+  return instance;
 }
 
 export function placementDurable(ctx: Context, instance: Instance): void {
@@ -86,19 +90,18 @@ export function placementDurable(ctx: Context, instance: Instance): void {
   const tenant = ctx.state.tenants.get(instance.ref.tenant);
   const node = ctx.state.nodes.get(instance.ref.node);
   if (instance.phase.stopRequested || !tenant || !node?.confirmed || node.lost) {
-    vanish(ctx, instance);
+    vanish(ctx, instance, "its node went before it was started");
     return;
   }
-  const readiness = fromDuration(tenant.spec.readiness?.timeout, ctx.config.readinessMs);
-  instance.phase = {
-    kind: "starting",
-    since: ctx.at.mono,
-    until: ctx.at.mono + readiness + 2 * startSlackMs,
-  };
+  const spec = specOf(tenant, instance.ref);
+  const readiness = fromDuration(spec.readiness?.timeout, ctx.config.readinessMs);
+  const until = ctx.at.mono + readiness + 2 * startSlackMs;
+  enter(ctx, instance, { kind: "starting", since: ctx.at.mono, until });
+  armInstance(ctx, instance, until);
   ctx.emit({
     type: "start",
     ref: instance.ref,
-    spec: tenant.spec,
+    spec,
     agentUrl: node.agentUrl,
     incarnation: node.incarnation,
     timeoutMs: readiness + startSlackMs,
@@ -106,8 +109,8 @@ export function placementDurable(ctx: Context, instance: Instance): void {
 }
 
 export function placementFailed(ctx: Context, instance: Instance, message: string): void {
-  refuseWaiters(ctx, instance.ref.tenant, { kind: "store-down", message });
-  vanish(ctx, instance);
+  if (!instance.replaces) refuseWaiters(ctx, instance.ref.tenant, { kind: "store-down", message });
+  vanish(ctx, instance, message);
 }
 
 /** The answer to StartInstance. */
@@ -117,15 +120,12 @@ export function started(ctx: Context, instance: Instance, outcome: StartOutcome)
       observe(ctx, instance, outcome.instance);
       return;
     case "refused": {
+      const exit = create(ExitSchema, { reason: ExitReason.UNSPECIFIED, message: outcome.message });
       if (outcome.elsewhere) avoid(ctx, instance);
-      else {
-        refuseWaiters(ctx, instance.ref.tenant, {
-          kind: "start-failed",
-          instance: instance.ref,
-          exit: create(ExitSchema, { reason: ExitReason.UNSPECIFIED, message: outcome.message }),
-        });
+      else if (!instance.replaces) {
+        refuseWaiters(ctx, instance.ref.tenant, { kind: "start-failed", instance: instance.ref, exit });
       }
-      vanish(ctx, instance);
+      vanish(ctx, instance, outcome.message, outcome.elsewhere ? undefined : exit);
       return;
     }
     case "unknown":
@@ -139,6 +139,7 @@ export function started(ctx: Context, instance: Instance, outcome: StartOutcome)
 function avoid(ctx: Context, { ref }: Instance): void {
   const tenant = ctx.state.tenants.get(ref.tenant);
   if (!tenant) return;
+  tenant.avoid ??= new Map();
   for (const [node, until] of tenant.avoid) if (until <= ctx.at.mono) tenant.avoid.delete(node);
   tenant.avoid.set(ref.node, ctx.at.mono + ctx.config.nodePenaltyMs);
 }
@@ -150,35 +151,53 @@ export function observe(ctx: Context, instance: Instance, seen: ReportedInstance
   instance.startMs = fromDuration(seen.startDuration, instance.startMs);
   instance.isolation ||= seen.isolation;
   instance.startPhases ??= seen.startPhases;
-  if (seen.usage) instance.usage = seen.usage;
+  if (seen.wakes > instance.wakes) instance.wakes = seen.wakes;
+  if (seen.usage) observeUsage(ctx, instance, seen.usage);
   if (seen.state === InstanceState.EXITED) {
     gone(ctx, instance, seen.exit ?? create(ExitSchema, { reason: ExitReason.UNKNOWN }));
   } else if (seen.state === InstanceState.READY && seen.endpoint) {
-    becameReady(ctx, instance, seen.endpoint);
+    // What it did when it was seen may be long ago; it says of itself what it does now.
+    becameReady(ctx, instance, seen.endpoint, { mode: InstanceMode.UNSPECIFIED, wakes: seen.wakes });
   }
 }
 
-export function becameReady(ctx: Context, instance: Instance, endpoint: ReportedInstance["endpoint"]): void {
+export function becameReady(
+  ctx: Context,
+  instance: Instance,
+  endpoint: ReportedInstance["endpoint"],
+  { mode, wakes }: { mode: InstanceMode; wakes: bigint },
+): void {
   if (instance.phase.kind !== "starting" && instance.phase.kind !== "unconfirmed") return;
   if (instance.phase.kind === "starting") count(ctx, "starts");
-  instance.phase = { kind: "ready" };
+  enter(ctx, instance, { kind: "ready" });
   instance.readySince = ctx.at.mono;
   instance.endpoint = endpoint;
   instance.lastUsed = ctx.at.mono;
+  setMode(ctx, instance, mode, wakes);
+  holds(ctx.state, instance.ref);
   publish(ctx, instance);
+  armInstance(ctx, instance, ctx.at.mono); // for the first step of its sleep
+  const tenant = ctx.state.tenants.get(instance.ref.tenant);
+  if (tenant) tenant.scale = Math.max(tenant.scale, standingSlots(ctx.state, tenant.key));
   answerWaiters(ctx, instance);
+  successorReady(ctx, instance);
+  ctx.nodesChanged = true; // its node may start the next one
 }
 
-/** Not from the answer to its start, which may come after the news that it was frozen. */
-export function setMode(instance: Instance, mode: InstanceMode): void {
-  if (mode !== InstanceMode.UNSPECIFIED) instance.mode = mode;
-}
-
-/** Commands the agent to stop it now. The command is repeated until the agent says that nothing is left. */
-export function commandStop(ctx: Context, instance: Instance, reason: ExitReason): void {
+/**
+ * Commands the agent to stop it now. The command is repeated until the agent says that nothing is left.
+ * @param onlyIfUnused it is stopped for being idle: not if it was thawed since
+ */
+export function commandStop(
+  ctx: Context,
+  instance: Instance,
+  reason: ExitReason,
+  onlyIfUnused = false,
+): void {
   if (routable(instance)) withdraw(ctx, instance);
-  const phase = { kind: "stopping" as const, reason, askAgainAt: ctx.at.mono, asked: false };
-  instance.phase = phase;
+  const ifWakes = onlyIfUnused ? instance.wakes : undefined;
+  const phase = { kind: "stopping" as const, reason, askAgainAt: ctx.at.mono, asked: false, ifWakes };
+  enter(ctx, instance, phase);
   askToStop(ctx, instance, phase);
 }
 
@@ -189,27 +208,35 @@ export function commandStop(ctx: Context, instance: Instance, reason: ExitReason
 export function stopsByItself(ctx: Context, instance: Instance): void {
   if (instance.phase.kind !== "ready") return;
   if (routable(instance)) withdraw(ctx, instance);
-  instance.phase = { kind: "stopping", reason: ExitReason.UNKNOWN, askAgainAt: ctx.at.mono, asked: true };
+  enter(ctx, instance, {
+    kind: "stopping",
+    reason: ExitReason.UNKNOWN,
+    askAgainAt: ctx.at.mono,
+    asked: true,
+  });
 }
 
-/** Sends the command, if the node can be told; the tick tries again. */
+/** Sends the command, if the node can be told; it is tried again until then. */
 export function askToStop(
   ctx: Context,
   instance: Instance,
   phase: Extract<Phase, { kind: "stopping" }>,
 ): void {
+  if (phase.asked) return;
   const node = ctx.state.nodes.get(instance.ref.node);
-  if (phase.asked || ctx.at.mono < phase.askAgainAt || !node?.confirmed || node.lost) return;
+  if (ctx.at.mono < phase.askAgainAt || !node?.confirmed || node.lost) {
+    armInstance(ctx, instance, Math.max(phase.askAgainAt, ctx.at.mono + ctx.config.stopAgainMs));
+    return;
+  }
   phase.asked = true;
-  const grace = fromDuration(
-    ctx.state.tenants.get(instance.ref.tenant)?.spec.stop?.grace,
-    ctx.config.graceMs,
-  );
+  const tenant = ctx.state.tenants.get(instance.ref.tenant);
+  const stop = tenant && specOf(tenant, instance.ref).stop;
   ctx.emit({
     type: "stop",
     ref: instance.ref,
     reason: phase.reason,
-    graceMs: grace,
+    graceMs: fromDuration(stop?.grace, ctx.config.graceMs),
+    ifWakes: phase.ifWakes,
     agentUrl: node.agentUrl,
   });
 }
@@ -218,42 +245,58 @@ export function askToStop(
 export function stopAnswered(
   ctx: Context,
   instance: Instance,
-  ended: ReportedInstance | undefined,
-  error: string | undefined,
+  answer: { gone?: ReportedInstance; error?: string; thawed?: bigint },
 ): void {
-  if (instance.phase.kind !== "stopping") return;
-  if (error !== undefined) {
-    instance.phase.asked = false;
-    instance.phase.askAgainAt = ctx.at.mono + ctx.config.stopAgainMs;
+  const { phase } = instance;
+  if (phase.kind !== "stopping") return;
+  if (answer.thawed !== undefined && phase.ifWakes !== undefined) {
+    // Somebody woke it while it was about to go: it serves on (rule 3).
+    instance.wakes = answer.thawed;
+    instance.mode = InstanceMode.ACTIVE;
+    instance.lastUsed = ctx.at.mono;
+    enter(ctx, instance, { kind: "ready" });
+    count(ctx, "stops_undone");
+    publish(ctx, instance);
+    armInstance(ctx, instance, ctx.at.mono);
+    answerWaiters(ctx, instance);
     return;
   }
-  if (ended?.usage) instance.usage = ended.usage;
-  gone(ctx, instance, ended?.exit ?? create(ExitSchema, { reason: instance.phase.reason }));
+  if (answer.error !== undefined) {
+    phase.asked = false;
+    phase.askAgainAt = ctx.at.mono + ctx.config.stopAgainMs;
+    armInstance(ctx, instance, phase.askAgainAt);
+    return;
+  }
+  if (answer.gone?.usage) observeUsage(ctx, instance, answer.gone.usage);
+  gone(ctx, instance, answer.gone?.exit ?? create(ExitSchema, { reason: phase.reason }));
 }
 
 /** Nothing of it is left. */
 export function gone(ctx: Context, instance: Instance, exit: Exit): void {
   const { phase, readySince } = instance;
-  const served = readySince === undefined ? 0 : ctx.at.mono - readySince;
+  const served = readySince === undefined ? 0 : Math.max(1, ctx.at.mono - readySince);
   const tenant = ctx.state.tenants.get(instance.ref.tenant);
   count(ctx, `exits_${ExitReason[exit.reason]?.toLowerCase() ?? "other"}`);
-  if (tenant) noteEnd(ctx, tenant, exit, served);
-  if (phase.kind === "starting") {
+  // What replaces another and never served says nothing of the tenant that runs.
+  const onTrial = instance.replaces !== undefined && served === 0;
+  if (tenant && !onTrial) noteEnd(ctx, tenant, exit, served);
+  if (phase.kind === "starting" && !onTrial) {
     refuseWaiters(ctx, instance.ref.tenant, { kind: "start-failed", instance: instance.ref, exit });
   }
-  vanish(ctx, instance);
+  vanish(ctx, instance, "it ended before it was ready", exit);
 }
 
-/** It is gone, and nobody is to blame: whoever waited goes on waiting, for another one. */
-export function vanish(ctx: Context, instance: Instance): void {
-  const { state } = ctx;
-  const { id, tenant } = instance.ref;
+/**
+ * It is out of the books, and its placement out of the log, unless it is owed a successor. Whoever waited goes on
+ * waiting, for another one.
+ * @param exit how it ended; none if it never existed, or nobody knows
+ */
+export function vanish(ctx: Context, instance: Instance, why: string, exit?: Exit): void {
+  const { id } = instance.ref;
   if (routable(instance)) withdraw(ctx, instance);
-  state.instances.delete(id);
-  const ids = state.byTenant.get(tenant);
-  ids?.delete(id);
-  if (ids?.size === 0) state.byTenant.delete(tenant);
-  if (!instance.lost) state.live--;
-  ctx.emit({ type: "persist", write: { kind: "placement-gone", id } });
+  untrack(ctx, instance);
+  moveEnded(ctx, instance, why, exit);
+  const owed = noteDeparture(ctx, instance, exit);
+  if (!owed) ctx.emit({ type: "persist", write: { kind: "placement-gone", id } });
   ctx.ended.push(instance.ref);
 }

@@ -10,12 +10,18 @@ import type {
   NodeHost,
   NodePressure,
   Release,
+  RolloutState,
   StartPhases,
   TenantSpec,
   Usage,
 } from "@warren/proto/common";
+import { FairQueue } from "./fair-queue.ts";
+import { Lru } from "./lru.ts";
+import type { Peaks } from "./peaks.ts";
+import type { Gaps } from "./sleep-times.ts";
+import { Timers } from "./timers.ts";
 
-/** A moment, as the shell gives it with every input. Decisions use `mono` only; `wall` is for what is shown. */
+/** A moment, as the shell gives it with every input. Decisions use `mono` only; `wall` is for what is shown and for schedules. */
 export interface Moment {
   /** Monotonic ms. */
   readonly mono: number;
@@ -23,26 +29,87 @@ export interface Moment {
   readonly wall: number;
 }
 
+/** A spec as it was applied. */
+export interface Revision {
+  readonly spec: TenantSpec;
+  readonly version: number;
+  /** Of the revisions up to this one, the first whose processes are like its own: theirs need no replacement. */
+  readonly since: number;
+}
+
 export interface Tenant {
   readonly key: string;
-  spec: TenantSpec;
-  version: number;
+  /** What the user wants. */
+  newest: Revision;
+  /** What served before the newest was applied: where a rollback leads. */
+  previous?: Revision;
+  /** The newest did not become ready in a rollout: `previous` serves on. */
+  rejected: boolean;
   readonly createdAt: number;
   updatedAt: number;
   /** Being deleted: to callers it is gone already. */
   deleting: boolean;
+  /** Instances that it is to have without anybody asking: by load and restart policy. Its spec's `min` comes on top. */
+  scale: number;
+  /** Stopped by somebody: not even its `min` is started before the next use. */
+  paused: boolean;
+  /** Placements that ended and are to be replaced: kept in the log until then, so that a new leader knows (restart.ts). */
+  owed?: Set<string>;
   /** Failures in a row, and until when (mono) it is not started. */
   failures: number;
   backoffUntil: number;
+  /** When it failed lately (mono), oldest first: the sliding window that makes a crash loop. */
+  failedAt?: number[];
   lastExit?: Exit;
   /** Nodes that could not start it, by their own fault, and until when (mono) they are avoided. */
-  readonly avoid: Map<string, number>;
+  avoid?: Map<string, number>;
   /** Nodes that refused it at the last try, by reason, if that was in vain. */
   nowhere?: Readonly<Record<string, number>>;
   /** Where its last placement went, and why. */
   where?: string;
   /** Its last placement in this epoch: where to look for the output of an instance that is gone. */
   lastRef?: InstanceRef;
+  /** What its instances have used, once observed. */
+  peaks?: Peaks;
+  /** How long it is left alone between uses, where its spec says adaptive. */
+  gaps?: Gaps;
+  /** Most instances needed since then (mono), by load: what scaling down waits for. */
+  load?: { peak: number; since: number };
+  rollout?: Rollout;
+  /** The tenant's timer that counts (mono); others of it are stale. */
+  armedAt: number;
+}
+
+/** The replacement of a tenant's instances by those of another revision, or its last one. */
+export interface Rollout {
+  state: RolloutState;
+  readonly to: Revision;
+  readonly from: Revision;
+  /** Instances still to be replaced. */
+  readonly todo: Set<string>;
+  /** Those being replaced now. */
+  readonly moving: Set<string>;
+  readonly total: number;
+  replaced: number;
+  message: string;
+  exit?: Exit;
+  /** Callers of Reload. */
+  readonly calls: { readonly call: string; readonly deadline: number }[];
+  /** What replaced them. */
+  readonly made: InstanceRef[];
+}
+
+/** An instance that is to be replaced by another one in its slot, wherever there is a place. */
+export interface Move {
+  readonly old: InstanceRef;
+  readonly why: "reload" | "drain" | "rebalance";
+  readonly revision: Revision;
+  /** Until when (mono) a place must be found. */
+  readonly placeBy: number;
+  /** The old one goes first: two must not run, or there is no place for two. */
+  stopFirst: boolean;
+  /** Its successor, once placed. */
+  successor?: string;
 }
 
 /**
@@ -55,15 +122,35 @@ export interface Tenant {
 export type Phase =
   | { readonly kind: "persisting"; stopRequested?: ExitReason }
   | { readonly kind: "starting"; readonly since: number; readonly until: number }
-  | { readonly kind: "ready"; quiescing?: Quiescing }
-  | { readonly kind: "draining"; readonly reason: ExitReason; readonly until: number }
-  | { readonly kind: "stopping"; readonly reason: ExitReason; askAgainAt: number; asked: boolean }
+  | { readonly kind: "ready"; attempt?: Attempt; command?: Command }
+  | {
+      readonly kind: "draining";
+      readonly reason: ExitReason;
+      readonly until: number;
+      /** At `until` it serves on, rather than that a request is cut. */
+      readonly patient: boolean;
+    }
+  | {
+      readonly kind: "stopping";
+      readonly reason: ExitReason;
+      askAgainAt: number;
+      asked: boolean;
+      /** It is stopped for being idle: not if it was thawed since. */
+      readonly ifWakes?: bigint;
+    }
   | { readonly kind: "unconfirmed" };
 
 /** An attempt to put an idle instance away: given up at `until`, or at the first sign of use. */
-export interface Quiescing {
-  readonly reason: ExitReason;
+export interface Attempt {
+  readonly to: { readonly kind: "freeze" } | { readonly kind: "stop"; readonly reason: ExitReason };
   readonly until: number;
+}
+
+/** What its agent was told and has not answered yet. */
+export interface Command {
+  readonly kind: "freeze" | "page-out" | "thaw";
+  /** Which one: the answer to an earlier one says nothing any more. */
+  readonly number: number;
 }
 
 export interface Instance {
@@ -71,6 +158,8 @@ export interface Instance {
   phase: Phase;
   /** What its node says that it does while it is ready; frozen or not, it holds its place and serves. */
   mode: InstanceMode;
+  /** As its node said last; a freeze that names older ones is refused. */
+  wakes: bigint;
   /** The rung that it runs on; UNSPECIFIED until its node has said so. */
   isolation: Isolation;
   endpoint?: Endpoint;
@@ -91,6 +180,12 @@ export interface Instance {
   startPhases?: StartPhases;
   /** Its node was declared lost: it holds no place, and goes when its node is back and another has taken over. */
   lost: boolean;
+  /** The instance that it replaces: its failing is not the tenant's (replace.ts). */
+  replaces?: string;
+  /** What its node is charged for it: memory in bytes, CPU in thousandths of a core. */
+  charge: { memory: number; cpu: number };
+  /** The instance's timer that counts (mono); others of it are stale. */
+  armedAt: number;
 }
 
 export interface Teller {
@@ -123,6 +218,27 @@ export interface Node {
   lastReportWall: number;
   /** Smoothed CPU of its tenants in thousandths of a core. */
   cpuMillis: number;
+  /** Ids of the instances placed on it that are not gone, those given up with it included. */
+  readonly instances: Set<string>;
+  /** Of these, those not given up. */
+  placed: number;
+  /** Of these, those on their way to ready. */
+  starting: number;
+  /** Sum of what its instances are charged. */
+  charged: { memory: number; cpu: number };
+  draining?: NodeDrain;
+  /** Not before this moment (mono) is its memory relieved again. */
+  relieveAt: number;
+}
+
+/** A node is being emptied. */
+export interface NodeDrain {
+  readonly calls: { readonly call: string; readonly deadline: number }[];
+  readonly until: number;
+  moved: number;
+  stopped: number;
+  /** When what could not be moved is tried again (mono). */
+  againAt: number;
 }
 
 /** An Ensure that waits. */
@@ -159,20 +275,36 @@ export interface State {
   readonly tenants: Map<string, Tenant>;
   readonly releases: Map<string, Release>;
   readonly nodes: Map<string, Node>;
+  /** The same, to pick from. */
+  roster: Node[];
+  /** Nodes that had a release started on them lately, by digest; a hint where it is in the cache. */
+  readonly holders: Map<string, Set<string>>;
   readonly instances: Map<string, Instance>;
   /** Ids of instances by tenant; no entry where there are none. */
   readonly byTenant: Map<string, Set<string>>;
+  /** Ready ones in the order of their last use. */
+  readonly lru: Lru;
+  /** Those whose place will be free without anyone doing more, if their node can be told. */
+  readonly leaving: Set<string>;
   readonly waiters: Map<string, Waiter[]>;
   waiting: number;
-  /** Tenants that want an instance and have none, first come first served. */
-  readonly queue: Set<string>;
+  /** Tenants that want an instance. */
+  readonly queue: FairQueue;
+  /** Those that no node could take just now: tried again when nodes change. */
+  readonly parked: Set<string>;
+  /** Replacements under way by the id of the old one, and by that of the new one. */
+  readonly moves: Map<string, Move>;
+  readonly successors: Map<string, Move>;
   readonly operations: Map<string, Operation[]>;
   readonly gateways: Map<string, Gateway>;
+  readonly timers: Timers;
   /** The last tick, and since when (mono) they came without a gap: whoever is stopped hears no reports. */
   lastTick: number;
   awakeSince: number;
   /** Placements in this epoch. With the epoch it makes a generation, which so rises even for a tenant deleted and made anew. */
   placements: number;
+  /** Commands given in this epoch: freezes and thaws. */
+  commands: number;
   /** Last version given to a tenant's spec. */
   specs: number;
   /** Last endpoint version given. */
@@ -180,6 +312,8 @@ export interface State {
   /** Instances that hold a place under the cap. */
   live: number;
   readonly counts: Record<string, number>;
+  /** Nodes that a filter refused, by filter. */
+  readonly refusals: Record<string, number>;
 }
 
 export function emptyState(epoch: bigint, since: number): State {
@@ -189,20 +323,30 @@ export function emptyState(epoch: bigint, since: number): State {
     tenants: new Map(),
     releases: new Map(),
     nodes: new Map(),
+    roster: [],
+    holders: new Map(),
     instances: new Map(),
     byTenant: new Map(),
+    lru: new Lru(),
+    leaving: new Set(),
     waiters: new Map(),
     waiting: 0,
-    queue: new Set(),
+    queue: new FairQueue(),
+    parked: new Set(),
+    moves: new Map(),
+    successors: new Map(),
     operations: new Map(),
     gateways: new Map(),
+    timers: new Timers(),
     lastTick: since,
     awakeSince: since,
     placements: 0,
+    commands: 0,
     specs: 0,
     n: 0,
     live: 0,
     counts: {},
+    refusals: {},
   };
 }
 
@@ -221,9 +365,15 @@ export function inFlight(
   return sum;
 }
 
-export function instancesOf(state: State, tenant: string): Instance[] {
+const none: readonly Instance[] = [];
+
+export function instancesOf(state: State, tenant: string): readonly Instance[] {
   const ids = state.byTenant.get(tenant);
-  return ids ? [...ids].map((id) => state.instances.get(id)!) : [];
+  return ids ? Array.from(ids, (id) => state.instances.get(id)!) : none;
+}
+
+export function instancesOn(state: State, node: Node): Instance[] {
+  return Array.from(node.instances, (id) => state.instances.get(id)!);
 }
 
 /** Where a tenant's HTTP traffic goes; empty while no gateway has said how it is reached. */
@@ -233,18 +383,66 @@ export function urlOf(state: State, tenant: string): string {
   return template.replaceAll("{tenant}", tenant);
 }
 
-/** Instances placed on a node that are not gone, nor given up with it. */
-export function placedOn(state: State, node: string): number {
-  let n = 0;
-  for (const instance of state.instances.values()) if (instance.ref.node === node && !instance.lost) n++;
-  return n;
+/** The revision that new instances are started with. */
+export function serving(tenant: Tenant): Revision {
+  return tenant.rejected && tenant.previous ? tenant.previous : tenant.newest;
 }
 
-/** The tenant's instance that counts: not given up with its node; of several, the highest generation (rule 2). */
-export function standing(state: State, tenant: string): Instance | undefined {
+/** The spec that holds for an instance: its own revision's while that is known, else the one that serves. */
+export function specOf(tenant: Tenant, ref: InstanceRef): TenantSpec {
+  const version = Number(ref.specVersion);
+  if (version >= tenant.newest.since) return tenant.newest.spec;
+  return tenant.previous && version >= tenant.previous.since ? tenant.previous.spec : serving(tenant).spec;
+}
+
+/** Whether it is on its way out. */
+export function isLeaving({ phase }: Instance): boolean {
+  return (
+    phase.kind === "stopping" ||
+    phase.kind === "draining" ||
+    (phase.kind === "persisting" && phase.stopRequested !== undefined)
+  );
+}
+
+/** The tenant's instances that serve or will: neither given up with a node, nor on their way out. */
+export function standingOf(state: State, tenant: string): Instance[] {
+  const standing: Instance[] = [];
+  for (const instance of instancesOf(state, tenant)) {
+    if (!instance.lost && !isLeaving(instance)) standing.push(instance);
+  }
+  return standing;
+}
+
+/** Slots that have a standing instance: one that is being replaced and its successor count once. */
+export function standingSlots(state: State, tenant: string): number {
+  const ids = state.byTenant.get(tenant);
+  if (!ids) return 0;
+  const slots = new Set<number>();
+  for (const { ref } of standingOf(state, tenant)) slots.add(ref.slot);
+  return slots.size;
+}
+
+/** The newest of the tenant's instances that is not given up with its node; what is shown and followed. */
+export function newestOf(state: State, tenant: string): Instance | undefined {
   let best: Instance | undefined;
   for (const instance of instancesOf(state, tenant)) {
     if (!instance.lost && (!best || instance.ref.generation > best.ref.generation)) best = instance;
   }
   return best;
+}
+
+/** The one that an Ensure is answered with: ready, rather awake and not about to go, then the newest. */
+export function readyOf(state: State, tenant: string): Instance | undefined {
+  let best: Instance | undefined;
+  for (const instance of instancesOf(state, tenant)) {
+    if (instance.lost || instance.phase.kind !== "ready") continue;
+    if (!best || rank(instance) > rank(best)) best = instance;
+    else if (rank(instance) === rank(best) && instance.ref.generation > best.ref.generation) best = instance;
+  }
+  return best;
+}
+
+function rank({ phase, mode }: Instance): number {
+  if (phase.kind !== "ready") return -1;
+  return (phase.attempt || phase.command ? 0 : 2) + (mode <= 1 ? 1 : 0);
 }

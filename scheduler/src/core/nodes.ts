@@ -11,17 +11,35 @@ import {
   ExitSchema,
   InstanceState,
   NodeChange,
-  NodeChangedSchema,
   type Instance as ReportedInstance,
+  RestartPolicy,
 } from "@warren/proto/common";
+import { observeUsage } from "./charge.ts";
 import { type Context, count } from "./context.ts";
+import { nodeChanged } from "./cordon.ts";
+import { wish } from "./desire.ts";
+import { cancelDrain } from "./drain.ts";
 import { complete, routable, withdraw } from "./endpoints.ts";
 import type { Input, JoinInfo, NodeRecord } from "./inputs.ts";
-import { becameReady, commandStop, gone, observe, setMode, stopsByItself, track, vanish } from "./life.ts";
-import { type Instance, instancesOf, type Node, standing } from "./model.ts";
+import { becameReady, commandStop, gone, observe, stopsByItself, vanish } from "./life.ts";
+import {
+  type Instance,
+  instancesOf,
+  instancesOn,
+  isLeaving,
+  type Node,
+  serving,
+  specOf,
+  standingSlots,
+} from "./model.ts";
 import { completeOperations } from "./operations.ts";
+import { enter, giveUp, takeBack, track } from "./phases.ts";
+import { relieve } from "./pressure.ts";
+import { placedFor } from "./replace.ts";
+import { resumeRollout } from "./rollout.ts";
+import { setMode } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
-import { hasWaiters } from "./waiters.ts";
+import { armInstance } from "./timing.ts";
 
 export function expected(ctx: Context, record: NodeRecord): Node {
   const node: Node = {
@@ -39,8 +57,14 @@ export function expected(ctx: Context, record: NodeRecord): Node {
     lastReport: ctx.at.mono,
     lastReportWall: 0,
     cpuMillis: 0,
+    instances: new Set(),
+    placed: 0,
+    starting: 0,
+    charged: { memory: 0, cpu: 0 },
+    relieveAt: 0,
   };
   ctx.state.nodes.set(node.name, node);
+  ctx.state.roster.push(node);
   return node;
 }
 
@@ -69,7 +93,8 @@ export function join(ctx: Context, call: string, info: JoinInfo): void {
   const node = known ?? expected(ctx, record);
   if (rebooted) {
     // Another boot proves that no process of before is alive.
-    for (const instance of on(ctx, node)) {
+    for (const nodes of state.holders.values()) nodes.delete(node.name);
+    for (const instance of instancesOn(state, node)) {
       if (instance.phase.kind !== "persisting") gone(ctx, instance, nodeLost("its node was started anew"));
     }
   }
@@ -126,12 +151,12 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
   }
   for (const { instance: ref, usage } of input.usages) {
     const instance = ref && state.instances.get(ref.id);
-    if (instance?.ref.node === node.name && usage) instance.usage = usage;
+    if (instance?.ref.node === node.name && usage) observeUsage(ctx, instance, usage);
   }
   for (const transition of input.transitions) {
     const instance = transition.instance && state.instances.get(transition.instance.id);
     if (!instance || instance.ref.node !== node.name) continue;
-    if (transition.usage) instance.usage = transition.usage;
+    if (transition.usage) observeUsage(ctx, instance, transition.usage);
     if (transition.pid) instance.pid = transition.pid;
     if (transition.to === InstanceState.EXITED) {
       gone(ctx, instance, transition.exit ?? create(ExitSchema, {}));
@@ -140,13 +165,14 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
       if (transition.from !== InstanceState.READY) {
         instance.startMs = fromDuration(transition.after, instance.startMs);
       }
-      becameReady(ctx, instance, transition.endpoint);
-      setMode(instance, transition.toMode);
+      becameReady(ctx, instance, transition.endpoint, { mode: transition.toMode, wakes: transition.wakes });
+      setMode(ctx, instance, transition.toMode, transition.wakes);
     } else if (transition.to === InstanceState.DRAINING || transition.to === InstanceState.STOPPING) {
       stopsByItself(ctx, instance);
     }
   }
   if (input.inventory) confirm(ctx, node, input.inventory);
+  if (input.pressure) relieve(ctx, node);
   ctx.emit({ type: "answer", call: input.call, answer: { kind: "done" } });
 }
 
@@ -169,63 +195,105 @@ function confirm(ctx: Context, node: Node, inventory: readonly ReportedInstance[
       reconcile(ctx, known, reported);
     }
   }
-  for (const instance of on(ctx, node)) {
+  for (const instance of instancesOn(state, node)) {
     if (!seen.has(instance.ref.id) && instance.phase.kind !== "persisting") {
-      vanish(ctx, instance);
+      vanish(ctx, instance, "its node does not have it");
     }
   }
   complete(ctx, node);
   if (!wasUp)
-    changed(ctx, node, NodeChange.UP, `joined as ${node.agentUrl} with ${inventory.length} instances`);
-  ctx.pumpWanted = true;
+    nodeChanged(
+      ctx,
+      node.name,
+      NodeChange.UP,
+      `joined as ${node.agentUrl} with ${inventory.length} instances`,
+    );
+  ctx.nodesChanged = true;
 }
 
 function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance): void {
+  const tenant = ctx.state.tenants.get(instance.ref.tenant);
   if (instance.lost) {
     // Of two, the higher generation wins (rule 2); and the cap holds for those who return, too (rule 1).
-    const successor = standing(ctx.state, instance.ref.tenant);
+    const replaced = ofItsSlot(ctx, instance).some((other) => !other.lost && other !== instance);
     const { phase } = instance;
     const ending = phase.kind === "draining" || phase.kind === "stopping" ? phase.reason : undefined;
-    instance.lost = false;
     const over = ctx.state.live >= ctx.config.maxConcurrent;
-    ctx.state.live++;
-    instance.phase = { kind: "unconfirmed" };
-    if (successor || over || ending !== undefined) {
+    takeBack(ctx, instance);
+    enter(ctx, instance, { kind: "unconfirmed" });
+    if (replaced || over || ending !== undefined) {
       commandStop(ctx, instance, ending ?? ExitReason.SUPERSEDED);
       return;
     }
   }
   switch (instance.phase.kind) {
     case "unconfirmed": {
-      const tenant = ctx.state.tenants.get(instance.ref.tenant);
       if (!tenant || tenant.deleting || reported.state >= InstanceState.DRAINING) {
         commandStop(ctx, instance, ExitReason.KILLED);
         return;
       }
       if (reported.state < InstanceState.READY) {
         const until = ctx.at.mono + 2 * ctx.config.readinessMs;
-        instance.phase = { kind: "starting", since: ctx.at.mono, until };
+        enter(ctx, instance, { kind: "starting", since: ctx.at.mono, until });
+        armInstance(ctx, instance, until);
       }
       break;
     }
     case "stopping":
       instance.phase.asked = false; // the agent that was asked may have died with the question
       instance.phase.askAgainAt = ctx.at.mono;
+      armInstance(ctx, instance, ctx.at.mono);
+      break;
+    case "ready":
+      // Likewise a freeze or a thaw: what it does now is what the inventory says.
+      if (instance.phase.command) {
+        enter(ctx, instance, { kind: "ready" });
+        armInstance(ctx, instance, ctx.at.mono);
+      }
       break;
   }
   observe(ctx, instance, reported);
-  setMode(instance, reported.mode);
-  keepNewest(ctx, instance.ref.tenant);
+  if (!ctx.state.instances.has(instance.ref.id)) return;
+  setMode(ctx, instance, reported.mode, reported.wakes);
+  keepNewest(ctx, instance);
+  if (tenant) resumeRollout(ctx, tenant);
+}
+
+function ofItsSlot(ctx: Context, { ref }: Instance): Instance[] {
+  return instancesOf(ctx.state, ref.tenant).filter((other) => other.ref.slot === ref.slot);
 }
 
 /**
- * Of two instances of one slot the higher generation wins (rule 2). There are two when a lost node's tenant was started
- * elsewhere; a new scheduler learns that only from the inventories.
+ * Of two instances of one slot the higher generation wins (rule 2), once it serves. There are two when a lost node's
+ * tenant was started elsewhere, or when the scheduler before this one died while it replaced one; this one learns that
+ * only from the inventories.
  */
-function keepNewest(ctx: Context, tenant: string): void {
-  const newest = standing(ctx.state, tenant);
-  for (const instance of instancesOf(ctx.state, tenant)) {
-    if (instance !== newest && !instance.lost) beginStop(ctx, instance, ExitReason.SUPERSEDED);
+function keepNewest(ctx: Context, instance: Instance): void {
+  const alive = ofItsSlot(ctx, instance).filter((other) => !other.lost && !isLeaving(other));
+  if (alive.length < 2) return;
+  alive.sort((a, b) => (a.ref.generation > b.ref.generation ? -1 : 1));
+  const [newest, ...older] = alive as [Instance, ...Instance[]];
+  const tenant = ctx.state.tenants.get(instance.ref.tenant);
+  const atMostOne = tenant && specOf(tenant, newest.ref).availability === Availability.AT_MOST_ONE;
+  const before = older[0]!;
+  if (newest.phase.kind !== "ready" && before.phase.kind === "ready" && !atMostOne) {
+    // A replacement under way: the old one serves until the new one does.
+    if (tenant && !ctx.state.successors.has(newest.ref.id) && !ctx.state.moves.has(before.ref.id)) {
+      newest.replaces = before.ref.id;
+      const move = {
+        old: before.ref,
+        why: "drain" as const,
+        revision: serving(tenant),
+        placeBy: ctx.at.mono + ctx.config.moveMs,
+        stopFirst: false,
+      };
+      ctx.state.moves.set(before.ref.id, move);
+      placedFor(ctx, move, newest);
+    }
+    older.shift();
+  }
+  for (const other of older) {
+    if (!ctx.state.moves.has(other.ref.id)) beginStop(ctx, other, ExitReason.SUPERSEDED);
   }
 }
 
@@ -245,72 +313,48 @@ function lose(ctx: Context, node: Node): void {
   node.confirmed = false;
   count(ctx, "nodes_lost");
   const missing: Instance[] = [];
-  for (const instance of on(ctx, node)) {
-    const atMostOne = state.tenants.get(instance.ref.tenant)?.spec.availability === Availability.AT_MOST_ONE;
+  for (const instance of instancesOn(state, node)) {
+    const tenant = state.tenants.get(instance.ref.tenant);
+    const atMostOne = tenant && specOf(tenant, instance.ref).availability === Availability.AT_MOST_ONE;
     if (instance.lost || atMostOne || instance.phase.kind === "persisting") continue;
     if (routable(instance)) withdraw(ctx, instance);
-    instance.lost = true;
-    state.live--;
+    giveUp(ctx, instance);
     missing.push(instance);
   }
   complete(ctx, node);
   const silent = Math.round((ctx.at.mono - node.lastReport) / 1000);
-  changed(
-    ctx,
-    node,
-    NodeChange.LOST,
-    `no report for ${silent} s; ${missing.length} instances may be started elsewhere`,
-  );
+  const message = `no report for ${silent} s; ${missing.length} instances may be started elsewhere`;
+  nodeChanged(ctx, node.name, NodeChange.LOST, message);
   for (const { ref } of missing) {
     completeOperations(ctx, ref.tenant);
-    if (hasWaiters(state, ref.tenant)) state.queue.add(ref.tenant);
+    const tenant = state.tenants.get(ref.tenant);
+    if (!tenant) continue;
+    // Started elsewhere at once where the spec says so, else at the next request.
+    if (serving(tenant).spec.restart <= RestartPolicy.NEVER) tenant.scale = standingSlots(state, tenant.key);
+    wish(ctx, tenant);
   }
-  ctx.pumpWanted = true;
-}
-
-export function cordon(ctx: Context, call: string, name: string, cordoned: boolean): void {
-  const node = ctx.state.nodes.get(name);
-  if (!node) {
-    ctx.emit({ type: "refuse", call, refusal: { kind: "no-node-of-name", node: name } });
-    return;
-  }
-  if (node.cordoned !== cordoned) {
-    node.cordoned = cordoned;
-    const { agentUrl, bootId } = node;
-    ctx.emit({ type: "persist", write: { kind: "node", record: { name, agentUrl, bootId, cordoned } } });
-    changed(ctx, node, cordoned ? NodeChange.CORDONED : NodeChange.UNCORDONED, "");
-    ctx.pumpWanted = true;
-  }
-  ctx.emit({ type: "answer", call, answer: { kind: "done" } });
+  ctx.nodesChanged = true;
 }
 
 /** Somebody vouches that the node is gone for good: that is proof. */
 export function forgetNode(ctx: Context, call: string, name: string): void {
-  const node = ctx.state.nodes.get(name);
+  const { state } = ctx;
+  const node = state.nodes.get(name);
   if (!node) {
     ctx.emit({ type: "refuse", call, refusal: { kind: "no-node-of-name", node: name } });
     return;
   }
-  for (const instance of on(ctx, node)) gone(ctx, instance, nodeLost("its node was forgotten"));
-  ctx.state.nodes.delete(name);
+  cancelDrain(ctx, node);
+  for (const instance of instancesOn(state, node)) gone(ctx, instance, nodeLost("its node was forgotten"));
+  state.nodes.delete(name);
+  state.roster = state.roster.filter((other) => other !== node);
+  for (const nodes of state.holders.values()) nodes.delete(name);
   ctx.emit({ type: "persist", write: { kind: "node-gone", name } });
   complete(ctx, node);
-  changed(ctx, node, NodeChange.FORGOTTEN, "");
+  nodeChanged(ctx, name, NodeChange.FORGOTTEN, "");
   ctx.emit({ type: "answer", call, answer: { kind: "done" } });
-}
-
-function on(ctx: Context, node: Node): Instance[] {
-  return [...ctx.state.instances.values()].filter((instance) => instance.ref.node === node.name);
 }
 
 function nodeLost(message: string): Exit {
   return create(ExitSchema, { reason: ExitReason.NODE_LOST, message });
-}
-
-function changed(ctx: Context, node: Node, change: NodeChange, message: string): void {
-  ctx.emit({
-    type: "event",
-    tenant: "",
-    payload: { case: "node", value: create(NodeChangedSchema, { node: node.name, change, message }) },
-  });
 }

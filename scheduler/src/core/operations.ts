@@ -4,6 +4,8 @@ import type { Context } from "./context.ts";
 import { ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
 import { instancesOf, type Operation } from "./model.ts";
+import { unqueue } from "./queue.ts";
+import { settleOwed } from "./restart.ts";
 import { beginStop } from "./stop.ts";
 import { refuseWaiters } from "./waiters.ts";
 
@@ -33,6 +35,11 @@ export function operate(
     return;
   }
   if (kind === "restart") clearFailures(tenant);
+  // What was to be started by itself is not, until somebody uses it.
+  tenant.scale = 0;
+  tenant.paused = kind !== "restart";
+  settleOwed(ctx, tenant);
+  unqueue(ctx, key);
   if (kind === "delete") {
     tenant.deleting = true;
     refuseWaiters(ctx, key, { kind: "no-tenant", tenant: key });
@@ -74,5 +81,26 @@ export function completeOperations(ctx: Context, key: string, ended?: InstanceRe
         });
       }
     }
+  }
+}
+
+/** Callers whose deadline has passed are told so; a delete goes on all the same. */
+export function expireOperations(ctx: Context): void {
+  const { state, at } = ctx;
+  for (const [key, pending] of state.operations) {
+    if (pending.every(({ deadline, late }) => deadline > at.mono || late)) continue;
+    const kept = pending.filter(({ deadline, kind }) => deadline > at.mono || kind === "delete");
+    for (const operation of pending) {
+      if (operation.deadline > at.mono || operation.late) continue;
+      const { call, kind } = operation;
+      const what =
+        kind === "restart"
+          ? "its instance is not gone yet; that goes on, and the next request starts it again"
+          : `${kind} is not done yet; it goes on`;
+      ctx.emit({ type: "refuse", call, refusal: { kind: "deadline", tenant: key, what } });
+      operation.late = true;
+    }
+    if (kept.length) state.operations.set(key, kept);
+    else state.operations.delete(key);
   }
 }

@@ -1,129 +1,132 @@
 /**
- * Tenants that want an instance: admitted below the cap, first come first served; at the cap the least recently used
- * instance that is not busy makes room, and its place is taken only when it is gone (rule 1).
+ * Tenants that want an instance, or a successor for one: admitted below the cap, by priority and in turns; at the cap the
+ * least recently used instance that is not busy makes room, and its place is taken only when it is gone (rule 1).
  */
-import { create } from "@bufbuild/protobuf";
-import { toDuration } from "@warren/common/time";
-import { EvictionDecidedSchema, ExitReason } from "@warren/proto/common";
+
+import { needOf } from "./charge.ts";
 import { type Context, count } from "./context.ts";
+import { nextSlot } from "./desire.ts";
+import { makeRoom, makeRoomFor, roomFilters } from "./evict.ts";
 import { backingOff } from "./failures.ts";
+import { holdersOf } from "./holders.ts";
 import { placeOn } from "./life.ts";
-import { type Instance, inFlight, placedOn, standing, type Tenant } from "./model.ts";
-import { place } from "./place.ts";
-import { beginQuiesce } from "./quiesce.ts";
-import { hasWaiters, refuseWaiters } from "./waiters.ts";
+import { instancesOf, type Move, type Revision, serving, type Tenant } from "./model.ts";
+import { type PlaceResult, place } from "./place.ts";
+import { placedFor, waitingMoves } from "./replace.ts";
+import { armTenant } from "./timing.ts";
+import { refuseWaiters } from "./waiters.ts";
+
+/** After so many of those parked have been refused again, the others need not be asked. */
+const enoughRefused = 8;
 
 /** Admits whom it can, and makes room for the others. */
 export function pump(ctx: Context): void {
   const { state, config } = ctx;
-  const blocked: Tenant[] = [];
-  for (const key of state.queue) {
-    const tenant = state.tenants.get(key);
-    if (!tenant || !hasWaiters(state, key) || standing(ctx.state, key)) {
-      state.queue.delete(key);
-      continue;
-    }
-    const held = backingOff(ctx, tenant);
-    if (held) {
-      state.queue.delete(key);
-      refuseWaiters(ctx, key, held);
-    } else if (state.live < config.maxConcurrent) {
-      admit(ctx, tenant);
-    } else {
-      blocked.push(tenant);
-    }
+  if (ctx.nodesChanged) {
+    ctx.nodesChanged = false;
+    retryParked(ctx);
+  }
+  while (state.live < config.maxConcurrent) {
+    const key = state.queue.first();
+    if (key === undefined) break;
+    admit(ctx, key);
   }
   const excess = Math.max(0, state.live - config.maxConcurrent);
-  if (blocked.length + excess > 0) makeRoom(ctx, blocked, excess);
+  if (excess > 0 || (state.queue.size > 0 && state.live >= config.maxConcurrent)) makeRoom(ctx, excess);
 }
 
-function admit(ctx: Context, tenant: Tenant): void {
-  const { state, config, at } = ctx;
-  const result = place({
-    spec: tenant.spec,
-    nodes: state.nodes.values(),
-    placed: (node) => placedOn(state, node),
-    avoided: tenant.avoid,
-    mono: at.mono,
-    lateMs: config.nodeLateMs,
-    defaultMemoryBytes: config.defaultMemoryBytes,
-    random: ctx.random,
-  });
+/** Gives one tenant its turn. Whatever comes of it, the queue has moved on. */
+function admit(ctx: Context, key: string): void {
+  const { state } = ctx;
+  const tenant = state.tenants.get(key);
+  const slot = tenant && nextSlot(ctx, tenant);
+  const move = tenant && slot === undefined ? waitingMoves(ctx, tenant)[0] : undefined;
+  if (!tenant || (slot === undefined && !move)) {
+    state.queue.delete(key);
+    return;
+  }
+  const held = slot === undefined ? undefined : backingOff(ctx, tenant);
+  if (held) {
+    state.queue.delete(key);
+    refuseWaiters(ctx, key, held);
+    armTenant(ctx, tenant, tenant.backoffUntil);
+    return;
+  }
+  const revision = move?.revision ?? serving(tenant);
+  const result = choose(ctx, tenant, revision, move);
   if (result.kind === "placed") {
-    state.queue.delete(tenant.key);
-    placeOn(ctx, tenant, result.node, result.why);
+    const at = { slot: move?.old.slot ?? slot ?? 0, revision, replaces: move?.old.id };
+    const instance = placeOn(ctx, tenant, result.node, result.why, at);
+    if (move) placedFor(ctx, move, instance);
+    const more = nextSlot(ctx, tenant) !== undefined || waitingMoves(ctx, tenant).length > 0;
+    if (more) state.queue.rotate(key);
+    else state.queue.delete(key);
     return;
   }
   tenant.nowhere = result.refused;
-  if (result.transient) return; // it stays queued: nodes come and go, its deadline bounds the wait
-  state.queue.delete(tenant.key);
+  state.queue.delete(key);
+  if (result.transient || move) {
+    state.parked.add(key); // nodes come and go; its callers' deadlines bound the wait
+    if (roomFilters.some((name) => result.refusals[name])) makeRoomFor(ctx, tenant, revision.spec);
+    return;
+  }
   count(ctx, "refused_no_node");
-  refuseWaiters(ctx, tenant.key, {
-    kind: "no-node",
-    tenant: tenant.key,
-    refused: result.refused,
-    transient: false,
+  refuseWaiters(ctx, key, { kind: "no-node", tenant: key, refused: result.refused, transient: false });
+}
+
+function choose(ctx: Context, tenant: Tenant, revision: Revision, move: Move | undefined): PlaceResult {
+  const { state, config, at, random } = ctx;
+  const { spec } = revision;
+  const result = place({
+    spec,
+    roster: state.roster,
+    holders: spec.source.case === "release" ? holdersOf(state, spec.source.value) : [],
+    need: needOf(tenant, config),
+    avoided: tenant.avoid,
+    perNode: spec.instances?.maxPerNode ? countByNode(ctx, tenant.key, move) : undefined,
+    leaves: move && move.why !== "reload" ? move.old.node : undefined,
+    mono: at.mono,
+    config,
+    random,
   });
+  for (const [name, n] of Object.entries(result.refusals)) {
+    state.refusals[name] = (state.refusals[name] ?? 0) + n;
+  }
+  return result;
 }
 
-/** @param excess live instances beyond the cap: those of a lost node that came back */
-function makeRoom(ctx: Context, blocked: readonly Tenant[], excess: number): void {
-  let leaving = 0;
-  for (const instance of ctx.state.instances.values()) if (isLeaving(ctx, instance)) leaving++;
-  const victims = leastRecentlyUsed(ctx, blocked.length + excess - leaving);
-  victims.forEach((victim, i) => {
-    count(ctx, "evictions");
-    ctx.emit({
-      type: "event",
-      tenant: victim.ref.tenant,
-      payload: {
-        case: "eviction",
-        value: create(EvictionDecidedSchema, {
-          instance: victim.ref,
-          inFavourOf: (blocked[leaving + i] ?? blocked[0])?.key ?? "",
-          idleFor: toDuration(ctx.at.mono - victim.lastUsed),
-        }),
-      },
-    });
-    beginQuiesce(ctx, victim, ExitReason.LRU_EVICTED);
-  });
+/** What it has on each node; the one that is being replaced makes room by itself. */
+function countByNode(ctx: Context, tenant: string, move: Move | undefined): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { ref, lost } of instancesOf(ctx.state, tenant)) {
+    if (!lost && ref.id !== move?.old.id) counts.set(ref.node, (counts.get(ref.node) ?? 0) + 1);
+  }
+  return counts;
 }
 
-/** Its place will be free without anyone doing more. */
-function isLeaving({ state }: Context, { phase, lost, ref }: Instance): boolean {
-  const node = state.nodes.get(ref.node);
-  if (lost || !node?.confirmed || node.lost) return false; // nobody can confirm that it is gone
-  if (phase.kind === "ready") return phase.quiescing !== undefined;
-  if (phase.kind === "persisting") return phase.stopRequested !== undefined;
-  return phase.kind === "draining" || phase.kind === "stopping";
+/** Nodes came, or have room again: those that no node could take are asked anew, the longest waiting first. */
+function retryParked(ctx: Context): void {
+  const { state, config } = ctx;
+  let refused = 0;
+  for (const key of [...state.parked]) {
+    if (state.live >= config.maxConcurrent || refused >= enoughRefused) return;
+    const tenant = state.tenants.get(key);
+    state.parked.delete(key);
+    if (!tenant) continue;
+    admit(ctx, key);
+    if (state.parked.has(key)) refused++;
+  }
 }
 
-function leastRecentlyUsed(ctx: Context, most: number): Instance[] {
-  if (most <= 0) return [];
-  return [...ctx.state.instances.values()]
-    .filter((instance) => mayLeave(ctx, instance, ctx.config.minResidenceMs))
-    .sort((a, b) => keepWarm(ctx, a) - keepWarm(ctx, b) || a.lastUsed - b.lastUsed)
-    .slice(0, most);
+/** Nobody waits for it any more, and nothing else wants it. */
+export function unqueue(ctx: Context, key: string): void {
+  const tenant = ctx.state.tenants.get(key);
+  if (tenant && (nextSlot(ctx, tenant) !== undefined || waitingMoves(ctx, tenant).length > 0)) return;
+  ctx.state.queue.delete(key);
+  ctx.state.parked.delete(key);
 }
 
-function keepWarm(ctx: Context, instance: Instance): number {
-  return ctx.state.tenants.get(instance.ref.tenant)?.spec.idle?.keepWarm ? 1 : 0;
-}
-
-/**
- * Whether an attempt to put it away may be made: it serves, nothing is in flight (rule 3), it has been unused for
- * `idleMs`, and gateways have had time to come back to a new scheduler and say what they have in flight.
- */
-export function mayLeave(ctx: Context, instance: Instance, idleMs: number): boolean {
-  const { state, at, config } = ctx;
-  const { phase } = instance;
-  return (
-    phase.kind === "ready" &&
-    !phase.quiescing &&
-    !instance.lost &&
-    at.mono - state.since >= config.gatewayReturnMs &&
-    at.mono >= instance.notBefore &&
-    at.mono - instance.lastUsed >= idleMs &&
-    inFlight(state, instance, at, config) === 0
-  );
+/** Whether the tenant stands in the queue or is parked. */
+export function isQueued({ state }: Context, key: string): boolean {
+  return state.queue.has(key) || state.parked.has(key);
 }

@@ -7,7 +7,11 @@ export type Refusal =
   | { readonly kind: "no-source"; readonly tenant: string }
   | { readonly kind: "no-release"; readonly digest: string }
   | { readonly kind: "no-node-of-name"; readonly node: string }
-  | { readonly kind: "not-implemented"; readonly field: string }
+  | { readonly kind: "bad-spec"; readonly field: string; readonly message: string }
+  | { readonly kind: "rolled-back"; readonly tenant: string; readonly message: string; readonly exit?: Exit }
+  | { readonly kind: "node-busy"; readonly tenant: string; readonly message: string }
+  | { readonly kind: "drain-cancelled"; readonly message: string }
+  | { readonly kind: "late"; readonly what: string }
   | { readonly kind: "too-many"; readonly what: string; readonly limit: number }
   | { readonly kind: "cap"; readonly maxConcurrent: number; readonly live: number; readonly waiting: number }
   | {

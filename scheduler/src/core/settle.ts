@@ -1,18 +1,20 @@
 /** What follows from a step: operations that waited for an end, tenants that want a successor, places that are free. */
 import type { Context } from "./context.ts";
-import { standing } from "./model.ts";
+import { wish } from "./desire.ts";
+import { drainProgress } from "./drain.ts";
 import { completeOperations } from "./operations.ts";
 import { pump } from "./queue.ts";
-import { hasWaiters } from "./waiters.ts";
 
-/** Ends, since each round takes what the one before left, and a round ends no instance. */
+/** Ends, since each round takes what the one before left, and a round ends no instance that it has not commanded. */
 export function settle(ctx: Context): void {
-  while (ctx.ended.length || ctx.pumpWanted) {
+  while (ctx.ended.length || ctx.pumpWanted || ctx.nodesChanged) {
     ctx.pumpWanted = false;
     for (const ref of ctx.ended.splice(0)) {
       completeOperations(ctx, ref.tenant, ref);
-      if (hasWaiters(ctx.state, ref.tenant) && !standing(ctx.state, ref.tenant))
-        ctx.state.queue.add(ref.tenant);
+      drainProgress(ctx, ref.node);
+      const tenant = ctx.state.tenants.get(ref.tenant);
+      if (tenant) wish(ctx, tenant);
+      ctx.nodesChanged = true; // there is room again
     }
     pump(ctx);
   }

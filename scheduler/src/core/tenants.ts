@@ -1,11 +1,14 @@
 /** Tenants come, change and go; each change counts only once it is persisted. */
-import { create } from "@bufbuild/protobuf";
-import { ReleaseDeployedSchema, RestartPolicy, type TenantSpec } from "@warren/proto/common";
+import { create, equals } from "@bufbuild/protobuf";
+import { ReleaseDeployedSchema, type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
 import type { Context } from "./context.ts";
+import { wish } from "./desire.ts";
 import { clearFailures } from "./failures.ts";
 import type { TenantRecord } from "./inputs.ts";
-import type { Tenant } from "./model.ts";
+import { type Revision, serving, standingOf, type Tenant } from "./model.ts";
 import type { Refusal } from "./refusal.ts";
+import { isRunning, startRollout } from "./rollout.ts";
+import { isTimeZone } from "./sleep-times.ts";
 
 export function apply(ctx: Context, call: string, spec: TenantSpec): void {
   const { state, at } = ctx;
@@ -15,9 +18,12 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
     ctx.emit({ type: "refuse", call, refusal });
     return;
   }
+  if (known && !known.rejected && equals(TenantSpecSchema, known.newest.spec, spec)) {
+    ctx.emit({ type: "answer", call, answer: { kind: "done" } }); // as it stands already
+    return;
+  }
   const record: TenantRecord = {
-    spec,
-    version: ++state.specs,
+    ...revised(ctx, spec, known),
     createdAt: known?.createdAt ?? at.wall,
     updatedAt: at.wall,
   };
@@ -29,6 +35,41 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
   });
 }
 
+/** The new spec's version, from which on processes are like its own, and what a rollback leads to. */
+function revised(
+  ctx: Context,
+  spec: TenantSpec,
+  known: Tenant | undefined,
+): Revision & Pick<TenantRecord, "previous"> {
+  const version = ++ctx.state.specs;
+  if (!known) return { spec, version, since: version };
+  const before = serving(known);
+  // What was rejected left no trace, unless it is being rolled back right now.
+  const clean =
+    !known.rejected ||
+    (!isRunning(known.rollout) &&
+      standingOf(ctx.state, known.key).every(({ ref }) => Number(ref.specVersion) <= before.version));
+  const alike = clean && processOf(before.spec) === processOf(spec);
+  return {
+    spec,
+    version,
+    since: alike ? before.since : version,
+    // A change of policy is nothing to roll back.
+    previous: alike && !known.rejected ? known.previous : before,
+  };
+}
+
+/** What of a spec makes its processes what they are, as a text to compare; the rest is policy, and holds at once. */
+function processOf(spec: TenantSpec): string {
+  const { source, command, env, limits, isolation, readiness, instances } = spec;
+  const plain = create(TenantSpecSchema, { source, command, limits, isolation, readiness });
+  const names = Object.keys(env).sort();
+  return JSON.stringify(
+    [plain, names.map((name) => [name, env[name]]), instances?.sharePort ?? false],
+    (_, value) => (typeof value === "bigint" ? `${value}` : value),
+  );
+}
+
 function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | undefined): Refusal | undefined {
   if (known?.deleting) return { kind: "deleting", tenant: spec.key };
   if (!known && state.tenants.size >= config.maxTenants) {
@@ -37,66 +78,83 @@ function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | und
   if (spec.source.case === "release" && !state.releases.has(spec.source.value)) {
     return { kind: "no-release", digest: spec.source.value };
   }
-  const field = notImplemented(spec);
-  return field ? { kind: "not-implemented", field } : undefined;
-}
-
-/** A wish that this version would not honour is refused, rather than forgotten. */
-function notImplemented(spec: TenantSpec): string | undefined {
-  if (spec.restart > RestartPolicy.NEVER) return "restart";
-  const { min = 0, max = 0, sharePort = false } = spec.instances ?? {};
-  if (min > 0 || max > 1 || sharePort) return "instances";
+  const most = Math.max(spec.instances?.min ?? 0, spec.instances?.max ?? 0);
+  if (most > config.maxConcurrent) {
+    const message = `it asks for ${most}, and the whole cluster may have ${config.maxConcurrent} (maxConcurrent)`;
+    return { kind: "bad-spec", field: "instances", message };
+  }
+  const zone = spec.idle?.warm.find(({ timeZone }) => !isTimeZone(timeZone))?.timeZone;
+  if (zone !== undefined) {
+    const message = `there is no time zone ${zone}: give an IANA name such as Europe/Vienna, or none for UTC`;
+    return { kind: "bad-spec", field: "idle.warm.time_zone", message };
+  }
   return undefined;
 }
 
 export function applied(ctx: Context, call: string, record: TenantRecord): void {
   const { spec } = record;
-  const before = install(ctx, record);
+  const known = ctx.state.tenants.get(spec.key);
+  const before = known && serving(known);
+  const stands = install(ctx, record);
   ctx.emit({ type: "answer", call, answer: { kind: "done" } });
-  const release = spec.source.case === "release" ? spec.source.value : "";
-  if (release === "" || release === before) return;
-  ctx.emit({
-    type: "event",
-    tenant: spec.key,
-    payload: {
-      case: "release",
-      value: create(ReleaseDeployedSchema, { tenant: spec.key, release, previous: before }),
-    },
-  });
+  if (!stands) return;
+  const tenant = ctx.state.tenants.get(spec.key)!;
+  deployed(ctx, tenant, before);
+  // Deploying to a live tenant is a reload.
+  if (before && tenant.newest.since === tenant.newest.version && spec.source.case !== undefined) {
+    startRollout(ctx, tenant, { all: false, from: before });
+  }
+  wish(ctx, tenant);
 }
 
-/** Makes the record the tenant's truth; answers the release it had before. */
-export function install(ctx: Context, { spec, version, createdAt, updatedAt }: TenantRecord): string {
+function deployed(ctx: Context, { key, newest }: Tenant, before: Revision | undefined): void {
+  const digest = (revision: Revision | undefined) =>
+    revision?.spec.source.case === "release" ? revision.spec.source.value : "";
+  const [release, previous] = [digest(newest), digest(before)];
+  if (release === "" || release === previous) return;
+  const value = create(ReleaseDeployedSchema, { tenant: key, release, previous });
+  ctx.emit({ type: "event", tenant: key, payload: { case: "release", value } });
+}
+
+/** Makes the record the tenant's truth. @returns false if a later apply was persisted first */
+export function install(ctx: Context, record: TenantRecord): boolean {
   const { state } = ctx;
+  const { spec, version, since = version, previous, rejected = false, createdAt, updatedAt } = record;
   state.specs = Math.max(state.specs, version);
+  const newest: Revision = { spec, version, since };
   const known = state.tenants.get(spec.key);
   if (!known) {
     state.tenants.set(spec.key, {
       key: spec.key,
-      spec,
-      version,
+      newest,
+      previous,
+      rejected,
       createdAt,
       updatedAt,
       deleting: false,
-      avoid: new Map(),
+      scale: 0,
+      paused: false,
       failures: 0,
       backoffUntil: 0,
+      armedAt: Number.POSITIVE_INFINITY,
     });
-    return "";
+    return true;
   }
-  if (version < known.version) return ""; // a later apply was persisted first
-  const before = known.spec.source.case === "release" ? known.spec.source.value : "";
-  known.spec = spec;
-  known.version = version;
+  if (version < known.newest.version) return false;
+  known.newest = newest;
+  known.previous = previous;
+  known.rejected = rejected;
   known.updatedAt = updatedAt;
+  known.paused = false;
   clearFailures(known); // a new spec deserves a new try
   known.nowhere = undefined;
-  return before;
+  return true;
 }
 
 export function deleted(ctx: Context, call: string | undefined, key: string): void {
   ctx.state.tenants.delete(key);
   ctx.state.queue.delete(key);
+  ctx.state.parked.delete(key);
   if (call) ctx.emit({ type: "answer", call, answer: { kind: "done" } });
 }
 

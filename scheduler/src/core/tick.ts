@@ -1,104 +1,124 @@
 /** What happens because time has passed. */
-import { fromDuration } from "@warren/common/time";
 import { ExitReason } from "@warren/proto/common";
 import type { Context } from "./context.ts";
+import { wish } from "./desire.ts";
+import { expireDrainCalls, stepDrain } from "./drain.ts";
+import { forgetGateways } from "./endpoints.ts";
 import { askToStop, commandStop } from "./life.ts";
+import type { Instance, Tenant } from "./model.ts";
 import { watchNodes } from "./nodes.ts";
-import { mayLeave } from "./queue.ts";
-import { beginQuiesce, cancelQuiesce } from "./quiesce.ts";
+import { expireOperations } from "./operations.ts";
+import { isQueued, unqueue } from "./queue.ts";
+import { cancelAttempt } from "./quiesce.ts";
+import { rebalance } from "./rebalance.ts";
 import type { Refusal } from "./refusal.ts";
-import { removeWaiters } from "./waiters.ts";
+import { expireMoves } from "./replace.ts";
+import { expireReloads } from "./rollout.ts";
+import { scaleDown } from "./scale.ts";
+import { commandThaw, isAsleep, stepDown } from "./sleep.ts";
+import { drainOver } from "./stop.ts";
+import { hasWaiters, removeWaiters } from "./waiters.ts";
+
+/** So often what has no timer of its own is looked at, in ms. */
+const sweepMs = 500;
 
 export function tick(ctx: Context): void {
-  expireCalls(ctx);
-  forgetGateways(ctx);
   const { state, at, config } = ctx;
+  expireWaiters(ctx);
+  expireOperations(ctx);
   if (at.mono - state.lastTick > config.nodeLateMs) state.awakeSince = at.mono;
+  const swept = Math.floor(state.lastTick / sweepMs) !== Math.floor(at.mono / sweepMs);
+  const rebalanced =
+    Math.floor(state.lastTick / config.rebalanceMs) !== Math.floor(at.mono / config.rebalanceMs);
   state.lastTick = at.mono;
-  watchNodes(ctx);
-  for (const instance of ctx.state.instances.values()) {
-    const { phase } = instance;
-    switch (phase.kind) {
-      case "starting":
-        if (ctx.at.mono >= phase.until) commandStop(ctx, instance, ExitReason.READINESS_TIMEOUT);
-        break;
-      case "ready":
-        if (phase.quiescing && ctx.at.mono >= phase.quiescing.until) cancelQuiesce(ctx, instance);
-        else if (mayLeave(ctx, instance, idleAfter(ctx, instance.ref.tenant))) {
-          beginQuiesce(ctx, instance, ExitReason.IDLE_KILLED);
-        }
-        break;
-      case "draining":
-        if (ctx.at.mono >= phase.until) commandStop(ctx, instance, phase.reason);
-        break;
-      case "stopping":
-        askToStop(ctx, instance, phase);
-        break;
+  for (let due = state.timers.pop(at.mono); due; due = state.timers.pop(at.mono)) {
+    if (due.kind === "instance") {
+      const instance = state.instances.get(due.key);
+      if (!instance || instance.armedAt !== due.at) continue;
+      instance.armedAt = Number.POSITIVE_INFINITY;
+      lookAtInstance(ctx, instance);
+    } else {
+      const tenant = state.tenants.get(due.key);
+      if (!tenant || tenant.armedAt !== due.at) continue;
+      tenant.armedAt = Number.POSITIVE_INFINITY;
+      lookAtTenant(ctx, tenant);
     }
   }
-  if (ctx.state.queue.size || ctx.state.live > ctx.config.maxConcurrent) ctx.pumpWanted = true;
+  if (swept) sweep(ctx);
+  if (rebalanced) rebalance(ctx);
+  if (state.queue.size || state.live > config.maxConcurrent) ctx.pumpWanted = true;
 }
 
-function idleAfter(ctx: Context, tenant: string): number {
-  const idle = ctx.state.tenants.get(tenant)?.spec.idle;
-  if (idle?.keepWarm) return Number.POSITIVE_INFINITY;
-  return fromDuration(idle?.stopAfter, ctx.config.idleStopAfterMs);
+function sweep(ctx: Context): void {
+  const { state } = ctx;
+  forgetGateways(ctx);
+  watchNodes(ctx);
+  expireMoves(ctx);
+  for (const node of state.roster) {
+    if (!node.draining) continue;
+    expireDrainCalls(ctx, node);
+    stepDrain(ctx, node);
+  }
+  for (const move of state.moves.values()) {
+    const tenant = state.tenants.get(move.old.tenant);
+    if (tenant?.rollout) expireReloads(ctx, tenant);
+  }
+  if (state.parked.size) ctx.nodesChanged = true; // a penalty may be over, a node less pressed
 }
 
-function expireCalls(ctx: Context): void {
+function lookAtInstance(ctx: Context, instance: Instance): void {
+  const { phase } = instance;
+  switch (phase.kind) {
+    case "starting":
+      if (ctx.at.mono >= phase.until) commandStop(ctx, instance, ExitReason.READINESS_TIMEOUT);
+      return;
+    case "ready":
+      if (phase.attempt) {
+        if (ctx.at.mono >= phase.attempt.until) cancelAttempt(ctx, instance);
+      } else if (!phase.command) {
+        // A thaw that failed is tried again as long as somebody waits.
+        if (isAsleep(instance) && hasWaiters(ctx.state, instance.ref.tenant)) commandThaw(ctx, instance);
+        else stepDown(ctx, instance);
+      }
+      return;
+    case "draining":
+      if (ctx.at.mono >= phase.until) drainOver(ctx, instance);
+      return;
+    case "stopping":
+      askToStop(ctx, instance, phase);
+      return;
+  }
+}
+
+/** A back-off is over, or a load was watched for long enough. */
+function lookAtTenant(ctx: Context, tenant: Tenant): void {
+  scaleDown(ctx, tenant);
+  wish(ctx, tenant);
+}
+
+function expireWaiters(ctx: Context): void {
   const { state, at } = ctx;
   for (const key of [...state.waiters.keys()]) {
-    for (const { call } of removeWaiters(state, key, (waiter) => waiter.deadline <= at.mono)) {
-      ctx.emit({ type: "refuse", call, refusal: whyNotYet(ctx, key) });
-    }
-    if (!state.waiters.has(key)) state.queue.delete(key);
-  }
-  for (const [key, pending] of state.operations) {
-    const kept = pending.filter(({ deadline, kind }) => deadline > at.mono || kind === "delete");
-    if (pending.every(({ deadline, late }) => deadline > at.mono || late)) continue;
-    for (const operation of pending) {
-      if (operation.deadline > at.mono || operation.late) continue;
-      const { call, kind } = operation;
-      const what =
-        kind === "restart"
-          ? "its instance is not gone yet; that goes on, and the next request starts it again"
-          : `${kind} is not done yet; it goes on`;
-      ctx.emit({ type: "refuse", call, refusal: { kind: "deadline", tenant: key, what } });
-      operation.late = true;
-    }
-    if (kept.length) state.operations.set(key, kept);
-    else state.operations.delete(key);
+    const late = removeWaiters(state, key, (waiter) => waiter.deadline <= at.mono);
+    if (late.length === 0) continue;
+    const refusal = whyNotYet(ctx, key);
+    for (const { call } of late) ctx.emit({ type: "refuse", call, refusal });
+    if (!state.waiters.has(key)) unqueue(ctx, key);
   }
 }
 
 /** What a call that has waited in vain is told. */
 function whyNotYet(ctx: Context, key: string): Refusal {
   const { state, config } = ctx;
-  if (!state.queue.has(key)) {
+  if (!isQueued(ctx, key)) {
     return {
       kind: "deadline",
       tenant: key,
       what: "its start (or the end of the instance before) is not done yet; it goes on",
     };
   }
-  const tenant = state.tenants.get(key);
   if (state.live >= config.maxConcurrent) {
     return { kind: "cap", maxConcurrent: config.maxConcurrent, live: state.live, waiting: state.waiting };
   }
-  return {
-    kind: "no-node",
-    tenant: key,
-    refused: tenant?.nowhere ?? {},
-    transient: true,
-  };
-}
-
-function forgetGateways(ctx: Context): void {
-  const { state, at, config } = ctx;
-  for (const [id, gateway] of state.gateways) {
-    if (gateway.watches <= 0 && at.mono - gateway.goneAt >= config.gatewayGoneMs) {
-      state.gateways.delete(id);
-      for (const instance of state.instances.values()) instance.tellers.delete(id);
-    }
-  }
+  return { kind: "no-node", tenant: key, refused: state.tenants.get(key)?.nowhere ?? {}, transient: true };
 }

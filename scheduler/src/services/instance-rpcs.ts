@@ -5,11 +5,14 @@ import { fromDuration, toDuration } from "@warren/common/time";
 import { Expose, Role } from "@warren/proto/common";
 import type { SchedulerService } from "@warren/proto/scheduler";
 import type { Instance, Moment } from "../core/model.ts";
-import { urlOf } from "../core/model.ts";
+import { instancesOf, serving, urlOf } from "../core/model.ts";
 import { toRpcError } from "../refusals.ts";
 import type { Services } from "./context.ts";
 import { deadlineOf } from "./deadline.ts";
-import { instanceView, nodeView } from "./views.ts";
+import { instanceView, modesOf, nodeView } from "./views.ts";
+
+/** How long a node may take to be emptied, where the call says nothing, in ms. */
+const drainNodeMs = 600_000;
 
 export function instanceRpcs({ engine, epoch, version, store }: Services) {
   const { state, config } = engine.core;
@@ -26,6 +29,10 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
       throw toRpcError({ kind: "deadline", tenant, what: "its instance ended at once: ask again" });
     return instance;
   };
+  const exposeOf = (key: string) => {
+    const tenant = state.tenants.get(key);
+    return tenant && serving(tenant).spec.expose;
+  };
   const cordon = async (node: string, cordoned: boolean) => {
     await engine.ask((call) => ({ type: "cordon", call, node, cordoned }));
     return {};
@@ -35,8 +42,7 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
       const answer = await engine.ensure(tenant, deadlineOf(context, engine.now()), context.signal);
       const instance = found(answer.instance, tenant);
       const direct =
-        context.values.get(principalKey)?.role === Role.GATEWAY ||
-        state.tenants.get(tenant)?.spec.expose === Expose.NODE;
+        context.values.get(principalKey)?.role === Role.GATEWAY || exposeOf(tenant) === Expose.NODE;
       return {
         url: urlOf(state, tenant),
         endpoint: direct ? instance.endpoint : undefined,
@@ -82,13 +88,16 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
       const instance = answer.kind === "ensured" ? found(answer.instance, tenant) : undefined;
       return { url: urlOf(state, tenant), instance: instance?.ref };
     },
+    async reload({ tenant }, context) {
+      const deadline = deadlineOf(context, engine.now());
+      const answer = await engine.ask((call) => ({ type: "reload", call, tenant, deadline }));
+      return { instances: answer.kind === "reloaded" ? [...answer.instances] : [] };
+    },
     listInstances({ tenant }) {
       const at: Moment = engine.now();
+      const listed = tenant ? instancesOf(state, tenant) : state.instances.values();
       return {
-        instances: [...state.instances.values()]
-          .filter((instance) => !tenant || instance.ref.tenant === tenant)
-          .sort(byTenant)
-          .map((instance) => instanceView(state, config, instance, at)),
+        instances: [...listed].sort(byTenant).map((instance) => instanceView(state, config, instance, at)),
       };
     },
     listNodes() {
@@ -96,11 +105,18 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
       return {
         nodes: [...state.nodes.values()]
           .sort((a, b) => (a.name < b.name ? -1 : 1))
-          .map((node) => nodeView(state, config, node, at)),
+          .map((node) => nodeView(config, node, at)),
       };
     },
     cordonNode: ({ node }) => cordon(node, true),
     uncordonNode: ({ node }) => cordon(node, false),
+    async drainNode({ node, deadline: within }, context) {
+      const at = engine.now();
+      const deadline = deadlineOf(context, at);
+      const until = at.mono + fromDuration(within, drainNodeMs);
+      const answer = await engine.ask((call) => ({ type: "drain", call, node, deadline, until }));
+      return answer.kind === "drained" ? { moved: answer.moved, stopped: answer.stopped } : {};
+    },
     async forgetNode({ node }) {
       await engine.ask((call) => ({ type: "forget", call, node }));
       return {};
@@ -115,6 +131,8 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
         maxConcurrent: config.maxConcurrent,
         live: state.live,
         waiting: state.waiting,
+        ...modesOf(state),
+        queued: state.queue.size + state.parked.size,
         tenants: state.tenants.size,
         nodesUp: up.length,
         gateways: state.gateways.size,

@@ -11,7 +11,7 @@ import { AgentService } from "@warren/proto/agent";
 import { type Event, type InstanceRef, Role } from "@warren/proto/common";
 import { type SchedulerService, StreamLogsResponseSchema } from "@warren/proto/scheduler";
 import type { StoredRecord } from "@warren/store";
-import { standing } from "../core/model.ts";
+import { newestOf } from "../core/model.ts";
 import { toRpcError } from "../refusals.ts";
 import type { Services } from "./context.ts";
 
@@ -27,7 +27,7 @@ export function streamRpcs(services: Services) {
   const ending = (context: HandlerContext) => AbortSignal.any([context.signal, stopping]);
 
   const latest = (tenant: string): InstanceRef | undefined =>
-    standing(state, tenant)?.ref ?? state.tenants.get(tenant)?.lastRef;
+    newestOf(state, tenant)?.ref ?? state.tenants.get(tenant)?.lastRef;
 
   const readable = (record: StoredRecord): Event | undefined => {
     try {

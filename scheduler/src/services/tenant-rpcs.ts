@@ -1,10 +1,13 @@
 /** SchedulerService, the part about tenants and their releases: what a control plane keeps. */
+import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import { isKey, keyRule } from "@warren/common/ids";
 import { Code, rpcError } from "@warren/common/rpc/errors";
 import { fromTimestamp } from "@warren/common/time";
+import { type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
 import type { SchedulerService } from "@warren/proto/scheduler";
 import { explain } from "../core/explain.ts";
+import { isRunning } from "../core/rollout.ts";
 import { releaseEntry } from "../records.ts";
 import { toRpcError } from "../refusals.ts";
 import type { Services } from "./context.ts";
@@ -13,6 +16,10 @@ import { tenantView } from "./views.ts";
 
 const defaultPage = 100;
 const releasesPage = 1000;
+
+function withRelease(spec: TenantSpec, digest: string): TenantSpec {
+  return create(TenantSpecSchema, { ...spec, source: { case: "release", value: digest } });
+}
 
 export function tenantRpcs({ engine, releases, writer }: Services) {
   const { state, config } = engine.core;
@@ -63,9 +70,32 @@ export function tenantRpcs({ engine, releases, writer }: Services) {
           .slice(0, releasesPage),
       };
     },
+    async rollback({ tenant: key, release }, context) {
+      const { newest, previous } = known(key);
+      const spec = release ? withRelease(newest.spec, release) : previous?.spec;
+      if (!spec) {
+        throw rpcError(
+          Code.FailedPrecondition,
+          `tenant ${key} has no earlier version: name the release that it is to have ('warren releases ${key}' lists them)`,
+        );
+      }
+      await engine.ask((call) => ({ type: "apply", call, spec }));
+      const instances = isRunning(known(key).rollout)
+        ? await engine.ask((call) => ({
+            type: "reload",
+            call,
+            tenant: key,
+            deadline: deadlineOf(context, engine.now()),
+          }))
+        : undefined;
+      return {
+        tenant: tenantView(state, known(key)),
+        instances: instances?.kind === "reloaded" ? [...instances.instances] : [],
+      };
+    },
     explain({ tenant }) {
-      known(tenant);
-      return { text: explain(state, config, tenant, engine.now()) ?? "" };
+      const { nowhere = {} } = known(tenant);
+      return { text: explain(state, config, tenant, engine.now()) ?? "", refused: { ...nowhere } };
     },
     clearBackoff({ tenant }) {
       known(tenant);

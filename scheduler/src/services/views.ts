@@ -18,20 +18,36 @@ import {
   inFlight,
   type Moment,
   type Node,
-  placedOn,
   type State,
+  serving,
   type Tenant,
   urlOf,
 } from "../core/model.ts";
+import { viewOf as rolloutView } from "../core/rollout.ts";
+import { isAsleep } from "../core/sleep.ts";
 
 export function tenantView(state: State, tenant: Tenant): TenantView {
   return create(TenantSchema, {
-    spec: tenant.spec,
-    version: BigInt(tenant.version),
+    spec: tenant.newest.spec,
+    version: BigInt(tenant.newest.version),
     createdAt: toTimestamp(tenant.createdAt),
     updatedAt: toTimestamp(tenant.updatedAt),
     url: urlOf(state, tenant.key),
+    servingVersion: BigInt(serving(tenant).version),
+    rollout: tenant.rollout && rolloutView(tenant.rollout),
   });
+}
+
+/** How many live instances run, sleep and are on their way. */
+export function modesOf(state: State): { active: number; frozen: number; starting: number } {
+  const modes = { active: 0, frozen: 0, starting: 0 };
+  for (const instance of state.instances.values()) {
+    if (instance.lost) continue;
+    const { kind } = instance.phase;
+    if (kind === "persisting" || kind === "starting") modes.starting++;
+    else if (kind === "ready") modes[isAsleep(instance) ? "frozen" : "active"]++;
+  }
+  return modes;
 }
 
 const states: Record<Instance["phase"]["kind"], InstanceState> = {
@@ -51,7 +67,7 @@ export function instanceView(state: State, config: CoreConfig, instance: Instanc
     mode:
       phase.kind !== "ready"
         ? InstanceMode.UNSPECIFIED
-        : phase.quiescing
+        : phase.attempt
           ? InstanceMode.QUIESCING
           : instance.mode,
     isolation: instance.isolation,
@@ -66,7 +82,7 @@ export function instanceView(state: State, config: CoreConfig, instance: Instanc
   });
 }
 
-export function nodeView(state: State, config: CoreConfig, node: Node, at: Moment): NodeView {
+export function nodeView(config: CoreConfig, node: Node, at: Moment): NodeView {
   return create(NodeSchema, {
     name: node.name,
     state: nodeState(config, node, at),
@@ -80,7 +96,10 @@ export function nodeView(state: State, config: CoreConfig, node: Node, at: Momen
     bootId: node.bootId,
     incarnation: node.incarnation,
     lastReportAt: node.lastReportWall ? toTimestamp(node.lastReportWall) : undefined,
-    instances: placedOn(state, node.name),
+    instances: node.placed,
+    draining: node.draining !== undefined,
+    predictedMemoryBytes: BigInt(Math.round(node.charged.memory)),
+    predictedCpuMillis: Math.round(node.charged.cpu),
     version: node.version,
   });
 }

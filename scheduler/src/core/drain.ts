@@ -1,0 +1,133 @@
+/**
+ * Emptying a node: what is used is moved, its successor ready first; what sleeps or idles is stopped, since the next
+ * request starts it elsewhere. What cannot be moved stays until the drain's deadline, and is stopped then.
+ */
+import { Availability, ExitReason, NodeChange } from "@warren/proto/common";
+import type { Context } from "./context.ts";
+import { nodeChanged, setCordon } from "./cordon.ts";
+import { type Instance, inFlight, instancesOn, type Move, type Node, specOf } from "./model.ts";
+import { beginIdleStop, mayLeave } from "./quiesce.ts";
+import { type MoveEnd, requestMove } from "./replace.ts";
+import { isAsleep, isNeeded } from "./sleep.ts";
+import { beginStop } from "./stop.ts";
+
+/** Used within so many ms, an instance is moved rather than stopped. */
+const inUseMs = 60_000;
+/** Until what could not be moved or stopped is tried again, in ms. */
+const againMs = 1_000;
+
+export function drainNode(
+  ctx: Context,
+  { call, node: name, deadline, until }: { call: string; node: string; deadline: number; until: number },
+): void {
+  const node = ctx.state.nodes.get(name);
+  if (!node) {
+    ctx.emit({ type: "refuse", call, refusal: { kind: "no-node-of-name", node: name } });
+    return;
+  }
+  setCordon(ctx, node, true);
+  if (node.draining) node.draining.calls.push({ call, deadline });
+  else node.draining = { calls: [{ call, deadline }], until, moved: 0, stopped: 0, againAt: 0 };
+  stepDrain(ctx, node);
+}
+
+/** Whoever uncordons a node wants it used again. */
+export function cancelDrain(ctx: Context, node: Node): void {
+  const { draining } = node;
+  if (!draining) return;
+  node.draining = undefined;
+  for (const { call } of draining.calls) {
+    const message = `node ${node.name} was uncordoned: its drain is given up`;
+    ctx.emit({ type: "refuse", call, refusal: { kind: "drain-cancelled", message } });
+  }
+}
+
+/** Moves and stops what it may, or ends the drain. */
+export function stepDrain(ctx: Context, node: Node): void {
+  const { draining } = node;
+  if (!draining) return;
+  const here = instancesOn(ctx.state, node).filter(({ lost }) => !lost);
+  if (here.length === 0) {
+    finish(ctx, node);
+    return;
+  }
+  const over = ctx.at.mono >= draining.until;
+  if (!over && ctx.at.mono < draining.againAt) return;
+  draining.againAt = ctx.at.mono + againMs;
+  let moving = 0;
+  for (const { ref } of here) if (ctx.state.moves.has(ref.id)) moving++;
+  for (const instance of here) {
+    if (over) {
+      beginStop(ctx, instance, ExitReason.KILLED);
+      continue;
+    }
+    if (instance.phase.kind !== "ready" || ctx.state.moves.has(instance.ref.id)) continue;
+    if (!isWanted(ctx, instance)) {
+      if (mayLeave(ctx, instance, 0)) beginIdleStop(ctx, instance, ExitReason.IDLE_KILLED);
+      continue;
+    }
+    const tenant = ctx.state.tenants.get(instance.ref.tenant);
+    if (!tenant || moving >= ctx.config.drainAtOnce) continue;
+    moving++;
+    const spec = specOf(tenant, instance.ref);
+    requestMove(ctx, tenant, {
+      old: instance.ref,
+      why: "drain",
+      revision: revisionOf(tenant, instance),
+      placeBy: Math.min(draining.until, ctx.at.mono + ctx.config.moveMs),
+      stopFirst: spec.availability === Availability.AT_MOST_ONE,
+    });
+  }
+}
+
+function revisionOf(tenant: Parameters<typeof specOf>[0], instance: Instance) {
+  const { newest, previous } = tenant;
+  return specOf(tenant, instance.ref) === newest.spec || !previous ? newest : previous;
+}
+
+/** Whether somebody would miss it if it had to be started anew. */
+function isWanted(ctx: Context, instance: Instance): boolean {
+  if (isNeeded(ctx, instance)) return true;
+  const tenant = ctx.state.tenants.get(instance.ref.tenant);
+  if (tenant && specOf(tenant, instance.ref).idle?.keepWarm) return true;
+  if (inFlight(ctx.state, instance, ctx.at, ctx.config) > 0) return true;
+  return !isAsleep(instance) && ctx.at.mono - instance.lastUsed < inUseMs;
+}
+
+/** One of its instances has a successor, or could not get one. */
+export function drainMoveEnded(ctx: Context, move: Move, end: MoveEnd): void {
+  const draining = ctx.state.nodes.get(move.old.node)?.draining;
+  if (draining && end.kind === "moved") draining.moved++;
+}
+
+/** An instance is gone from a node; one that had no successor was stopped. */
+export function drainProgress(ctx: Context, nodeName: string): void {
+  const node = ctx.state.nodes.get(nodeName);
+  if (!node?.draining) return;
+  node.draining.stopped++;
+  node.draining.againAt = 0;
+  stepDrain(ctx, node);
+}
+
+function finish(ctx: Context, node: Node): void {
+  const { draining } = node;
+  if (!draining) return;
+  node.draining = undefined;
+  const moved = draining.moved;
+  const stopped = Math.max(0, draining.stopped - moved);
+  for (const { call } of draining.calls) {
+    ctx.emit({ type: "answer", call, answer: { kind: "drained", moved, stopped } });
+  }
+  nodeChanged(ctx, node.name, NodeChange.DRAINED, `${moved} instances were moved, ${stopped} stopped`);
+}
+
+/** Callers whose own deadline has passed; the drain goes on. */
+export function expireDrainCalls(ctx: Context, node: Node): void {
+  const { draining } = node;
+  if (!draining) return;
+  const late = draining.calls.filter(({ deadline }) => deadline <= ctx.at.mono);
+  if (late.length === 0) return;
+  draining.calls.splice(0, draining.calls.length, ...draining.calls.filter((one) => !late.includes(one)));
+  const what = `node ${node.name} is not empty yet: ${node.placed} instances are left; its drain goes on`;
+  for (const { call } of late) ctx.emit({ type: "refuse", call, refusal: { kind: "late", what } });
+}

@@ -1,0 +1,91 @@
+/** Making room at the cap: who has not been used for longest goes, if nothing is in flight and it has been there for long enough. */
+import { create } from "@bufbuild/protobuf";
+import { toDuration } from "@warren/common/time";
+import { EvictionDecidedSchema, ExitReason, type TenantSpec } from "@warren/proto/common";
+import { needOf } from "./charge.ts";
+import { type Context, count } from "./context.ts";
+import { refusing } from "./filters.ts";
+import { type Instance, serving, type Tenant } from "./model.ts";
+import { beginIdleStop, mayLeave } from "./quiesce.ts";
+import { isNeeded } from "./sleep.ts";
+
+/** Looked at in one step; where so many are busy, the next step goes on. */
+const mostLooked = 1_000;
+
+/** @param excess live instances beyond the cap: those of a lost node that came back */
+export function makeRoom(ctx: Context, excess: number): void {
+  const { state } = ctx;
+  let leaving = 0;
+  for (const id of state.leaving) if (canConfirm(ctx, state.instances.get(id))) leaving++;
+  const waiting = [...state.queue];
+  const wanted = waiting.length + excess - leaving;
+  if (wanted <= 0) return;
+  // In the order in which they will be admitted, past those for whom room is being made already.
+  const beneficiaries = waiting.slice(leaving);
+  let looked = 0;
+  let made = 0;
+  for (const id of state.lru) {
+    if (made >= wanted || ++looked > mostLooked) return;
+    const victim = state.instances.get(id)!;
+    const forWhom = excess > made ? undefined : (beneficiaries[made - excess] ?? waiting[0]);
+    if (!mayEvict(ctx, victim, forWhom)) continue;
+    made++;
+    evict(ctx, victim, forWhom ?? "");
+  }
+}
+
+/** What the going of an instance mends. */
+export const roomFilters = ["memory", "cpu", "instances"];
+
+/** No node has room for a tenant, though the cap is not reached: an idle instance goes from one that could take it. */
+export function makeRoomFor(ctx: Context, tenant: Tenant, spec: TenantSpec): void {
+  const { state, config, at } = ctx;
+  if (state.leaving.size >= state.parked.size) return; // room is being made already
+  const need = needOf(tenant, config);
+  const { avoid: avoided } = tenant;
+  const wanted = { spec, need, avoided, perNode: undefined, leaves: undefined, mono: at.mono, config };
+  let looked = 0;
+  for (const id of state.lru) {
+    if (++looked > mostLooked) return;
+    const victim = state.instances.get(id)!;
+    const node = state.nodes.get(victim.ref.node);
+    if (!node || !mayEvict(ctx, victim, tenant.key) || refusing(node, wanted, roomFilters)) continue;
+    evict(ctx, victim, tenant.key);
+    return;
+  }
+}
+
+/** Its place will be free without anyone doing more; where nobody can confirm that it is gone, it will not. */
+function canConfirm({ state }: Context, instance: Instance | undefined): boolean {
+  const node = instance && state.nodes.get(instance.ref.node);
+  return node?.confirmed === true && !node.lost;
+}
+
+function mayEvict(ctx: Context, victim: Instance, forWhom: string | undefined): boolean {
+  if (!mayLeave(ctx, victim, ctx.config.minResidenceMs) || !canConfirm(ctx, victim)) return false;
+  const { tenants, moves, successors } = ctx.state;
+  if (moves.has(victim.ref.id) || successors.has(victim.ref.id)) return false;
+  const owner = tenants.get(victim.ref.tenant);
+  const heir = forWhom === undefined ? undefined : tenants.get(forWhom);
+  if (!owner || !heir) return true;
+  const [mine, theirs] = [serving(owner).spec.priority, serving(heir).spec.priority];
+  // Never for a lower priority, and what a spec keeps at all times only for a higher one.
+  return mine < theirs || (mine === theirs && owner !== heir && !isNeeded(ctx, victim));
+}
+
+function evict(ctx: Context, victim: Instance, inFavourOf: string): void {
+  count(ctx, "evictions");
+  ctx.emit({
+    type: "event",
+    tenant: victim.ref.tenant,
+    payload: {
+      case: "eviction",
+      value: create(EvictionDecidedSchema, {
+        instance: victim.ref,
+        inFavourOf,
+        idleFor: toDuration(ctx.at.mono - victim.lastUsed),
+      }),
+    },
+  });
+  beginIdleStop(ctx, victim, ExitReason.LRU_EVICTED);
+}

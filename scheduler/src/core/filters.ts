@@ -1,0 +1,155 @@
+/** Why a node cannot take an instance: each filter with its name, in words that count nodes. Pure. */
+import { neededRung, rungName, rungOfLimits } from "@warren/common/isolation";
+import { Isolation, type TenantSpec } from "@warren/proto/common";
+import type { CoreConfig } from "./config.ts";
+import type { Node } from "./model.ts";
+import type { Need } from "./peaks.ts";
+
+/** What is to be placed. */
+export interface Wanted {
+  readonly spec: TenantSpec;
+  readonly need: Need;
+  /** Nodes that could not start it just now, and until when (mono) they are avoided. */
+  readonly avoided: ReadonlyMap<string, number> | undefined;
+  /** The tenant's instances by node, where there is a bound on them. */
+  readonly perNode: ReadonlyMap<string, number> | undefined;
+  /** Where it is to leave. */
+  readonly leaves: string | undefined;
+  readonly mono: number;
+  readonly config: CoreConfig;
+}
+
+export interface Filter {
+  /** In metrics. */
+  readonly name: string;
+  /** To a person. */
+  readonly text: (spec: TenantSpec) => string;
+  /** It passes with time. */
+  readonly transient: boolean;
+  readonly refuses: (node: Node, wanted: Wanted) => boolean;
+}
+
+const say = (text: string) => () => text;
+
+export const filters: readonly Filter[] = [
+  {
+    name: "not_reporting",
+    text: say("not reporting"),
+    transient: true,
+    refuses: (node, { mono, config }) =>
+      !node.confirmed || node.lost || mono - node.lastReport > config.nodeLateMs,
+  },
+  { name: "cordoned", text: say("cordoned"), transient: true, refuses: (node) => node.cordoned },
+  {
+    name: "isolation",
+    text: rungMissing,
+    transient: false,
+    refuses: (node, { spec }) => {
+      const needed = neededRung(spec);
+      return needed > Isolation.NONE && !node.isolation.some((rung) => rung >= needed);
+    },
+  },
+  {
+    name: "labels",
+    text: say("label missing"),
+    transient: false,
+    refuses: (node, { spec }) => {
+      for (const name in spec.nodeLabels) if (node.labels[name] !== spec.nodeLabels[name]) return true;
+      return false;
+    },
+  },
+  {
+    name: "directories",
+    text: say("no tenants from directories"),
+    transient: false,
+    refuses: (node, { spec }) => spec.source.case === "directory" && !node.allowDirectories,
+  },
+  {
+    name: "leaving",
+    text: say("to be left"),
+    transient: true,
+    refuses: (node, { leaves }) => node.name === leaves,
+  },
+  {
+    name: "instances",
+    text: say("full of instances"),
+    transient: true,
+    refuses: (node) => {
+      const max = node.capacity?.maxInstances ?? 0;
+      return max > 0 && node.placed >= max;
+    },
+  },
+  {
+    name: "per_node",
+    text: say("has as many of this tenant as it may"),
+    transient: true,
+    refuses: (node, { perNode, spec }) =>
+      perNode !== undefined && (perNode.get(node.name) ?? 0) >= (spec.instances?.maxPerNode ?? 0),
+  },
+  {
+    name: "memory",
+    text: say("not enough memory"),
+    transient: true,
+    refuses: (node, { need, config }) => {
+      const capacity = Number(node.capacity?.memoryBytes ?? 0n);
+      const held = Number(node.pressure?.tenantMemoryBytes ?? 0n);
+      return (
+        node.charged.memory + need.memory > capacity * config.overcommitMemory ||
+        held + need.memory > capacity
+      );
+    },
+  },
+  {
+    name: "cpu",
+    text: say("not enough CPU"),
+    transient: true,
+    refuses: (node, { need, config }) =>
+      node.charged.cpu + need.cpu > (node.capacity?.cpuMillis ?? 0) * config.overcommitCpu,
+  },
+  {
+    name: "pressure",
+    text: say("under pressure"),
+    transient: true,
+    refuses: ({ pressure }, { config }) =>
+      pressure !== undefined &&
+      (pressure.memorySomeAvg10 > config.maxMemoryPressure || pressure.cpuSomeAvg10 > config.maxCpuPressure),
+  },
+  {
+    name: "starts",
+    text: say("starting as many as it may"),
+    transient: true,
+    refuses: (node, { config }) => node.starting >= mostStarts(node, config),
+  },
+  {
+    name: "failed",
+    text: say("failed a start just now"),
+    transient: true,
+    refuses: (node, { mono, avoided }) => avoided !== undefined && (avoided.get(node.name) ?? 0) > mono,
+  },
+];
+
+function mostStarts(node: Node, config: CoreConfig): number {
+  return Math.max(4, Math.ceil(((node.capacity?.cpuMillis ?? 0) / 1000) * config.startsPerCore));
+}
+
+/** "isolation rung cgroup missing", and what asks for it where the spec does not say so by name. */
+function rungMissing(spec: TenantSpec): string {
+  const needed = neededRung(spec);
+  const why = rungOfLimits(spec) > spec.isolation ? " (its limits need it)" : "";
+  return `isolation rung ${rungName(needed)} missing${why}`;
+}
+
+/**
+ * The filter that keeps the instance off the node, if there is one.
+ * @param but filters that do not count
+ */
+export function refusing(node: Node, wanted: Wanted, but: readonly string[] = []): Filter | undefined {
+  for (const filter of filters) if (filter.refuses(node, wanted) && !but.includes(filter.name)) return filter;
+  return undefined;
+}
+
+/** "not reporting: 2 nodes, cordoned: 1 node", or that there is no node at all. */
+export function refusedText(refused: Readonly<Record<string, number>>): string {
+  const parts = Object.entries(refused).map(([name, n]) => `${name}: ${n} node${n === 1 ? "" : "s"}`);
+  return parts.length ? parts.join(", ") : "no node has joined";
+}

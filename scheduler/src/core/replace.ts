@@ -1,0 +1,127 @@
+/**
+ * Replacing an instance by another one in its slot: the successor is placed, and only once it is ready does the old one
+ * drain and go (rule 2's one overlap). Where two must not run, the old one goes first. Reload, drain and rebalance all go
+ * this way; each hears how it ended.
+ */
+import { type Exit, ExitReason } from "@warren/proto/common";
+import { type Context, count } from "./context.ts";
+import { enqueue, wish } from "./desire.ts";
+import { drainMoveEnded } from "./drain.ts";
+import { type Instance, isLeaving, type Move, type Tenant } from "./model.ts";
+import { rolloutMoveEnded } from "./rollout.ts";
+import { beginStop } from "./stop.ts";
+
+/** How a move ended. */
+export type MoveEnd =
+  | { readonly kind: "moved"; readonly successor: Instance }
+  /** The old one went by itself before it was replaced: nothing is left to move. */
+  | { readonly kind: "moot" }
+  /** No successor became ready; the old one is as it was, unless it had to go first. */
+  | { readonly kind: "failed"; readonly message: string; readonly exit?: Exit };
+
+/** Asks for a successor. Nothing happens if one is on its way. */
+export function requestMove(ctx: Context, tenant: Tenant, move: Move): void {
+  if (ctx.state.moves.has(move.old.id)) return;
+  ctx.state.moves.set(move.old.id, move);
+  const old = ctx.state.instances.get(move.old.id);
+  if (move.stopFirst && old) beginStop(ctx, old, ExitReason.REPLACED);
+  else enqueue(ctx, tenant);
+}
+
+/** The tenant's moves that wait for a place: none of their successors is placed, and none waits for its old one to go. */
+export function waitingMoves(ctx: Context, tenant: Tenant): Move[] {
+  const waiting: Move[] = [];
+  for (const move of movesOf(ctx, tenant)) {
+    if (move.successor !== undefined) continue;
+    if (move.stopFirst && ctx.state.instances.has(move.old.id)) continue;
+    waiting.push(move);
+  }
+  return waiting;
+}
+
+/** By way of what it has: a tenant has few instances, the cluster may have many moves. */
+function* movesOf({ state }: Context, tenant: Tenant): Generator<Move> {
+  const seen = new Set<Move>();
+  for (const id of tenant.rollout?.moving ?? []) {
+    const move = state.moves.get(id);
+    if (move && !seen.has(move)) {
+      seen.add(move);
+      yield move;
+    }
+  }
+  for (const id of state.byTenant.get(tenant.key) ?? []) {
+    const move = state.moves.get(id);
+    if (move && !seen.has(move)) {
+      seen.add(move);
+      yield move;
+    }
+  }
+}
+
+/** A successor was placed. */
+export function placedFor(ctx: Context, move: Move, successor: Instance): void {
+  move.successor = successor.ref.id;
+  ctx.state.successors.set(successor.ref.id, move);
+}
+
+/** A successor serves: the old one may go. */
+export function successorReady(ctx: Context, successor: Instance): void {
+  const move = ctx.state.successors.get(successor.ref.id);
+  if (!move) return;
+  const old = ctx.state.instances.get(move.old.id);
+  successor.replaces = undefined; // from now on its failing is the tenant's own
+  if (old && !old.lost) beginStop(ctx, old, ExitReason.REPLACED);
+  endMove(ctx, move, { kind: "moved", successor });
+}
+
+/** An instance is out of the books: whatever move it had a part in takes note. */
+export function moveEnded(ctx: Context, instance: Instance, why: string, exit: Exit | undefined): void {
+  const { state } = ctx;
+  const asNew = state.successors.get(instance.ref.id);
+  if (asNew) {
+    state.successors.delete(instance.ref.id);
+    asNew.successor = undefined;
+    const tenant = state.tenants.get(asNew.old.tenant);
+    // A node that would not have it is no fault of its release: another one is tried, as long as there is time.
+    const elsewhere = exit === undefined && ctx.at.mono < asNew.placeBy;
+    if (tenant && elsewhere && !tenant.deleting) enqueue(ctx, tenant);
+    else endMove(ctx, asNew, { kind: "failed", message: exit?.message || why, exit });
+    return;
+  }
+  const asOld = state.moves.get(instance.ref.id);
+  if (!asOld || asOld.successor !== undefined) return; // its successor takes the slot, and says so when it is ready
+  const tenant = state.tenants.get(asOld.old.tenant);
+  if (asOld.stopFirst && tenant && !tenant.deleting) enqueue(ctx, tenant);
+  else endMove(ctx, asOld, { kind: "moot" });
+}
+
+/** Gives moves up that have waited too long for a place, and drops those that are not wanted any more. */
+export function expireMoves(ctx: Context): void {
+  for (const move of [...ctx.state.moves.values()]) {
+    if (move.successor !== undefined || ctx.at.mono < move.placeBy) continue;
+    if (move.stopFirst && ctx.state.instances.has(move.old.id)) continue; // it waits for its old one to go
+    const message = "no place was found for its successor in time";
+    endMove(ctx, move, { kind: "failed", message });
+  }
+}
+
+/** Nobody wants it any more; a successor on its way is stopped. */
+export function abandonMove(ctx: Context, move: Move): void {
+  ctx.state.moves.delete(move.old.id);
+  if (move.successor === undefined) return;
+  ctx.state.successors.delete(move.successor);
+  const successor = ctx.state.instances.get(move.successor);
+  if (successor && !isLeaving(successor)) beginStop(ctx, successor, ExitReason.SUPERSEDED);
+}
+
+function endMove(ctx: Context, move: Move, end: MoveEnd): void {
+  const { state } = ctx;
+  state.moves.delete(move.old.id);
+  if (move.successor !== undefined) state.successors.delete(move.successor);
+  count(ctx, `moves_${end.kind}`);
+  const tenant = state.tenants.get(move.old.tenant);
+  if (move.why === "reload" && tenant) rolloutMoveEnded(ctx, tenant, move, end);
+  else if (move.why === "drain") drainMoveEnded(ctx, move, end);
+  // An old one that had to go first has left its slot empty.
+  if (tenant) wish(ctx, tenant);
+}
