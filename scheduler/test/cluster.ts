@@ -85,12 +85,16 @@ export class Cluster {
   readonly nodes = new Map<string, ModelNode>();
   readonly gateways = new Map<string, ModelGateway>();
   readonly behaviour = new Map<string, Behaviour>();
+  /** How the next start of a tenant goes, where it changes from one to the other. */
+  onStart: (tenant: string) => Behaviour = (tenant) => this.behaviour.get(tenant) ?? "ready";
   readonly outcomes = new Map<string, Outcome>();
   readonly events: Extract<Effect, { type: "event" }>[] = [];
   /** All that was persisted, by key. */
   readonly log = new Map<string, Write>();
   /** Instances that were given up with their node: while they live, rules 1 and 2 do not count them. */
   readonly exempt = new Set<string>();
+  /** What an instance was placed to replace: the one overlap that rule 2 allows. */
+  readonly replaces = new Map<string, string>();
   /** Starts commanded, by tenant. */
   readonly starts = new Map<string, number>();
   #agenda: { at: number; order: number; run: () => void }[] = [];
@@ -345,8 +349,7 @@ export class Cluster {
       if (this.exempt.has(ref.id) || phase?.kind === "stopping" || phase?.kind === "draining") continue;
       const slot = `${ref.tenant}/${ref.slot}`;
       const other = owner.get(slot);
-      // The one overlap: a replacement and what it replaces.
-      const replacing = (a: string, b: string) => state.instances.get(a)?.replaces === b;
+      const replacing = (a: string, b: string) => this.replaces.get(a) === b;
       if (other && !replacing(ref.id, other.id) && !replacing(other.id, ref.id))
         throw new Error(`rule 2: ${other.id} and ${ref.id} both live for ${slot}`);
       owner.set(slot, ref);
@@ -418,8 +421,10 @@ export class Cluster {
 
   #perform(effect: Effect): void {
     switch (effect.type) {
-      case "persist":
+      case "persist": {
+        const { core } = this;
         this.#schedule(1, () => {
+          if (this.core !== core) return; // its epoch is over: the log does not take it
           if (!this.storeUp) {
             if (effect.failed) this.feed(effect.failed);
             return;
@@ -428,6 +433,7 @@ export class Cluster {
           if (effect.durable) this.feed(effect.durable);
         });
         return;
+      }
       case "start":
         this.#start(effect);
         return;
@@ -461,13 +467,15 @@ export class Cluster {
     const { core } = this;
     const node = this.nodes.get(ref.node)!;
     const epoch = this.epoch;
+    const { replaces } = core.state.instances.get(ref.id) ?? {};
+    if (replaces) this.replaces.set(ref.id, replaces);
     this.starts.set(ref.tenant, (this.starts.get(ref.tenant) ?? 0) + 1);
     const answer = (input: Input): void => {
       if (this.core === core) this.feed(input);
     };
     if (!this.log.has(`placement.${ref.id}`))
       throw new Error(`${ref.id} was commanded before it was persisted`);
-    const behaviour = this.behaviour.get(ref.tenant) ?? "ready";
+    const behaviour = this.onStart(ref.tenant);
     if (behaviour === "refused") {
       this.#schedule(1, () =>
         answer({

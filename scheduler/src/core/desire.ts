@@ -27,10 +27,18 @@ export function desired(ctx: Context, tenant: Tenant): number {
  */
 export function nextSlot(ctx: Context, tenant: Tenant): number | undefined {
   const want = desired(ctx, tenant);
-  if (want === 0 || standingSlots(ctx.state, tenant.key) >= want) return undefined;
+  if (want === 0) return undefined;
   // A successor that has not yet taken over holds the slot of its predecessor.
   const held = new Set<number>();
   for (const { ref, lost } of instancesOf(ctx.state, tenant.key)) if (!lost) held.add(ref.slot);
+  // One whose instance had to go first is its successor's.
+  let promised = 0;
+  for (const { old, successor } of tenant.moves ?? []) {
+    if (successor !== undefined || held.has(old.slot)) continue;
+    held.add(old.slot);
+    promised++;
+  }
+  if (standingSlots(ctx.state, tenant.key) + promised >= want) return undefined;
   const { max } = bounds(serving(tenant).spec);
   for (let slot = 0; slot < max; slot++) if (!held.has(slot)) return slot;
   return undefined;

@@ -76,6 +76,8 @@ export interface Tenant {
   /** Most instances needed since then (mono), by load: what scaling down waits for. */
   load?: { peak: number; since: number };
   rollout?: Rollout;
+  /** Replacements of its instances under way; none where there are none. */
+  moves?: Set<Move>;
   /** The tenant's timer that counts (mono); others of it are stale. */
   armedAt: number;
 }
@@ -102,7 +104,8 @@ export interface Rollout {
 /** An instance that is to be replaced by another one in its slot, wherever there is a place. */
 export interface Move {
   readonly old: InstanceRef;
-  readonly why: "reload" | "drain" | "rebalance";
+  /** "adopted": begun by the scheduler before this one, and found by its two instances. */
+  readonly why: "reload" | "drain" | "rebalance" | "adopted";
   readonly revision: Revision;
   /** Until when (mono) a place must be found. */
   readonly placeBy: number;

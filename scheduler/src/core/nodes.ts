@@ -35,7 +35,7 @@ import {
 import { completeOperations } from "./operations.ts";
 import { enter, giveUp, takeBack, track } from "./phases.ts";
 import { relieve } from "./pressure.ts";
-import { placedFor } from "./replace.ts";
+import { enterMove, oldGivenUp, placedFor } from "./replace.ts";
 import { resumeRollout } from "./rollout.ts";
 import { setMode } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
@@ -282,12 +282,12 @@ function keepNewest(ctx: Context, instance: Instance): void {
       newest.replaces = before.ref.id;
       const move = {
         old: before.ref,
-        why: "drain" as const,
+        why: "adopted" as const,
         revision: serving(tenant),
-        placeBy: ctx.at.mono + ctx.config.moveMs,
+        placeBy: ctx.at.mono,
         stopFirst: false,
       };
-      ctx.state.moves.set(before.ref.id, move);
+      enterMove(ctx, tenant, move);
       placedFor(ctx, move, newest);
     }
     older.shift();
@@ -319,6 +319,7 @@ function lose(ctx: Context, node: Node): void {
     if (instance.lost || atMostOne || instance.phase.kind === "persisting") continue;
     if (routable(instance)) withdraw(ctx, instance);
     giveUp(ctx, instance);
+    oldGivenUp(ctx, instance);
     missing.push(instance);
   }
   complete(ctx, node);

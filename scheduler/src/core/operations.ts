@@ -5,7 +5,9 @@ import { ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
 import { instancesOf, type Operation } from "./model.ts";
 import { unqueue } from "./queue.ts";
+import { abandonMove } from "./replace.ts";
 import { settleOwed } from "./restart.ts";
+import { cutShort } from "./rollout.ts";
 import { beginStop } from "./stop.ts";
 import { refuseWaiters } from "./waiters.ts";
 
@@ -39,6 +41,8 @@ export function operate(
   tenant.scale = 0;
   tenant.paused = kind !== "restart";
   settleOwed(ctx, tenant);
+  cutShort(ctx, tenant, `its instances were stopped (${kind})`);
+  for (const move of [...(tenant.moves ?? [])]) abandonMove(ctx, move);
   unqueue(ctx, key);
   if (kind === "delete") {
     tenant.deleting = true;

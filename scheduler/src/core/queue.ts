@@ -12,7 +12,7 @@ import { holdersOf } from "./holders.ts";
 import { placeOn } from "./life.ts";
 import { instancesOf, type Move, type Revision, serving, type Tenant } from "./model.ts";
 import { type PlaceResult, place } from "./place.ts";
-import { placedFor, waitingMoves } from "./replace.ts";
+import { placedFor, waitingMove } from "./replace.ts";
 import { armTenant } from "./timing.ts";
 import { refuseWaiters } from "./waiters.ts";
 
@@ -40,7 +40,7 @@ function admit(ctx: Context, key: string): void {
   const { state } = ctx;
   const tenant = state.tenants.get(key);
   const slot = tenant && nextSlot(ctx, tenant);
-  const move = tenant && slot === undefined ? waitingMoves(ctx, tenant)[0] : undefined;
+  const move = tenant && slot === undefined ? waitingMove(ctx, tenant) : undefined;
   if (!tenant || (slot === undefined && !move)) {
     state.queue.delete(key);
     return;
@@ -58,7 +58,7 @@ function admit(ctx: Context, key: string): void {
     const at = { slot: move?.old.slot ?? slot ?? 0, revision, replaces: move?.old.id };
     const instance = placeOn(ctx, tenant, result.node, result.why, at);
     if (move) placedFor(ctx, move, instance);
-    const more = nextSlot(ctx, tenant) !== undefined || waitingMoves(ctx, tenant).length > 0;
+    const more = nextSlot(ctx, tenant) !== undefined || waitingMove(ctx, tenant) !== undefined;
     if (more) state.queue.rotate(key);
     else state.queue.delete(key);
     return;
@@ -121,7 +121,7 @@ function retryParked(ctx: Context): void {
 /** Nobody waits for it any more, and nothing else wants it. */
 export function unqueue(ctx: Context, key: string): void {
   const tenant = ctx.state.tenants.get(key);
-  if (tenant && (nextSlot(ctx, tenant) !== undefined || waitingMoves(ctx, tenant).length > 0)) return;
+  if (tenant && (nextSlot(ctx, tenant) !== undefined || waitingMove(ctx, tenant) !== undefined)) return;
   ctx.state.queue.delete(key);
   ctx.state.parked.delete(key);
 }

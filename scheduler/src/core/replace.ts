@@ -22,40 +22,39 @@ export type MoveEnd =
 /** Asks for a successor. Nothing happens if one is on its way. */
 export function requestMove(ctx: Context, tenant: Tenant, move: Move): void {
   if (ctx.state.moves.has(move.old.id)) return;
-  ctx.state.moves.set(move.old.id, move);
+  enterMove(ctx, tenant, move);
   const old = ctx.state.instances.get(move.old.id);
   if (move.stopFirst && old) beginStop(ctx, old, ExitReason.REPLACED);
   else enqueue(ctx, tenant);
 }
 
-/** The tenant's moves that wait for a place: none of their successors is placed, and none waits for its old one to go. */
-export function waitingMoves(ctx: Context, tenant: Tenant): Move[] {
-  const waiting: Move[] = [];
-  for (const move of movesOf(ctx, tenant)) {
-    if (move.successor !== undefined) continue;
-    if (move.stopFirst && ctx.state.instances.has(move.old.id)) continue;
-    waiting.push(move);
-  }
-  return waiting;
+export function enterMove(ctx: Context, tenant: Tenant, move: Move): void {
+  ctx.state.moves.set(move.old.id, move);
+  tenant.moves ??= new Set();
+  tenant.moves.add(move);
 }
 
-/** By way of what it has: a tenant has few instances, the cluster may have many moves. */
-function* movesOf({ state }: Context, tenant: Tenant): Generator<Move> {
-  const seen = new Set<Move>();
-  for (const id of tenant.rollout?.moving ?? []) {
-    const move = state.moves.get(id);
-    if (move && !seen.has(move)) {
-      seen.add(move);
-      yield move;
-    }
+function leaveMove({ state }: Context, move: Move): void {
+  state.moves.delete(move.old.id);
+  if (move.successor !== undefined) state.successors.delete(move.successor);
+  const tenant = state.tenants.get(move.old.tenant);
+  tenant?.moves?.delete(move);
+  if (tenant?.moves?.size === 0) tenant.moves = undefined;
+}
+
+/**
+ * The tenant's next move that waits for a place: its successor is not placed, and its old one is gone if it had to go
+ * first. Those come before others, since their slot stands empty.
+ */
+export function waitingMove(ctx: Context, tenant: Tenant): Move | undefined {
+  let next: Move | undefined;
+  for (const move of tenant.moves ?? []) {
+    if (move.successor !== undefined) continue;
+    const isEmpty = !ctx.state.instances.has(move.old.id);
+    if (isEmpty) return move;
+    if (!move.stopFirst) next ??= move;
   }
-  for (const id of state.byTenant.get(tenant.key) ?? []) {
-    const move = state.moves.get(id);
-    if (move && !seen.has(move)) {
-      seen.add(move);
-      yield move;
-    }
-  }
+  return next;
 }
 
 /** A successor was placed. */
@@ -95,6 +94,12 @@ export function moveEnded(ctx: Context, instance: Instance, why: string, exit: E
   else endMove(ctx, asOld, { kind: "moot" });
 }
 
+/** Its node was given up: it is started anew like any other of that node. */
+export function oldGivenUp(ctx: Context, instance: Instance): void {
+  const move = ctx.state.moves.get(instance.ref.id);
+  if (move && move.successor === undefined) endMove(ctx, move, { kind: "moot" });
+}
+
 /** Gives moves up that have waited too long for a place, and drops those that are not wanted any more. */
 export function expireMoves(ctx: Context): void {
   for (const move of [...ctx.state.moves.values()]) {
@@ -107,17 +112,14 @@ export function expireMoves(ctx: Context): void {
 
 /** Nobody wants it any more; a successor on its way is stopped. */
 export function abandonMove(ctx: Context, move: Move): void {
-  ctx.state.moves.delete(move.old.id);
-  if (move.successor === undefined) return;
-  ctx.state.successors.delete(move.successor);
-  const successor = ctx.state.instances.get(move.successor);
+  leaveMove(ctx, move);
+  const successor = move.successor === undefined ? undefined : ctx.state.instances.get(move.successor);
   if (successor && !isLeaving(successor)) beginStop(ctx, successor, ExitReason.SUPERSEDED);
 }
 
 function endMove(ctx: Context, move: Move, end: MoveEnd): void {
   const { state } = ctx;
-  state.moves.delete(move.old.id);
-  if (move.successor !== undefined) state.successors.delete(move.successor);
+  leaveMove(ctx, move);
   count(ctx, `moves_${end.kind}`);
   const tenant = state.tenants.get(move.old.tenant);
   if (move.why === "reload" && tenant) rolloutMoveEnded(ctx, tenant, move, end);

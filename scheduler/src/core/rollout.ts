@@ -4,13 +4,20 @@
  * instances that were not touched are left alone.
  */
 import { create } from "@bufbuild/protobuf";
-import { Availability, RolloutEndedSchema, RolloutSchema, RolloutState } from "@warren/proto/common";
+import {
+  Availability,
+  type InstanceRef,
+  RolloutEndedSchema,
+  RolloutSchema,
+  RolloutState,
+} from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
 import { wish } from "./desire.ts";
 import { type Move, type Revision, type Rollout, serving, standingOf, type Tenant } from "./model.ts";
 import type { Refusal } from "./refusal.ts";
 import { abandonMove, type MoveEnd, requestMove } from "./replace.ts";
 import { persistTenant } from "./tenant-record.ts";
+import { armTenant } from "./timing.ts";
 
 export function isRunning(rollout: Rollout | undefined): rollout is Rollout {
   return rollout?.state === RolloutState.RUNNING || rollout?.state === RolloutState.ROLLING_BACK;
@@ -32,15 +39,12 @@ export function startRollout(
 ): void {
   const to = tenant.newest;
   const calls = call === undefined ? [] : [{ call, deadline: deadline ?? Number.POSITIVE_INFINITY }];
-  const before = tenant.rollout;
-  if (isRunning(before)) {
-    abandonMoves(ctx, tenant, before);
-    // What was being rolled back or brought has no more say; its callers are told of what takes its place.
-    const refusal = superseded(tenant.key, to.version);
-    for (const { call: other } of before.calls) ctx.emit({ type: "refuse", call: other, refusal });
-  }
-  const todo = standingOf(ctx.state, tenant.key)
-    .filter(({ ref }) => all || !isOf(ref.specVersion, to))
+  cutShort(ctx, tenant, `version ${to.version} was applied meanwhile, and takes its place`);
+  const standing = standingOf(ctx.state, tenant.key);
+  const hasSuccessor = ({ slot, generation }: InstanceRef) =>
+    standing.some(({ ref }) => ref.slot === slot && ref.generation > generation);
+  const todo = standing
+    .filter(({ ref }) => (all || !isOf(ref.specVersion, to)) && !hasSuccessor(ref))
     .map(({ ref }) => ref.id);
   tenant.rejected = false;
   tenant.rollout = {
@@ -59,12 +63,15 @@ export function startRollout(
   advance(ctx, tenant, tenant.rollout);
 }
 
-function superseded(tenant: string, version: number): Refusal {
-  return {
-    kind: "rolled-back",
-    tenant,
-    message: `version ${version} was applied meanwhile, and takes its place`,
-  };
+/** What was being brought or rolled back has no more say; its callers are told why. */
+export function cutShort(ctx: Context, tenant: Tenant, message: string): void {
+  const { rollout } = tenant;
+  if (!isRunning(rollout)) return;
+  rollout.state = RolloutState.ROLLED_BACK;
+  rollout.message = message;
+  abandonMoves(ctx, tenant, rollout);
+  const refusal: Refusal = { kind: "rolled-back", tenant: tenant.key, message };
+  for (const { call } of rollout.calls.splice(0)) ctx.emit({ type: "refuse", call, refusal });
 }
 
 function abandonMoves(ctx: Context, tenant: Tenant, rollout: Rollout): void {
@@ -129,7 +136,10 @@ function fail(
   rollout.exit = exit;
   abandonMoves(ctx, tenant, rollout);
   const { to, from } = rollout;
-  if (from.version !== to.version) {
+  if (!exit) {
+    // No place was found: that says nothing of the new version. What is left is tried again later.
+    armTenant(ctx, tenant, ctx.at.mono + ctx.config.moveMs);
+  } else if (from.version !== to.version) {
     tenant.rejected = true;
     persistTenant(ctx, tenant);
     for (const { ref } of standingOf(ctx.state, tenant.key)) {
@@ -204,8 +214,15 @@ export function reload(ctx: Context, call: string, key: string, deadline: number
 export function resumeRollout(ctx: Context, tenant: Tenant): void {
   if (tenant.deleting || isRunning(tenant.rollout)) return;
   const target = serving(tenant);
-  const stale = standingOf(ctx.state, tenant.key).some(({ ref }) => !isOf(ref.specVersion, target));
-  if (!stale || tenant.rejected) return;
+  const standing = standingOf(ctx.state, tenant.key);
+  const isStale = standing.some(({ ref }) => !isOf(ref.specVersion, target));
+  if (
+    !isStale ||
+    tenant.rejected ||
+    tenant.moves ||
+    standing.some(({ phase }) => phase.kind === "unconfirmed")
+  )
+    return;
   startRollout(ctx, tenant, { all: false, from: tenant.previous ?? target });
 }
 

@@ -51,7 +51,10 @@ export function scaleDown(ctx: Context, tenant: Tenant): void {
     // The one with the least to finish; of equals the last one that came.
     const flight = (instance: Instance) => inFlight(ctx.state, instance, ctx.at, ctx.config);
     ready.sort((a, b) => flight(a) - flight(b) || b.ref.slot - a.ref.slot);
-    if (ready[0]) beginRetire(ctx, ready[0], ExitReason.IDLE_KILLED);
+    if (ready[0]) {
+      tenant.scale--;
+      beginRetire(ctx, ready[0], ExitReason.IDLE_KILLED);
+    }
   }
   rescale(ctx, tenant);
 }

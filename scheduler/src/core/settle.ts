@@ -4,6 +4,7 @@ import { wish } from "./desire.ts";
 import { drainProgress } from "./drain.ts";
 import { completeOperations } from "./operations.ts";
 import { pump } from "./queue.ts";
+import { resumeRollout } from "./rollout.ts";
 
 /** Ends, since each round takes what the one before left, and a round ends no instance that it has not commanded. */
 export function settle(ctx: Context): void {
@@ -13,7 +14,10 @@ export function settle(ctx: Context): void {
       completeOperations(ctx, ref.tenant, ref);
       drainProgress(ctx, ref.node);
       const tenant = ctx.state.tenants.get(ref.tenant);
-      if (tenant) wish(ctx, tenant);
+      if (tenant) {
+        wish(ctx, tenant);
+        resumeRollout(ctx, tenant);
+      }
       ctx.nodesChanged = true; // there is room again
     }
     pump(ctx);

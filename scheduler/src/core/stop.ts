@@ -4,7 +4,7 @@ import type { ExitReason } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { publish, withdraw } from "./endpoints.ts";
 import { commandStop } from "./life.ts";
-import { type Instance, specOf } from "./model.ts";
+import { type Instance, specOf, standingSlots } from "./model.ts";
 import { enter } from "./phases.ts";
 import { settleQuiet } from "./quiesce.ts";
 import { armInstance } from "./timing.ts";
@@ -57,6 +57,8 @@ export function drainOver(ctx: Context, instance: Instance): void {
     return;
   }
   enter(ctx, instance, { kind: "ready" });
+  const tenant = ctx.state.tenants.get(instance.ref.tenant);
+  if (tenant) tenant.scale = Math.max(tenant.scale, standingSlots(ctx.state, tenant.key));
   publish(ctx, instance);
   armInstance(ctx, instance, ctx.at.mono);
 }

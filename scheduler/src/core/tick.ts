@@ -13,7 +13,7 @@ import { cancelAttempt } from "./quiesce.ts";
 import { rebalance } from "./rebalance.ts";
 import type { Refusal } from "./refusal.ts";
 import { expireMoves } from "./replace.ts";
-import { expireReloads } from "./rollout.ts";
+import { expireReloads, resumeRollout } from "./rollout.ts";
 import { scaleDown } from "./scale.ts";
 import { commandThaw, isAsleep, stepDown } from "./sleep.ts";
 import { drainOver } from "./stop.ts";
@@ -90,9 +90,10 @@ function lookAtInstance(ctx: Context, instance: Instance): void {
   }
 }
 
-/** A back-off is over, or a load was watched for long enough. */
+/** A back-off is over, a load was watched for long enough, or a rollout that found no place is to go on. */
 function lookAtTenant(ctx: Context, tenant: Tenant): void {
   scaleDown(ctx, tenant);
+  resumeRollout(ctx, tenant);
   wish(ctx, tenant);
 }
 

@@ -1,0 +1,130 @@
+/** Emptying a node: what is used is moved, its successor ready first; what idles is stopped. */
+import { expect, test } from "bun:test";
+import { create } from "@bufbuild/protobuf";
+import { IdlePolicySchema, NodeChange } from "@warren/proto/common";
+import { atMostOne, Cluster } from "./cluster.ts";
+
+function drain(c: Cluster, node: string, within = 30_000, until = within): string {
+  return c.ask((call) => ({ type: "drain", call, node, deadline: c.now + within, until: c.now + until }));
+}
+
+function four(options: ConstructorParameters<typeof Cluster>[0] = {}): {
+  c: Cluster;
+  from: string;
+  to: string;
+} {
+  const c = new Cluster({ nodes: 1, ...options });
+  c.addGateway("g");
+  for (const key of ["a", "b", "c", "d"]) {
+    c.apply(key);
+    c.ensure(key);
+  }
+  c.run(1_000);
+  c.addNode("n2");
+  return { c, from: "n1", to: "n2" };
+}
+
+const on = (c: Cluster, node: string) => c.live().filter((ref) => ref.node === node);
+
+test("each is replaced before it goes, and nothing new comes", () => {
+  const { c, from, to } = four();
+  const call = drain(c, from);
+  for (let i = 0; i < 200; i++) {
+    c.run(10);
+    for (const key of ["a", "b", "c", "d"]) {
+      const ready = [...c.core.state.instances.values()].filter(
+        ({ ref, phase }) => ref.tenant === key && phase.kind === "ready",
+      );
+      expect(ready.length).toBeGreaterThanOrEqual(1);
+    }
+  }
+  expect(c.granted(call)).toMatchObject({ kind: "drained", moved: 4, stopped: 0 });
+  expect(on(c, from)).toEqual([]);
+  expect(on(c, to)).toHaveLength(4);
+  expect(c.core.state.nodes.get(from)!.cordoned).toBe(true);
+  expect(
+    c.events.some(({ payload }) => payload.case === "node" && payload.value.change === NodeChange.DRAINED),
+  ).toBe(true);
+});
+
+test("what has not been used for a while is stopped: the next request starts it elsewhere", () => {
+  const { c, from, to } = four();
+  c.run(120_000);
+  const call = drain(c, from);
+  c.run(5_000);
+  expect(c.granted(call)).toMatchObject({ moved: 0, stopped: 4 });
+  expect(on(c, to)).toEqual([]);
+  const next = c.ensure("a");
+  c.run(500);
+  expect(c.granted(next)).toMatchObject({ cold: true });
+  expect(on(c, to)).toHaveLength(1);
+});
+
+test("without a place elsewhere they serve on until the drain's deadline, and are stopped then", () => {
+  const c = new Cluster({ nodes: 1 });
+  c.addGateway("g");
+  c.apply("a", { idle: create(IdlePolicySchema, { keepWarm: true }) });
+  c.ensure("a");
+  c.run(500);
+  const call = drain(c, "n1", 30_000, 5_000);
+  c.run(4_000);
+  expect(c.live()).toHaveLength(1);
+  c.run(10_000);
+  expect(c.granted(call)).toMatchObject({ kind: "drained", stopped: 1 });
+  expect(c.live()).toEqual([]);
+});
+
+test("rule 4: a caller whose deadline comes first is told so; the drain goes on", () => {
+  const { c, from } = four();
+  const busy = on(c, from)[0]!;
+  c.touch(c.gateways.get("g")!, busy.id, 1);
+  const call = drain(c, from, 1_000, 60_000);
+  c.run(2_000);
+  expect(c.refused(call).kind).toBe("late");
+  c.touch(c.gateways.get("g")!, busy.id, 0);
+  c.run(20_000);
+  expect(on(c, from)).toEqual([]);
+});
+
+test("uncordoned, it is given up", () => {
+  const c = new Cluster({ nodes: 1 });
+  c.addGateway("g");
+  c.apply("a");
+  c.ensure("a");
+  c.run(500);
+  const call = drain(c, "n1");
+  c.run(100);
+  c.ask((other) => ({ type: "cordon", call: other, node: "n1", cordoned: false }));
+  expect(c.refused(call).kind).toBe("drain-cancelled");
+  c.run(30_000);
+  expect(c.live()).toHaveLength(1);
+});
+
+test("rule 2: at-most-one goes first", () => {
+  const c = new Cluster({ nodes: 1 });
+  c.addGateway("g");
+  c.apply("a", atMostOne);
+  c.ensure("a");
+  c.run(500);
+  c.addNode("n2");
+  const call = drain(c, "n1");
+  c.run(10_000);
+  expect(c.granted(call).kind).toBe("drained");
+  expect(on(c, "n2")).toHaveLength(1);
+});
+
+test("a drained node whose successor fails keeps the old one, and tries again", () => {
+  const { c, from } = four();
+  c.behaviour.set("a", "crashes");
+  const call = drain(c, from, 60_000);
+  c.run(5_000);
+  expect(on(c, from).map(({ tenant }) => tenant)).toEqual(["a"]);
+  c.behaviour.delete("a");
+  c.run(5_000);
+  expect(c.granted(call).kind).toBe("drained");
+});
+
+test("an unknown node is refused by name", () => {
+  const c = new Cluster();
+  expect(c.refused(drain(c, "nobody"))).toMatchObject({ kind: "no-node-of-name", node: "nobody" });
+});
