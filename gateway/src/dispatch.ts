@@ -9,6 +9,7 @@ import { pause } from "@warren/common/time";
 import { Lease } from "./lease.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { isCutOff, RefusedError, tooLate } from "./refusal.ts";
+import type { Rouser } from "./rouser.ts";
 import type { Route } from "./route.ts";
 import type { EndpointTable } from "./table.ts";
 import type { Wakes } from "./wakes.ts";
@@ -30,6 +31,7 @@ export interface DispatchOptions {
   readonly wakes: Wakes;
   readonly metrics: GatewayMetrics;
   readonly holdDeadlineMs: number;
+  readonly rouser: Pick<Rouser, "isNeeded" | "rouse">;
   /** The last request at a withdrawn instance ended. */
   readonly onDrained: () => void;
 }
@@ -51,7 +53,7 @@ export class Dispatch {
       const route = table.pick(tenant) ?? (await this.#wake(tenant, signal, deadline));
       const lease = new Lease(route, table, onDrained);
       try {
-        return await send(lease);
+        return await this.#send(lease, send);
       } catch (error) {
         lease.end();
         if (!(error instanceof NotTakenError)) throw error;
@@ -62,6 +64,24 @@ export class Dispatch {
         await pause(Math.min(10 * 5 ** (attempt - 1), deadline - performance.now()), signal);
       }
     }
+  }
+
+  /** First the request, then the thaw (R1). */
+  async #send<T>(lease: Lease, send: (lease: Lease) => Promise<T>): Promise<T> {
+    const { rouser } = this.options;
+    const sending = send(lease);
+    if (!rouser.isNeeded(lease.route)) return sending;
+    const answered = new AbortController();
+    const failed = new Promise<never>((_, reject) => {
+      rouser.rouse(lease.route, answered.signal).catch((error: Error) => {
+        lease.cut(error);
+        reject(error);
+      });
+    });
+    failed.catch(() => {});
+    // A stream may be open for long after its answer has begun: it is kept awake until its end.
+    lease.onEnd(() => answered.abort());
+    return Promise.race([sending, failed]);
   }
 
   /** Holds the request until the tenant has an instance. */

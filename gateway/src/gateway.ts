@@ -5,11 +5,13 @@ import { createLogger, type Logger } from "@warren/common/log";
 import { type RpcServer, ServeError, serveRpc } from "@warren/common/rpc/server";
 import { pause } from "@warren/common/time";
 import type { Server } from "bun";
+import { Agents } from "./agents.ts";
 import { Dispatch } from "./dispatch.ts";
 import { connectScheduler } from "./link.ts";
 import { createGatewayMetrics } from "./metrics.ts";
 import { type GatewayOptions, type Settings, settingsOf } from "./options.ts";
 import { idleSeconds, TenantProxy } from "./proxy.ts";
+import { Rouser } from "./rouser.ts";
 import { EndpointTable } from "./table.ts";
 import { Toucher } from "./toucher.ts";
 import { Wakes } from "./wakes.ts";
@@ -57,7 +59,15 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     gateway: id,
     publicUrl: () => publicUrl,
   });
-  const table = new EndpointTable({ monotonic: () => performance.now() });
+  const table = new EndpointTable({
+    monotonic: () => performance.now(),
+    onAsleep: (route) => rouser.rouse(route, AbortSignal.timeout(settings.holdDeadlineMs)).catch(() => {}),
+  });
+  const agents = new Agents({
+    credentials: options.credentials,
+    urlOf: (node) => table.agentOf(node),
+    deadlineMs: 2_000,
+  });
   const { holdDeadlineMs, absenceMs, maxHeld, maxHeldPerTenant } = settings;
   const wakes = new Wakes({ table, link, maxHeld, maxHeldPerTenant, deadlineMs: holdDeadlineMs, absenceMs });
   const toucher = new Toucher({
@@ -85,7 +95,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     instances: () => table.size,
     watchUp: () => watcher.up,
   });
-  const dispatch = new Dispatch({ table, wakes, metrics, holdDeadlineMs, onDrained: () => toucher.soon() });
+  const rouser = new Rouser({
+    thaw: (route) => agents.thaw(route),
+    isStale: () => !watcher.up,
+    deadlineMs: holdDeadlineMs,
+    metrics,
+  });
+  const onDrained = () => toucher.soon();
+  const dispatch = new Dispatch({ table, wakes, rouser, metrics, holdDeadlineMs, onDrained });
   const bridge = new Bridge(settings);
   const proxy = new TenantProxy({ ...settings, dispatch, bridge, metrics, log });
 
@@ -96,6 +113,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   } catch (error) {
     await server.stop(true);
     link.close();
+    agents.close();
     throw error;
   }
   publicUrl ||= `http://{tenant}.${settings.domain}:${server.port}`;
@@ -115,6 +133,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     await watcher.stop();
     await toucher.stop();
     link.close();
+    agents.close();
     await admin?.stop(500);
     log.info("the gateway is down");
   };

@@ -4,6 +4,8 @@ import type { EndpointTable } from "./table.ts";
 
 export class Lease {
   #ended = false;
+  readonly #cut = new AbortController();
+  readonly #afterwards: (() => void)[] = [];
 
   /** @param onDrained the last request at a withdrawn instance ended: somebody waits for that word */
   constructor(
@@ -24,9 +26,26 @@ export class Lease {
     this.table.sent(this.route, bytes);
   }
 
+  /** Aborts, with the reason, when the request cannot be answered there. */
+  get signal(): AbortSignal {
+    return this.#cut.signal;
+  }
+
+  /** Gives the request up. */
+  cut(reason: Error): void {
+    this.#cut.abort(reason);
+  }
+
+  /** Called at its end. */
+  onEnd(then: () => void): void {
+    if (this.#ended) then();
+    else this.#afterwards.push(then);
+  }
+
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
+    for (const then of this.#afterwards) then();
     if (this.table.end(this.route)) this.onDrained();
   }
 }

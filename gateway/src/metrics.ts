@@ -9,6 +9,8 @@ export interface GatewayMetrics {
   refused(error: string): void;
   /** A held request went on after so long. */
   woke(ms: number): void;
+  /** An agent was asked to thaw an instance, and how it answered. */
+  thawed(outcome: string, ms: number): void;
   /** A request was given to a second instance, since the first refused the connection. */
   repeated(): void;
 }
@@ -55,6 +57,18 @@ export function createGatewayMetrics(readings: Readings): GatewayMetrics {
     buckets: [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30],
     registers,
   });
+  const thaws = new Counter({
+    name: "warren_gateway_thaws_total",
+    help: "Thaws asked of agents, by outcome.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  const thawTime = new Histogram({
+    name: "warren_gateway_thaw_seconds",
+    help: "How long agents took to thaw an instance.",
+    buckets: [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5],
+    registers,
+  });
   const repeats = new Counter({
     name: "warren_gateway_repeats_total",
     help: "Requests given to an instance once more after a refused or lost connection.",
@@ -65,6 +79,10 @@ export function createGatewayMetrics(readings: Readings): GatewayMetrics {
     answered: (status) => requests.inc({ class: `${Math.floor(status / 100)}xx` }),
     refused: (error) => refusals.inc({ reason: error }),
     woke: (ms) => wakes.observe(ms / 1000),
+    thawed(outcome, ms) {
+      thaws.inc({ outcome });
+      if (outcome === "thawed") thawTime.observe(ms / 1000);
+    },
     repeated: () => repeats.inc(),
   };
 }

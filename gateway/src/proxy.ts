@@ -128,6 +128,7 @@ export class TenantProxy {
     const left = () => abort.abort(new LeftError("the client went away"));
     if (request.signal.aborted) left();
     else request.signal.addEventListener("abort", left, { once: true });
+    lease.signal.addEventListener("abort", () => abort.abort(lease.signal.reason), { once: true });
     const late = setTimeout(
       () => abort.abort(new RefusedError(noAnswer(tenant))),
       this.options.answerDeadlineMs,

@@ -21,6 +21,8 @@ export interface Route {
   port: number;
   version: Version;
   standing: Standing;
+  /** It is frozen, as far as is known: a request there needs a thaw (rouser.ts). */
+  asleep: boolean;
   /** Requests, streams and WebSockets open now. */
   inFlight: number;
   /** Monotonic ms of the last beginning or end of a request; before the first, of when it was learnt. */

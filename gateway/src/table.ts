@@ -36,6 +36,8 @@ export interface TableOptions {
   readonly sealHoldMs?: number;
   /** Withdrawn instances remembered, against late answers that name them. Default 4096. */
   readonly maxWithdrawn?: number;
+  /** An instance was frozen though a request is in flight there. */
+  readonly onAsleep?: (route: Route) => void;
 }
 
 export class EndpointTable {
@@ -43,6 +45,9 @@ export class EndpointTable {
   readonly #suspectMs: number;
   readonly #sealHoldMs: number;
   readonly #maxWithdrawn: number;
+  readonly #onAsleep: (route: Route) => void;
+  /** Where nodes' agents answer. */
+  readonly #agents = new Map<string, string>();
   readonly #byId = new Map<string, Route>();
   readonly #byTenant = new Map<string, Route[]>();
   /** Withdrawn and confirmed, oldest first. */
@@ -59,6 +64,7 @@ export class EndpointTable {
     this.#suspectMs = options.suspectMs ?? 1_000;
     this.#sealHoldMs = options.sealHoldMs ?? 20_000;
     this.#maxWithdrawn = options.maxWithdrawn ?? 4_096;
+    this.#onAsleep = options.onAsleep ?? (() => {});
   }
 
   /** Requests, streams and WebSockets open now. */
@@ -79,6 +85,11 @@ export class EndpointTable {
   /** The epoch of the newest scheduler heard. */
   get epoch(): bigint {
     return this.#epoch;
+  }
+
+  /** Where the agent of a node answers; kept when the scheduler is down. */
+  agentOf(node: string): string | undefined {
+    return this.#agents.get(node);
   }
 
   get(id: string): Route | undefined {
@@ -103,6 +114,7 @@ export class EndpointTable {
     }
     for (const id of message.withdrawn) urgent = this.#withdraw(id, version) || urgent;
     if (message.update === EndpointUpdate.COMPLETE) {
+      if (message.agentUrl) this.#agents.set(message.node, message.agentUrl);
       for (const route of [...this.#byId.values()]) {
         if (route.node !== message.node || named.has(route.id) || route.standing === "withdrawn") continue;
         // An Ensure's answer may be newer than the list that was made before it.
@@ -242,18 +254,20 @@ export class EndpointTable {
         ? this.#revive(held, instance, endpoint, version)
         : (held ?? this.#add(instance, endpoint, version));
     if (!route) return false;
-    if (mode === InstanceMode.ACTIVE) {
-      // The same version again (a COMPLETE after a reconnect) does not undo a seal: that was answered to it.
-      if (compareVersions(version, route.version) > 0 || route.standing === "open") {
-        this.#open(route, endpoint, version);
-      }
+    if (mode !== InstanceMode.QUIESCING) {
+      // The same version again (a COMPLETE after a reconnect) does not undo a seal: that was answered to it. Nor does it
+      // say again that what was woken since sleeps.
+      const newer = compareVersions(version, route.version) > 0 || !held;
+      if (newer || route.standing === "open") this.#open(route, endpoint, version);
+      if (newer) route.asleep = mode === InstanceMode.FROZEN || mode === InstanceMode.PAGED_OUT;
+      if (route.asleep && route.inFlight > 0) this.#onAsleep(route);
       return false;
     }
     route.version = version;
     route.host = endpoint.host;
     route.port = endpoint.port;
     this.#changed.add(route.id);
-    if (mode === InstanceMode.QUIESCING && route.inFlight > 0) return true; // busy: goes on, the scheduler cancels
+    if (route.inFlight > 0) return true; // busy: goes on, the scheduler cancels
     this.#seal(route);
     return true;
   }
@@ -370,6 +384,7 @@ function blank(now: number): Route {
     port: 0,
     version: oldest,
     standing: "open",
+    asleep: false,
     inFlight: 0,
     lastUse: now,
     pooled: false,

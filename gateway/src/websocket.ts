@@ -103,6 +103,11 @@ export class Bridge {
       reject(new RefusedError({ status: 504, error: "no-answer-in-time", message }));
     }, this.options.answerDeadlineMs);
     request.signal.addEventListener("abort", left, { once: true });
+    const cut = () => {
+      socket.terminate();
+      reject(lease.signal.reason as Error);
+    };
+    lease.signal.addEventListener("abort", cut, { once: true });
     socket.onopen = () => {
       socket.pause(); // until the client's side is open
       resolve(socket);
@@ -117,6 +122,7 @@ export class Bridge {
     return promise.finally(() => {
       clearTimeout(late);
       request.signal.removeEventListener("abort", left);
+      lease.signal.removeEventListener("abort", cut);
       socket.onopen = null;
       socket.onerror = null;
       socket.onclose = null;

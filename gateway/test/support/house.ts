@@ -18,7 +18,8 @@ async function makeCell() {
     const secrets = await openCellSecrets(directory, "test");
     const scheduler = (await secrets.credentialsFor("scheduler", Role.SCHEDULER)).credentials;
     const gateway = (await secrets.credentialsFor("gateway", Role.GATEWAY)).credentials;
-    return { scheduler, gateway };
+    const agent = (await secrets.credentialsFor("n1", Role.AGENT)).credentials;
+    return { scheduler, gateway, agent };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

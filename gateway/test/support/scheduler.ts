@@ -32,6 +32,8 @@ export class ScriptedScheduler implements AsyncDisposable {
     throw rpcError(Code.NotFound, `no tenant ${tenant}`);
   };
   epoch = 1n;
+  /** Where the agent of "n1" answers. */
+  agentUrl = "";
   readonly #endpoints = new Map<string, TenantEndpoint>();
   readonly #pushes = new Set<Push>();
   #n = 0n;
@@ -132,6 +134,7 @@ export class ScriptedScheduler implements AsyncDisposable {
       create(WatchEndpointsResponseSchema, {
         update: EndpointUpdate.COMPLETE,
         node: "n1",
+        agentUrl: this.agentUrl,
         version: { epoch: this.epoch, n: this.#n },
         endpoints: [...this.#endpoints.values()],
       }),
