@@ -30,13 +30,17 @@ const plain = {
 };
 
 export function printTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
+  process.stdout.write(tableText(head, rows));
+}
+
+export function tableText(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const table = new Table({
     head: head.map((title) => pc.bold(title)),
     chars: plain,
     style: { "padding-left": 0, "padding-right": 0, head: [], border: [] },
   });
   table.push(...rows.map((row) => [...row]));
-  process.stdout.write(`${table.toString().replace(/[ \t]+$/gm, "")}\n`);
+  return `${table.toString().replace(/[ \t]+$/gm, "")}\n`;
 }
 
 /** Progress on a terminal: one line that is written over; nothing where nobody watches. */

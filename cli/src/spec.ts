@@ -5,11 +5,15 @@ import { create, fromJson, type JsonObject, type JsonValue } from "@bufbuild/pro
 import { isKey, keyRule } from "@warren/common/ids";
 import { toDuration } from "@warren/common/time";
 import {
+  Availability,
   IdlePolicySchema,
+  InstancesSchema,
   LimitsSchema,
   LivenessSchema,
   ReadinessKind,
   ReadinessSchema,
+  ReloadPolicySchema,
+  RestartPolicy,
   type TenantSpec,
   TenantSpecSchema,
 } from "@warren/proto/common";
@@ -35,7 +39,30 @@ export interface SpecFlags {
   readonly pids?: number;
   readonly openFiles?: number;
   readonly disk?: number;
+  readonly freeze?: number;
+  readonly pageOut?: number;
+  readonly neverFreeze?: boolean;
+  readonly adaptive?: boolean;
+  readonly min?: number;
+  readonly max?: number;
+  readonly concurrency?: number;
+  readonly maxPerNode?: number;
+  readonly priority?: number;
+  readonly restart?: RestartPolicyName;
+  readonly batch?: number;
+  readonly stopFirst?: boolean;
+  readonly atMostOne?: boolean;
 }
+
+export const restartPolicies = ["never", "on-failure", "always"] as const;
+
+export type RestartPolicyName = (typeof restartPolicies)[number];
+
+const policyOf: Record<RestartPolicyName, RestartPolicy> = {
+  never: RestartPolicy.NEVER,
+  "on-failure": RestartPolicy.ON_FAILURE,
+  always: RestartPolicy.ALWAYS,
+};
 
 export const readyKinds = ["port", "message", "none"] as const;
 
@@ -70,10 +97,29 @@ export function readSpec(directory: string, flags: SpecFlags): TenantSpec {
   }
   if (flags.command?.length) spec.command = [...flags.command];
   if (flags.isolation !== undefined) spec.isolation = rungOf[flags.isolation];
-  if (anyOf(flags.idle, flags.keepWarm)) {
+  if (flags.priority !== undefined) spec.priority = flags.priority;
+  if (flags.restart !== undefined) spec.restart = policyOf[flags.restart];
+  if (flags.atMostOne) spec.availability = Availability.AT_MOST_ONE;
+  if (anyOf(flags.idle, flags.keepWarm, flags.freeze, flags.pageOut, flags.neverFreeze, flags.adaptive)) {
     spec.idle ??= create(IdlePolicySchema);
     if (flags.idle !== undefined) spec.idle.stopAfter = toDuration(flags.idle);
-    if (flags.keepWarm !== undefined) spec.idle.keepWarm = flags.keepWarm;
+    if (flags.freeze !== undefined) spec.idle.freezeAfter = toDuration(flags.freeze);
+    if (flags.pageOut !== undefined) spec.idle.pageOutAfter = toDuration(flags.pageOut);
+    spec.idle.keepWarm = flags.keepWarm ?? spec.idle.keepWarm;
+    spec.idle.neverFreeze = flags.neverFreeze ?? spec.idle.neverFreeze;
+    spec.idle.adaptive = flags.adaptive ?? spec.idle.adaptive;
+  }
+  if (anyOf(flags.min, flags.max, flags.concurrency, flags.maxPerNode)) {
+    spec.instances ??= create(InstancesSchema);
+    spec.instances.min = flags.min ?? spec.instances.min;
+    spec.instances.max = flags.max ?? spec.instances.max;
+    spec.instances.targetConcurrency = flags.concurrency ?? spec.instances.targetConcurrency;
+    spec.instances.maxPerNode = flags.maxPerNode ?? spec.instances.maxPerNode;
+  }
+  if (anyOf(flags.batch, flags.stopFirst)) {
+    spec.reload ??= create(ReloadPolicySchema);
+    spec.reload.batch = flags.batch ?? spec.reload.batch;
+    spec.reload.stopFirst = flags.stopFirst ?? spec.reload.stopFirst;
   }
   if (anyOf(flags.ready, flags.readyKind, flags.readyTimeout)) {
     spec.readiness ??= create(ReadinessSchema);

@@ -38,7 +38,7 @@ const text = async (tenant: string) => (await cell.get(tenant)).text();
 test("deploy, ensure, ps, deploy again (restarts it), logs, stop, restart, rm", async () => {
   const app = await writeApp(directory, "shop", "hello");
   const [deployed] = await json("deploy", app, "--env", "GREETING=hi");
-  expect(deployed).toMatchObject({ tenant: "shop", url: cell.url("shop", ""), restarted: false });
+  expect(deployed).toMatchObject({ tenant: "shop", url: cell.url("shop", ""), replaced: 0 });
   const [ensured] = await json("ensure", "shop");
   expect(ensured).toMatchObject({ tenant: "shop", cold: true, node: "n1" });
   expect(await text("shop")).toStartWith("hello from");
@@ -53,7 +53,7 @@ test("deploy, ensure, ps, deploy again (restarts it), logs, stop, restart, rm", 
     `console.log("second release"); Bun.serve({ port: process.env.PORT, fetch: () => new Response("second " + process.env.GREETING) });`,
   );
   const [again] = await json("deploy", app, "--env", "GREETING=hey");
-  expect(again).toMatchObject({ tenant: "shop", restarted: true });
+  expect(again).toMatchObject({ tenant: "shop", replaced: 1 });
   expect(again!.release).not.toBe(deployed!.release);
   expect(await text("shop")).toBe("second hey");
   expect(await json("logs", "shop")).toMatchObject([{ stream: "stdout", text: "second release" }]);
@@ -125,4 +125,60 @@ test("logs -f and events -f follow, and end at Ctrl-C with code 0", async () => 
     expect(await child.exited).toBe(0);
     await reading;
   }
+}, 60_000);
+
+test("a broken release is rolled back by itself, rollback and reload on demand, explain, stats, top", async () => {
+  const app = await writeApp(directory, "rolled", "hello");
+  const [first] = await json("deploy", app);
+  await cell.get("rolled");
+  await writeFile(join(app, "index.ts"), `console.log("broken"); process.exit(3);`);
+  const broken = await cli(["deploy", app, "--state", cell.state]);
+  expect(broken.code).toBe(4);
+  expect(broken.stderr).toContain("did not take over");
+  expect(broken.stderr).toContain("serves on");
+  expect(await text("rolled")).toStartWith("hello from");
+  expect((await json("explain", "rolled"))[0]!.text).toContain("rolled back");
+
+  await writeFile(
+    join(app, "index.ts"),
+    `Bun.serve({ port: process.env.PORT, fetch: () => new Response("better") });`,
+  );
+  expect((await json("deploy", app))[0]).toMatchObject({ replaced: 1 });
+  expect(await text("rolled")).toBe("better");
+  const [back] = await json("rollback", "rolled");
+  expect((back!.spec as { release: string }).release).toBe(first!.release as string);
+  expect(await text("rolled")).toStartWith("hello from");
+  expect((await json("releases", "rolled")).length).toBe(3);
+  const newest = (await json("releases", "rolled"))[0]!.digest as string;
+  const [to] = await json("rollback", "rolled", "--to", newest.slice(7, 17));
+  expect((to!.spec as { release: string }).release).toBe(newest);
+  const [reloaded] = await json("reload", "rolled");
+  expect(reloaded!.instances).toHaveLength(1);
+  expect((await cli(["rollback", "rolled", "--to", "nothing", "--state", cell.state])).stderr).toContain(
+    "has no release nothing",
+  );
+
+  const [stats] = await json("stats");
+  expect(stats).toMatchObject({ cell: "local", maxConcurrent: 100 });
+  expect((stats!.counts as Record<string, string>).rollouts).toBeDefined();
+  const top = await cli(["top", "--state", cell.state]);
+  expect(top.code).toBe(0);
+  expect(top.stdout).toContain("rolled");
+  expect(top.stdout).toContain("PREDICTED");
+}, 90_000);
+
+test("cordon, drain, uncordon: nothing new on the node, and nothing left", async () => {
+  await json("deploy", await writeApp(directory, "moved", "hello"), "--keep-warm");
+  await cell.get("moved");
+  expect(await json("cordon", "n1")).toEqual([{ node: "n1", done: "cordoned" }]);
+  const refused = await cli(["ensure", "nowhere", "--state", cell.state]);
+  expect(refused.code).toBe(3);
+  const [drained] = await json("drain", "n1", "--deadline", "2s");
+  expect(drained).toMatchObject({ node: "n1", moved: 0 });
+  expect(await json("ps", "moved")).toEqual([]);
+  expect((await json("nodes", "n1"))[0]).toMatchObject({ cordoned: true });
+  await json("uncordon", "n1");
+  expect(await text("moved")).toStartWith("hello from");
+  const nobody = await cli(["drain", "nobody", "--state", cell.state]);
+  expect(nobody.code).toBe(3);
 }, 60_000);

@@ -1,13 +1,12 @@
-/** `warren deploy DIR`: pack, upload, apply, restart if it is live. */
+/** `warren deploy DIR`: pack, upload, apply, and wait until it has taken over from what was live. */
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { InstanceState } from "@warren/proto/common";
 import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { exitCodes, UserError } from "../exit.ts";
 import { rungNames } from "../names.ts";
 import { bytes, printJson, progress } from "../output.ts";
-import { missingDependencies, readSpec, readyKinds, type SpecFlags } from "../spec.ts";
+import { missingDependencies, readSpec, readyKinds, restartPolicies, type SpecFlags } from "../spec.ts";
 import {
   asVerb,
   coresOption,
@@ -17,6 +16,7 @@ import {
   type VerbOptions,
   withWarren,
 } from "../verb.ts";
+import { followRollout } from "./rollouts.ts";
 
 const collect = (value: string, before: string[]) => [...before, value];
 
@@ -64,8 +64,40 @@ export function deployCommand(program: Command): void {
       "most that its writable directory may hold; more and it is stopped (default: no limit)",
       sizeOption,
     )
-    .option("--no-restart", "leave a live instance on the release before")
-    .action(async (dir: string, options: VerbOptions & SpecFlags & { restart: boolean }) => {
+    .option(
+      "--freeze <duration>",
+      "freeze after so long without a request (default: the cluster's)",
+      durationOption,
+    )
+    .option(
+      "--page-out <duration>",
+      "page a frozen one out after so long (default: the cluster's)",
+      durationOption,
+    )
+    .option("--never-freeze", "never freeze: its timers and connections go on between requests")
+    .option("--adaptive", "learn the gaps between requests, and stop sooner or later accordingly")
+    .option("--min <n>", "instances kept at all times (default: 0)", countOption)
+    .option("--max <n>", "most instances (default: 1)", countOption)
+    .option("--concurrency <n>", "requests in flight that one instance is to have (default: 50)", countOption)
+    .option(
+      "--max-per-node <n>",
+      "most instances on one node; 1 spreads them (default: no bound)",
+      countOption,
+    )
+    .option("--priority <n>", "who comes first when places are short, 0 to 100 (default: 0)", countOption)
+    .addOption(
+      new Option("--restart <policy>", "start again what ended by itself (default: never)").choices(
+        restartPolicies,
+      ),
+    )
+    .option("--batch <n>", "instances replaced at a time (default: 1)", countOption)
+    .option(
+      "--stop-first",
+      "where there is no place for two, stop the old instance before the new one starts",
+    )
+    .option("--at-most-one", "never two instances of a slot at once, even when a node is lost")
+    .option("--no-wait", "do not wait until live instances are replaced")
+    .action(async (dir: string, options: VerbOptions & SpecFlags & { wait: boolean }) => {
       const directory = resolve(dir);
       const found = await stat(directory).catch(() => undefined);
       if (!found) throw new UserError(`${directory} does not exist`, exitCodes.notFound);
@@ -84,24 +116,19 @@ export function deployCommand(program: Command): void {
         });
         progress("");
         const tenant = await warren.apply({ ...spec, source: { case: "release", value: release.digest } });
-        const { instances } = await warren.scheduler.listInstances({ tenant: spec.key });
-        const live = instances.some(
-          ({ state }) => state > InstanceState.PENDING && state < InstanceState.STOPPING,
-        );
-        const restarted = options.restart && live;
-        if (restarted) await warren.scheduler.restart({ tenant: spec.key }, { timeoutMs: 60_000, signal });
+        const replaced = options.wait ? await followRollout(warren, tenant, signal) : 0;
         if (options.json) {
           printJson({
             tenant: spec.key,
             release: release.digest,
             sizeBytes: Number(release.sizeBytes),
             url: tenant.url,
-            restarted,
+            replaced,
           });
           return;
         }
         process.stdout.write(
-          `${pc.green("deployed")} ${spec.key} ${pc.dim(`${release.digest.slice(7, 19)} ${bytes(Number(release.sizeBytes))}`)}${restarted ? ", restarted" : ""}\n${tenant.url}\n`,
+          `${pc.green("deployed")} ${spec.key} ${pc.dim(`${release.digest.slice(7, 19)} ${bytes(Number(release.sizeBytes))}`)}${replaced ? `, ${replaced} replaced` : ""}\n${tenant.url}\n`,
         );
       });
     });

@@ -61,7 +61,8 @@ function row(node: Node): string[] {
 
 const size = (n: bigint | undefined): string => bytes(Number(n ?? 0n));
 const cores = (millis: number | undefined): string => ((millis ?? 0) / 1000).toFixed(2);
-const stateText = (node: Node): string => nodeStateName(node.state) + (node.cordoned ? ", cordoned" : "");
+const stateText = (node: Node): string =>
+  nodeStateName(node.state) + (node.draining ? ", draining" : node.cordoned ? ", cordoned" : "");
 const memoryText = ({ pressure, capacity }: Node): string =>
   `${size(pressure?.tenantMemoryBytes)} of ${size(capacity?.memoryBytes)}`;
 const cpuText = ({ pressure, capacity }: Node): string =>
@@ -90,6 +91,10 @@ export function nodeText(node: Node, now: number): string {
     [
       "memory",
       `${memoryText(node)}, headroom ${size(p?.headroomMemoryBytes)}, host has ${size(p?.hostMemoryAvailableBytes)} left`,
+    ],
+    [
+      "predicted",
+      `peaks of its instances: ${size(node.predictedMemoryBytes)}, ${cores(node.predictedCpuMillis)} cores`,
     ],
     ["cpu", `${cpuText(node)} cores, headroom ${cores(p?.headroomCpuMillis)}`],
     ["disk", `${size(p?.diskAvailableBytes)} left for tenants' files`],

@@ -1,0 +1,197 @@
+/** `warren stats | top`: what the cell does now, once or live. */
+import { fromDuration, fromTimestamp, pause } from "@warren/common/time";
+import { type Instance, InstanceMode, InstanceState, type Node } from "@warren/proto/common";
+import { type GetStatsResponse, GetStatsResponseSchema } from "@warren/proto/scheduler";
+import type { Command } from "commander";
+import pc from "picocolors";
+import { UserError } from "../exit.ts";
+import { modeName, nodeStateName, stateName } from "../names.ts";
+import { age, bytes, messageJson, printJson, tableText } from "../output.ts";
+import { asVerb, countOption, durationOption, type VerbOptions, withWarren } from "../verb.ts";
+
+export function topCommands(program: Command): void {
+  asVerb(program.command("stats"))
+    .description("counts of the cell: instances by what they do, calls that wait, decisions so far")
+    .action((options: VerbOptions) =>
+      withWarren(options, async (warren) => {
+        const stats = await warren.scheduler.getStats({});
+        if (options.json) printJson(messageJson(GetStatsResponseSchema, stats));
+        else process.stdout.write(statsText(stats));
+      }),
+    );
+
+  asVerb(program.command("top"))
+    .description("a live table of nodes and instances: states, start times, load; q or Ctrl-C ends it")
+    .option("--interval <duration>", "between two looks (default: 1s)", durationOption)
+    .option(
+      "--count <n>",
+      "so many looks, then end (default: until ended, 1 where nobody watches)",
+      countOption,
+    )
+    .action((options: VerbOptions & { interval?: number; count?: number }) => {
+      const { interval = 1_000 } = options;
+      if (interval < 50) throw new UserError("--interval must be at least 50ms");
+      return withWarren(options, async (warren, signal) => {
+        const live = process.stdout.isTTY && !options.json;
+        const most = options.count ?? (live ? Number.POSITIVE_INFINITY : 1);
+        const before = new Map<string, number>();
+        const screen = live ? openScreen() : undefined;
+        try {
+          for (let look = 0; look < most && !signal.aborted && !screen?.ended; look++) {
+            if (look > 0) await screenPause(interval, signal, screen);
+            if (signal.aborted || screen?.ended) return;
+            const [stats, { nodes }, { instances }] = await Promise.all([
+              warren.scheduler.getStats({}, { signal }),
+              warren.scheduler.listNodes({}, { signal }),
+              warren.scheduler.listInstances({}, { signal }),
+            ]);
+            if (options.json) {
+              printJson({
+                stats: messageJson(GetStatsResponseSchema, stats),
+                nodes: nodes.length,
+                instances: instances.length,
+              });
+              continue;
+            }
+            const rows = live ? Math.max(10, (process.stdout.rows ?? 40) - 1) : Number.POSITIVE_INFINITY;
+            const text = topText(stats, nodes, instances, { before, now: Date.now(), rows, interval });
+            process.stdout.write(live ? `\x1b[H${text.replaceAll("\n", "\x1b[K\n")}\x1b[J` : text);
+          }
+        } finally {
+          screen?.close();
+        }
+      });
+    });
+}
+
+interface Screen {
+  ended: boolean;
+  readonly end: AbortSignal;
+  close(): void;
+}
+
+/** The terminal's other page, without a cursor; given back as it was. */
+function openScreen(): Screen {
+  const ended = new AbortController();
+  process.stdout.write("\x1b[?1049h\x1b[?25l");
+  const onKey = (key: Buffer) => {
+    if (key[0] === 0x71 || key[0] === 3) {
+      screen.ended = true;
+      ended.abort();
+    }
+  };
+  if (process.stdin.isTTY) {
+    process.stdin.setRawMode(true);
+    process.stdin.resume();
+    process.stdin.on("data", onKey);
+  }
+  const screen: Screen = {
+    ended: false,
+    end: ended.signal,
+    close() {
+      if (process.stdin.isTTY) {
+        process.stdin.off("data", onKey);
+        process.stdin.setRawMode(false);
+        process.stdin.pause();
+      }
+      process.stdout.write("\x1b[?25h\x1b[?1049l");
+    },
+  };
+  return screen;
+}
+
+async function screenPause(ms: number, signal: AbortSignal, screen: Screen | undefined): Promise<void> {
+  await pause(ms, screen ? AbortSignal.any([signal, screen.end]) : signal);
+}
+
+/** @param stats as the scheduler counts */
+export function statsText(stats: GetStatsResponse): string {
+  const lines: (readonly [string, string])[] = [
+    [
+      "cell",
+      `${stats.cell}, scheduler ${stats.version}, epoch ${stats.epoch}, store ${stats.store}, leads for ${age(fromDuration(stats.uptime, 0))}`,
+    ],
+    [
+      "instances",
+      `${stats.live} of ${stats.maxConcurrent} places: ${stats.active} active, ${stats.frozen} frozen, ${stats.starting} starting`,
+    ],
+    ["waiting", `${stats.waiting} calls, ${stats.queued} tenants`],
+    ["tenants", `${stats.tenants}`],
+    ["nodes", `${stats.nodesUp} up, ${stats.gateways} gateways`],
+    ...Object.entries(stats.counts)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, n]) => [name.replaceAll("_", " "), `${n}`] as const),
+  ];
+  return lines.map(([name, value]) => `${pc.bold(name.padEnd(20))} ${value}\n`).join("");
+}
+
+/**
+ * @param before CPU time of each instance at the last look, in µs; brought up to date
+ * @param rows most lines of it
+ */
+export function topText(
+  stats: GetStatsResponse,
+  nodes: readonly Node[],
+  instances: readonly Instance[],
+  {
+    before,
+    now,
+    rows,
+    interval,
+  }: { before: Map<string, number>; now: number; rows: number; interval: number },
+): string {
+  const head = `${pc.bold("warren")} ${stats.cell}  ${stats.live}/${stats.maxConcurrent} live: ${stats.active} active, ${stats.frozen} frozen, ${stats.starting} starting; ${stats.waiting} calls wait; ${stats.tenants} tenants\n\n`;
+  const nodeTable = tableText(
+    ["NODE", "STATE", "INSTANCES", "MEMORY", "PREDICTED", "CPU", "PRESSURE"],
+    nodes.map((node) => [
+      node.name,
+      nodeStateName(node.state) + (node.draining ? ", draining" : node.cordoned ? ", cordoned" : ""),
+      `${node.instances}`,
+      `${bytes(Number(node.pressure?.tenantMemoryBytes ?? 0n))} of ${bytes(Number(node.capacity?.memoryBytes ?? 0n))}`,
+      bytes(Number(node.predictedMemoryBytes)),
+      `${((node.pressure?.tenantCpuMillis ?? 0) / 1000).toFixed(2)} of ${(node.capacity?.cpuMillis ?? 0) / 1000}`,
+      `cpu ${(node.pressure?.cpuSomeAvg10 ?? 0).toFixed(0)} % mem ${(node.pressure?.memorySomeAvg10 ?? 0).toFixed(0)} %`,
+    ]),
+  );
+  const measured = instances.map((instance) => {
+    const id = instance.ref?.id ?? "";
+    const us = Number(instance.usage?.cpuUs ?? 0n);
+    const share = before.has(id) ? Math.max(0, us - (before.get(id) ?? us)) / (interval * 10) : 0;
+    before.set(id, us);
+    return { instance, share };
+  });
+  const alive = new Set(instances.map(({ ref }) => ref?.id));
+  for (const id of before.keys()) if (!alive.has(id)) before.delete(id);
+  // Who works comes first, then who was used last.
+  measured.sort(
+    (a, b) =>
+      b.instance.inFlight - a.instance.inFlight ||
+      b.share - a.share ||
+      fromTimestamp(b.instance.lastUsedAt, 0) - fromTimestamp(a.instance.lastUsedAt, 0),
+  );
+  const room = Math.max(1, rows - nodes.length - 6);
+  const shown = measured.slice(0, room);
+  const instanceTable = tableText(
+    ["TENANT", "SLOT", "NODE", "STATE", "OPEN", "CPU", "MEMORY", "START", "UP", "IDLE"],
+    shown.map(({ instance, share }) => instanceRow(instance, share, now)),
+  );
+  const more = measured.length - shown.length;
+  return `${head}${nodeTable}\n${instanceTable}${more > 0 ? pc.dim(`… and ${more} more\n`) : ""}`;
+}
+
+function instanceRow(instance: Instance, share: number, now: number): string[] {
+  const { ref, state, mode, usage } = instance;
+  const asMode = state === InstanceState.READY && mode > InstanceMode.ACTIVE;
+  return [
+    ref?.tenant ?? "",
+    `${ref?.slot ?? 0}`,
+    ref?.node ?? "",
+    asMode ? modeName(mode) : stateName(state),
+    `${instance.inFlight}`,
+    `${share.toFixed(0)} %`,
+    usage ? bytes(Number(usage.memoryBytes)) : "-",
+    instance.startDuration ? age(fromDuration(instance.startDuration, 0)) : "-",
+    instance.startedAt ? age(Math.max(0, now - fromTimestamp(instance.startedAt, now))) : "-",
+    age(Math.max(0, now - fromTimestamp(instance.lastUsedAt, now))),
+  ];
+}
