@@ -28,14 +28,37 @@ export const schedulerSchema = z.object({
   maxConcurrent: field.count().default(1000).describe("most live instances in the cluster"),
   idleAfter: field
     .duration()
-    .default(300_000)
+    .default(1_800_000)
     .describe("stop an instance after so long without a request, where its spec says nothing"),
+  freezeAfter: field
+    .duration()
+    .default(30_000)
+    .describe("freeze an instance after so long without a request, where its spec says nothing"),
+  pageOutAfter: field
+    .duration()
+    .default(120_000)
+    .describe("page a frozen one out after so long without a request, where its node can"),
   minResidence: field.duration().default(1_000).describe("never evict an instance that was used so recently"),
   reportPeriod: field.duration().default(1_000).describe("how often nodes report"),
   nodeLostAfter: field
     .duration()
     .default(10_000)
     .describe("without a report for so long a node counts as lost"),
+  placement: z
+    .enum(["pack", "spread"])
+    .default("pack")
+    .describe("pack fills a node to 80 % of its predicted peak before the next; spread takes the emptiest"),
+  overcommitCpu: z.coerce
+    .number()
+    .positive()
+    .default(4)
+    .describe("predicted CPU peaks on a node may come to so many times its cores"),
+  overcommitMemory: z.coerce
+    .number()
+    .positive()
+    .default(1)
+    .describe("predicted memory peaks on a node may come to so many times its memory"),
+  rebalance: field.flag().default(false).describe("slowly move idle instances from full nodes to empty ones"),
 });
 
 export const agentSchema = z.object({

@@ -25,6 +25,7 @@ export interface CellOptions {
   readonly maxConcurrent: number;
   /** As durations: "300s". */
   readonly idleAfter: string;
+  readonly freezeAfter?: string;
   readonly minResidence: string;
   /** The highest rung that the agents offer. */
   readonly isolation: RungName;
@@ -109,6 +110,10 @@ export class Cell {
         this.#options.idleAfter,
         "--min-residence",
         this.#options.minResidence,
+        ...(this.#options.freezeAfter ? ["--freeze-after", this.#options.freezeAfter] : []),
+        // Its nodes are one host: to see them at work is what several are for.
+        "--placement",
+        "spread",
       ],
       nats("scheduler"),
     );

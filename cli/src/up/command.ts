@@ -46,6 +46,7 @@ interface UpOptions {
   readonly nats?: string;
   readonly maxConcurrent: number;
   readonly idleAfter: string;
+  readonly freezeAfter: string;
   readonly minResidence: string;
   readonly isolation: RungName;
   readonly domain: string;
@@ -76,7 +77,13 @@ export function upCommand(program: Command): void {
       process.env.NATS_URL,
     )
     .option("--max-concurrent <n>", "most live instances", atLeastOne, 1000)
-    .option("--idle-after <duration>", "stop an instance after so long without a request", duration, "5m")
+    .option("--idle-after <duration>", "stop an instance after so long without a request", duration, "30m")
+    .option(
+      "--freeze-after <duration>",
+      "freeze an instance after so long without a request",
+      duration,
+      "30s",
+    )
     .option("--min-residence <duration>", "never evict an instance that was used so recently", duration, "1s")
     .addOption(
       new Option(
@@ -105,6 +112,7 @@ async function up(options: UpOptions): Promise<void> {
     natsUrl: options.nats,
     maxConcurrent: options.maxConcurrent,
     idleAfter: options.idleAfter,
+    freezeAfter: options.freezeAfter,
     minResidence: options.minResidence,
     isolation: options.isolation,
     domain: options.domain,

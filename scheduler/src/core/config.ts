@@ -53,9 +53,8 @@ export interface CoreConfig {
   readonly packTo: number;
   /** Instances on their way to ready on one node, per core of it; starts are bound by CPU. */
   readonly startsPerCore: number;
-  /** Above these shares of time lost to waiting (PSI, 10 s, in percent) a node takes no new instance. */
+  /** Above this share of time in which some task waited for memory (PSI, 10 s, in percent) a node takes no new instance. */
   readonly maxMemoryPressure: number;
-  readonly maxCpuPressure: number;
   /** A node that could not start a tenant, by its own fault, is avoided by that tenant for so long. */
   readonly nodePenaltyMs: number;
   /** How long a replacement may wait for a place. */
@@ -112,7 +111,6 @@ export const defaultCoreConfig: CoreConfig = {
   packTo: 0.8,
   startsPerCore: 8,
   maxMemoryPressure: 40,
-  maxCpuPressure: 80,
   nodePenaltyMs: 2_000,
   moveMs: 60_000,
   drainAtOnce: 16,

@@ -108,11 +108,10 @@ export const filters: readonly Filter[] = [
   },
   {
     name: "pressure",
-    text: say("under pressure"),
+    text: say("short of memory (PSI)"),
     transient: true,
-    refuses: ({ pressure }, { config }) =>
-      pressure !== undefined &&
-      (pressure.memorySomeAvg10 > config.maxMemoryPressure || pressure.cpuSomeAvg10 > config.maxCpuPressure),
+    // Of memory only: a host that waits for its CPU is slow, and counts as the worse for it, but does not fail.
+    refuses: ({ pressure }, { config }) => (pressure?.memorySomeAvg10 ?? 0) > config.maxMemoryPressure,
   },
   {
     name: "starts",

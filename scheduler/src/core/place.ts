@@ -1,5 +1,5 @@
 /**
- * Where an instance goes. Not all nodes are scored but a sample of those that can take it, max(2, ⌈log2 N⌉) of them, after
+ * Where an instance goes. Not all nodes are scored but a sample of those that can take it, max(8, ⌈log2 N⌉) of them, after
  * the power of choices (Mitzenmacher, 1996; so does Nomad): who asks for a place is answered in the same time at 10,000
  * nodes as at 100. Nodes that hold the release already come first into the sample. Of these the best fit by predicted peaks
  * is taken. Pure, and it explains itself.
@@ -32,8 +32,11 @@ export type PlaceResult =
       readonly transient: boolean;
     };
 
+/** So few nodes are all looked at: that costs nothing, and two of three would look like a whim. */
+const few = 8;
+
 export function sampleSize(nodes: number): number {
-  return Math.max(2, Math.ceil(Math.log2(Math.max(1, nodes))));
+  return Math.max(few, Math.ceil(Math.log2(Math.max(1, nodes))));
 }
 
 interface Candidate {
@@ -126,10 +129,7 @@ function better(a: Candidate, b: Candidate): boolean {
 }
 
 function explainChoice(best: Candidate, candidates: readonly Candidate[], nodes: number): string {
-  const of =
-    candidates.length === nodes
-      ? `${nodes} node${nodes === 1 ? "" : "s"}`
-      : `${candidates.length} sampled of ${nodes} nodes`;
+  const of = `${nodes > few ? `${candidates.length} sampled of ` : ""}${nodes} node${nodes === 1 ? "" : "s"}`;
   const { placed } = best.node;
   const release = best.holds ? ", and has the release" : "";
   return `best fit of ${of}: ${(best.fill * 100).toFixed(1)} % filled by predicted peaks, ${placed} instance${placed === 1 ? "" : "s"} there${release}`;
