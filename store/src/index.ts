@@ -17,6 +17,7 @@ export * from "./errors.ts";
 export { DEFAULT_DEADLINE_MS, LIMITS } from "./limits.ts";
 export {
   type LeaseTimings,
+  leaseTimings,
   type NatsConnectOptions,
   type NatsReaderOptions,
   type NatsStoreOptions,

@@ -125,6 +125,11 @@ export interface Lease {
   readonly epoch: bigint;
   /** Aborts when the lease may be lost; the reason is a {@link LeaseLostError}. From then on command nothing. */
   readonly lost: AbortSignal;
+  /**
+   * Whether it is held at this moment, by the clock: a process that slept through its end learns it here before any timer
+   * of it has run.
+   */
+  readonly held: boolean;
   /** Gives it up, so that the next one need not wait. */
   release(): Promise<void>;
 }

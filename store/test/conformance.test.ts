@@ -336,6 +336,7 @@ for (const kind of KINDS) {
       const signal = AbortSignal.timeout(10_000);
       const first = await store.acquireLease({ holder: "one", address: "one:1", signal });
       expect(first.lost.aborted).toBe(false);
+      expect(first.held).toBe(true);
       const { lastSeq, epoch } = await store.state.load();
       expect(epoch).toBe(first.epoch);
       const seq = await store.state.append("a", bytes("1"), lastSeq);
@@ -359,6 +360,7 @@ for (const kind of KINDS) {
       const lease = await second;
       expect(lease.epoch).toBeGreaterThan(first.epoch);
       expect(first.lost.aborted).toBe(false); // given up, not lost
+      expect([first.held, lease.held]).toEqual([false, true]);
       // S2: sealed before the new holder has written anything.
       await expect(store.state.append("a", bytes("2"), seq)).rejects.toBeInstanceOf(StaleWriterError);
       const loaded = await peer.state.load();
@@ -414,6 +416,7 @@ for (const kind of KINDS) {
       });
       await store.close();
       expect(lease.lost.reason).toBeInstanceOf(LeaseLostError);
+      expect(lease.held).toBe(false);
     });
   });
 

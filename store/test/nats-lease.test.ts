@@ -65,6 +65,44 @@ test("S2: a holder that slept through its takeover is stale at its next append a
   await store.state.append("mine", new Uint8Array(1), lastSeq);
 }, 20_000);
 
+test("a holder whose process could run nothing past its hold is not one any more, before any timer has told it", async () => {
+  await using server = await startNatsServer();
+  await using store = await openNatsStore({ url: server.url, cell, lease: SHORT_LEASE });
+  const lease = await store.acquireLease({
+    holder: "me",
+    address: "me:1",
+    signal: AbortSignal.timeout(5000),
+  });
+  expect(lease.held).toBe(true);
+  const until = performance.now() + SHORT_LEASE.holdMs! + 1;
+  while (performance.now() < until); // as SIGSTOP would: nothing else of this process runs
+  expect(lease.lost.aborted).toBe(false);
+  expect(lease.held).toBe(false);
+  expect(lease.lost.reason).toBeInstanceOf(LeaseLostError);
+}, 20_000);
+
+test("what was given up is taken within a second, with the default timings", async () => {
+  await using server = await startNatsServer();
+  await using store = await openNatsStore({ url: server.url, cell });
+  await using other = await openNatsStore({ url: server.url, cell });
+  const signal = AbortSignal.timeout(10_000);
+  const lease = await store.acquireLease({ holder: "me", address: "me:1", signal });
+  let told = "";
+  const waiting = other.acquireLease({
+    holder: "other",
+    address: "other:1",
+    signal,
+    onWaiting: ({ address }) => {
+      told = address;
+    },
+  });
+  await eventually(() => told === "me:1");
+  const start = performance.now();
+  await lease.release();
+  await waiting;
+  expect(performance.now() - start).toBeLessThan(1000);
+}, 20_000);
+
 test("the same scheduler, started again on its directory after kill -9, takes over at once", async () => {
   await using server = await startNatsServer();
   using temporary = temporaryDirectory();

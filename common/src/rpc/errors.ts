@@ -43,6 +43,8 @@ export function detailOf<D extends DescMessage>(error: unknown, schema: D): Mess
 
 const lostConnection =
   /ECONNREFUSED|ECONNRESET|EPIPE|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|GOAWAY|Session closed|session has been destroyed|socket hang up|ConnectionRefused|Unable to connect|closed unexpectedly|ERR_HTTP2|ERR_STREAM_PREMATURE_CLOSE|connection (?:lost|closed)|ping timeout|NGHTTP2|http\/2 stream closed|operation timed out/i;
+const unsent =
+  /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ConnectionRefused|Unable to connect/;
 const badCertificate =
   /certificate|self.signed|UNABLE_TO_VERIFY|UNABLE_TO_GET_ISSUER|DEPTH_ZERO|ERR_TLS|ALTNAME/i;
 
@@ -78,6 +80,18 @@ export function fromTransport(error: unknown, url: string, weAborted: boolean): 
     );
   }
   return e;
+}
+
+/** Whether the connection was lost or never came about: what became of the call is not known. */
+export function wasNotAnswered(error: unknown): boolean {
+  return isRpcCode(error, Code.Unavailable) && (error as ConnectError).cause instanceof ConnectError;
+}
+
+/** Whether no connection came about, so that the server has certainly seen nothing of the call. */
+export function wasNeverSent(error: unknown): boolean {
+  if (!isRpcCode(error, Code.Unavailable)) return false;
+  const text = causes(error);
+  return unsent.test(text) || badCertificate.test(text);
 }
 
 /** The messages and codes of an error and of what caused it, at most 8 deep. */

@@ -28,9 +28,13 @@ export class EmbeddedLeases {
     try {
       const epoch = this.state.seal(options.atLeast ?? 0n);
       this.#current = { holder: options.holder, address: options.address, epoch };
+      const isHeld = () => this.#current?.epoch === epoch && !this.#lost.signal.aborted;
       return {
         epoch,
         lost: this.#lost.signal,
+        get held() {
+          return isHeld();
+        },
         release: async () => {
           if (this.#current?.epoch === epoch) this.#current = undefined;
           giveBack();

@@ -38,6 +38,10 @@ export class HeldLease implements Lease {
     return this.#lost.signal;
   }
 
+  get held(): boolean {
+    return !this.#released.signal.aborted && !this.#lost.signal.aborted && !this.#loseIfOver();
+  }
+
   lose(why: string): void {
     if (!this.#released.signal.aborted) this.#lost.abort(new LeaseLostError(why));
   }

@@ -19,7 +19,7 @@ import {
 } from "./streams.ts";
 
 export type { NatsConnectOptions } from "./connection.ts";
-export type { LeaseTimings } from "./lease.ts";
+export { type LeaseTimings, leaseTimings } from "./lease.ts";
 export type { StreamOptions } from "./streams.ts";
 
 export interface NatsStoreOptions extends NatsConnectOptions, StreamOptions {

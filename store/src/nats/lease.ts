@@ -16,18 +16,23 @@ export interface LeaseTimings {
   readonly holdMs: number;
   /** A follower takes over after seeing the revision unchanged for that long. Default 20 000; above `holdMs`. */
   readonly takeoverMs: number;
-  /** A follower looks that often. Default 1000. */
+  /** A follower looks that often: so long after it was given up a lease is taken. Default 250. */
   readonly pollEveryMs: number;
   readonly clock: Clock;
 }
 
-export const DEFAULT_TIMINGS: LeaseTimings = {
-  renewEveryMs: 5000,
-  holdMs: 15_000,
-  takeoverMs: 20_000,
-  pollEveryMs: 1000,
-  clock: monotonic,
-};
+/** Timings in the proportions of the default ones, for a follower that takes over after `takeoverMs`. */
+export function leaseTimings(takeoverMs: number): LeaseTimings {
+  return {
+    renewEveryMs: takeoverMs / 4,
+    holdMs: (takeoverMs * 3) / 4,
+    takeoverMs,
+    pollEveryMs: Math.min(250, takeoverMs / 10),
+    clock: monotonic,
+  };
+}
+
+export const DEFAULT_TIMINGS: LeaseTimings = leaseTimings(20_000);
 
 /**
  * The lease of a cell: one record, taken and renewed by compare-and-set on its revision. No server-side expiry and

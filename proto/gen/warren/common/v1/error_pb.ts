@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/common/v1/error.proto.
  */
 export const file_warren_common_v1_error: GenFile = /*@__PURE__*/
-  fileDesc("Chx3YXJyZW4vY29tbW9uL3YxL2Vycm9yLnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIjYKClJldHJ5RGVsYXkSKAoFZGVsYXkYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iLAoKU3RhbGVFcG9jaBINCgVlcG9jaBgBIAEoBBIPCgdjdXJyZW50GAIgASgEIhwKC1RoYXdlZFNpbmNlEg0KBXdha2VzGAEgASgEImQKC1N0YXJ0RmFpbGVkEi8KCGluc3RhbmNlGAEgASgLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZhIkCgRleGl0GAIgASgLMhYud2FycmVuLmNvbW1vbi52MS5FeGl0IkMKCkNhcFJlYWNoZWQSFgoObWF4X2NvbmN1cnJlbnQYASABKA0SDAoEbGl2ZRgCIAEoDRIPCgd3YWl0aW5nGAMgASgNInAKBk5vTm9kZRI2CgdyZWZ1c2VkGAEgAygLMiUud2FycmVuLmNvbW1vbi52MS5Ob05vZGUuUmVmdXNlZEVudHJ5Gi4KDFJlZnVzZWRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBYgZwcm90bzM", [file_google_protobuf_duration, file_warren_common_v1_instance]);
+  fileDesc("Chx3YXJyZW4vY29tbW9uL3YxL2Vycm9yLnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIjYKClJldHJ5RGVsYXkSKAoFZGVsYXkYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iLAoKU3RhbGVFcG9jaBINCgVlcG9jaBgBIAEoBBIPCgdjdXJyZW50GAIgASgEIj0KCU5vdExlYWRlchISCgpsZWFkZXJfdXJsGAEgASgJEg0KBWVwb2NoGAIgASgEEg0KBWJlZ3VuGAMgASgIIhwKC1RoYXdlZFNpbmNlEg0KBXdha2VzGAEgASgEImQKC1N0YXJ0RmFpbGVkEi8KCGluc3RhbmNlGAEgASgLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZhIkCgRleGl0GAIgASgLMhYud2FycmVuLmNvbW1vbi52MS5FeGl0IkMKCkNhcFJlYWNoZWQSFgoObWF4X2NvbmN1cnJlbnQYASABKA0SDAoEbGl2ZRgCIAEoDRIPCgd3YWl0aW5nGAMgASgNInAKBk5vTm9kZRI2CgdyZWZ1c2VkGAEgAygLMiUud2FycmVuLmNvbW1vbi52MS5Ob05vZGUuUmVmdXNlZEVudHJ5Gi4KDFJlZnVzZWRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBYgZwcm90bzM", [file_google_protobuf_duration, file_warren_common_v1_instance]);
 
 /**
  * With UNAVAILABLE: when to try again.
@@ -68,6 +68,42 @@ export const StaleEpochSchema: GenMessage<StaleEpoch> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_error, 1);
 
 /**
+ * With UNAVAILABLE: this scheduler does not lead. Ask the one it names, or another.
+ *
+ * @generated from message warren.common.v1.NotLeader
+ */
+export type NotLeader = Message<"warren.common.v1.NotLeader"> & {
+  /**
+   * Who leads, "https://host:port"; empty while that is not known.
+   *
+   * @generated from field: string leader_url = 1;
+   */
+  leaderUrl: string;
+
+  /**
+   * The leader's epoch, or 0.
+   *
+   * @generated from field: uint64 epoch = 2;
+   */
+  epoch: bigint;
+
+  /**
+   * The call was let in while this scheduler led, and may have been carried out in part: only an idempotent one may be
+   * repeated. Otherwise nothing was done.
+   *
+   * @generated from field: bool begun = 3;
+   */
+  begun: boolean;
+};
+
+/**
+ * Describes the message warren.common.v1.NotLeader.
+ * Use `create(NotLeaderSchema)` to create a new message.
+ */
+export const NotLeaderSchema: GenMessage<NotLeader> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_error, 2);
+
+/**
  * With FAILED_PRECONDITION or ABORTED: the instance was thawed since, so it is not frozen nor stopped for being idle.
  *
  * @generated from message warren.common.v1.ThawedSince
@@ -86,7 +122,7 @@ export type ThawedSince = Message<"warren.common.v1.ThawedSince"> & {
  * Use `create(ThawedSinceSchema)` to create a new message.
  */
 export const ThawedSinceSchema: GenMessage<ThawedSince> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_error, 2);
+  messageDesc(file_warren_common_v1_error, 3);
 
 /**
  * With FAILED_PRECONDITION: the instance that was to serve could not be started.
@@ -114,7 +150,7 @@ export type StartFailed = Message<"warren.common.v1.StartFailed"> & {
  * Use `create(StartFailedSchema)` to create a new message.
  */
 export const StartFailedSchema: GenMessage<StartFailed> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_error, 3);
+  messageDesc(file_warren_common_v1_error, 4);
 
 /**
  * With RESOURCE_EXHAUSTED: the cap is reached and every tenant is busy.
@@ -149,7 +185,7 @@ export type CapReached = Message<"warren.common.v1.CapReached"> & {
  * Use `create(CapReachedSchema)` to create a new message.
  */
 export const CapReachedSchema: GenMessage<CapReached> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_error, 4);
+  messageDesc(file_warren_common_v1_error, 5);
 
 /**
  * With FAILED_PRECONDITION: no node can take the instance.
@@ -170,5 +206,5 @@ export type NoNode = Message<"warren.common.v1.NoNode"> & {
  * Use `create(NoNodeSchema)` to create a new message.
  */
 export const NoNodeSchema: GenMessage<NoNode> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_error, 5);
+  messageDesc(file_warren_common_v1_error, 6);
 
