@@ -3,7 +3,7 @@ import { chmodSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ulid } from "@warren/common/ids";
 import { createLogger } from "@warren/common/log";
-import { connectRpc } from "@warren/common/rpc/client";
+import { connectLeader } from "@warren/common/rpc/leader";
 import { type RpcServer, serveRpc } from "@warren/common/rpc/server";
 import { systemClock, withDeadline } from "@warren/common/time";
 import { AgentService } from "@warren/proto/agent";
@@ -227,7 +227,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         router.service(AgentService, agentService({ incarnation, fence, instances, releases, logs }));
       },
     });
-    const connection = connectRpc({ url: o.schedulerUrl, credentials: o.credentials });
+    const connection = connectLeader({ urls: o.schedulerUrls, credentials: o.credentials });
     later("closing the connection to the scheduler", () => connection.close());
     const reporter: Reporter = new Reporter({
       connection,

@@ -28,8 +28,8 @@ export interface AgentOptions {
   readonly runtimeDirectory: string;
   /** Unpacked releases; default `<runtimeDirectory>/releases`. Give a disk where /run is memory. */
   readonly cacheDirectory?: string;
-  /** "https://host:port" of the scheduler. */
-  readonly schedulerUrl: string;
+  /** "https://host:port" of the cell's schedulers; any one suffices to find the leader. */
+  readonly schedulerUrls: readonly string[];
   /** Of role agent; with certificate and key, since the agent serves too. */
   readonly credentials: Credentials;
   /** Address that AgentService listens on; default 127.0.0.1. */
@@ -93,7 +93,7 @@ export interface AgentOptions {
 export interface ResolvedOptions {
   readonly node: string;
   readonly paths: Paths;
-  readonly schedulerUrl: string;
+  readonly schedulerUrls: readonly string[];
   readonly credentials: Credentials;
   readonly host: string;
   readonly port: number;
@@ -159,8 +159,10 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
   if (root.length > longestRuntimeDirectory) {
     throw bad("runtimeDirectory", `${root} is longer than ${longestRuntimeDirectory} characters`);
   }
-  if (!URL.canParse(options.schedulerUrl) || new URL(options.schedulerUrl).protocol !== "https:") {
-    throw bad("schedulerUrl", `${options.schedulerUrl} must be https://host:port`);
+  if (options.schedulerUrls.length === 0) throw bad("schedulerUrls", "there must be one at least");
+  for (const url of options.schedulerUrls) {
+    if (!URL.canParse(url) || new URL(url).protocol !== "https:")
+      throw bad("schedulerUrls", `${url} must be https://host:port`);
   }
   const bunPath = options.bunPath ?? (process.env.WARREN_BUN || process.execPath);
   if (!existsSync(bunPath) || !statSync(bunPath).isFile()) throw bad("bunPath", `there is no ${bunPath}`);
@@ -192,7 +194,7 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
       ended: join(root, "ended.jsonl"),
       epoch: join(root, "epoch"),
     },
-    schedulerUrl: options.schedulerUrl,
+    schedulerUrls: options.schedulerUrls,
     credentials: options.credentials,
     host: options.host ?? "127.0.0.1",
     port: options.port ?? ports.agent,

@@ -287,7 +287,8 @@ describe("options that are wrong are named", () => {
   test.each([
     [{ node: "Not A Name" }, "node:"],
     [{ runtimeDirectory: "relative" }, "runtimeDirectory:"],
-    [{ schedulerUrl: "http://x:1" }, "schedulerUrl:"],
+    [{ schedulerUrls: ["http://x:1"] }, "schedulerUrls:"],
+    [{ schedulerUrls: [] }, "schedulerUrls:"],
     [{ bunPath: "/no/bun" }, "bunPath:"],
     [{ observeIntervalMs: 0 }, "observeIntervalMs:"],
     [{ capacity: { memoryBytes: -1, cpuMillis: 1, maxInstances: 1 } }, "capacity:"],

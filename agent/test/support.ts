@@ -82,7 +82,7 @@ export class TestSite implements AsyncDisposable {
     return {
       node: "n1",
       runtimeDirectory: this.path(`run-${ulid().slice(-8).toLowerCase()}`),
-      schedulerUrl,
+      schedulerUrls: [schedulerUrl],
       credentials: this.credentials.agent,
       port: 0,
       capacity: { memoryBytes: 1024 ** 3, cpuMillis: 2000, maxInstances: 200 },

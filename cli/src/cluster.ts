@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { loadCredentials, Warren } from "@warren/client";
+import { listOf } from "@warren/common/config";
 import { z } from "zod";
 import { exitCodes, UserError } from "./exit.ts";
 
@@ -16,6 +17,7 @@ export function defaultStateDirectory(): string {
 export const clusterFile = "cluster.json";
 
 export const clusterSchema = z.object({
+  /** One URL, or several with commas. */
   scheduler: z.string(),
   metering: z.string(),
   gateway: z.string(),
@@ -28,19 +30,28 @@ export type Cluster = z.infer<typeof clusterSchema>;
 export interface ClusterOptions {
   /** `--state` */
   readonly state?: string;
+  /** `--scheduler` */
+  readonly scheduler?: string;
+  /** `--credentials` */
+  readonly credentials?: string;
   /** `--timeout`, in ms */
   readonly timeout?: number;
 }
 
 /**
- * WARREN_URL with WARREN_CREDENTIALS (and WARREN_METERING_URL), else what `warren up` wrote in the state directory.
+ * `--scheduler` with `--credentials`, else WARREN_URL with WARREN_CREDENTIALS (and WARREN_METERING_URL), else what
+ * `warren up` wrote in the state directory.
  * @throws UserError saying how to name a cell
  */
 export function findCluster(options: ClusterOptions): Cluster {
-  const { WARREN_URL: url, WARREN_CREDENTIALS: credentials, WARREN_METERING_URL: metering } = process.env;
-  if (url && options.state === undefined) {
-    if (!credentials)
-      throw new UserError("WARREN_URL is set, but WARREN_CREDENTIALS (a credentials directory) is not");
+  const { WARREN_URL, WARREN_CREDENTIALS, WARREN_METERING_URL: metering } = process.env;
+  const url = options.scheduler ?? WARREN_URL;
+  const credentials = options.credentials ?? WARREN_CREDENTIALS;
+  if (url && (options.scheduler !== undefined || options.state === undefined)) {
+    if (!credentials) {
+      const given = options.scheduler === undefined ? "WARREN_URL is set" : "--scheduler is given";
+      throw new UserError(`${given}, but no credentials directory (--credentials or WARREN_CREDENTIALS) is`);
+    }
     return { scheduler: url, metering: metering ?? "", gateway: "", credentials };
   }
   const path = join(resolve(options.state ?? defaultStateDirectory()), clusterFile);
@@ -71,7 +82,7 @@ function jsonOf(text: string): unknown {
 export function openWarren(options: ClusterOptions): Warren {
   const cluster = findCluster(options);
   return new Warren({
-    url: cluster.scheduler,
+    url: listOf(cluster.scheduler),
     meteringUrl: cluster.metering || undefined,
     credentials: loadCredentials(cluster.credentials),
     deadlineMs: options.timeout,

@@ -6,6 +6,8 @@ import { openWarren } from "./cluster.ts";
 
 export interface VerbOptions {
   readonly state?: string;
+  readonly scheduler?: string;
+  readonly credentials?: string;
   readonly json?: boolean;
   readonly timeout?: number;
 }
@@ -38,13 +40,15 @@ export function countOption(text: string): number {
   return n;
 }
 
-/** Adds `--state`, `--json` and `--timeout`. */
+/** Adds `--state`, `--scheduler`, `--credentials`, `--json` and `--timeout`. */
 export function asVerb(command: Command): Command {
   return command
     .option(
       "--state <dir>",
       "state directory of the cell (default: WARREN_STATE, else ~/.local/state/warren)",
     )
+    .option("--scheduler <urls>", "the cell's schedulers, with commas (default: WARREN_URL)")
+    .option("--credentials <dir>", "credentials directory, with --scheduler (default: WARREN_CREDENTIALS)")
     .option("--json", "print JSON, one value per line")
     .option("--timeout <duration>", "how long each call may take (default: 30s)", durationOption);
 }

@@ -7,6 +7,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
 import { connectRpc, type RpcConnection, streaming } from "@warren/common/rpc/client";
 import type { Credentials } from "@warren/common/rpc/credentials";
+import { connectLeader, type LeaderConnection } from "@warren/common/rpc/leader";
 import { rpcLimits } from "@warren/common/rpc/limits";
 import type {
   Event,
@@ -21,8 +22,8 @@ import { type LogLine, SchedulerService } from "@warren/proto/scheduler";
 import { type PackOptions, pack } from "./pack.ts";
 
 export interface WarrenOptions {
-  /** The scheduler: "https://host:port". */
-  readonly url: string;
+  /** The scheduler: "https://host:port". With several in the cell, any of them, or better all: the leader is found. */
+  readonly url: string | readonly string[];
   /** The metering process; needed only for {@link Warren.metering}. */
   readonly meteringUrl?: string;
   /** CA and token (or certificate) of the cell; see `loadCredentials`. */
@@ -40,13 +41,17 @@ export interface UploadOptions extends PackOptions {
 
 export class Warren implements Disposable {
   readonly scheduler: Client<typeof SchedulerService>;
-  readonly #connection: RpcConnection;
+  readonly #connection: LeaderConnection;
   readonly #metering: RpcConnection | undefined;
 
   /** Connects at the first call, and again whenever the connection was lost. */
   constructor(options: WarrenOptions) {
     const { url, meteringUrl, credentials, deadlineMs } = options;
-    this.#connection = connectRpc({ url, credentials, deadlineMs });
+    this.#connection = connectLeader({
+      urls: typeof url === "string" ? [url] : url,
+      credentials,
+      deadlineMs,
+    });
     this.scheduler = this.#connection.client(SchedulerService);
     this.#metering = meteringUrl ? connectRpc({ url: meteringUrl, credentials, deadlineMs }) : undefined;
   }
@@ -74,11 +79,14 @@ export class Warren implements Disposable {
     }
     let packing: unknown;
     try {
-      const { release } = await this.scheduler.uploadRelease(
-        noting(parts(), (error) => {
-          packing = error;
-        }),
-        { timeoutMs: deadlineMs, signal },
+      const note = (error: unknown) => {
+        packing = error;
+      };
+      // Named by its digest, an upload may be made twice; each is packed anew, since a stream can be read only once.
+      const { release } = await this.#connection.follow(
+        (leader, timeoutMs) =>
+          leader.client(SchedulerService).uploadRelease(noting(parts(), note), { timeoutMs, signal }),
+        { deadlineMs, idempotent: true, signal },
       );
       return release!;
     } catch (error) {

@@ -34,6 +34,20 @@ export function parseSize(text: string): number | undefined {
   return match ? Math.round(Number(match[1]) * sizes[match[2]!]!) : undefined;
 }
 
+/** The parts of "a, b,c". */
+export function listOf(text: string): string[] {
+  return text
+    .split(",")
+    .map((part) => part.trim())
+    .filter(Boolean);
+}
+
+const mustBeHttps = "must be https://host:port";
+
+function isHttpsUrl(text: string): boolean {
+  return URL.canParse(text) && new URL(text).protocol === "https:";
+}
+
 /** Kinds of fields; each takes text (from a flag or the environment) as well as the JSON value (from a file). */
 export const field = {
   text: () => z.string().min(1),
@@ -54,6 +68,18 @@ export const field = {
         context.addIssue({ code: "custom", message: "must be a size like 512MiB or 2GiB" });
       return bytes ?? 0;
     }),
+  httpsUrl: () => z.string().refine(isHttpsUrl, { error: mustBeHttps }),
+  /** "https://a:1,https://b:1" or an array. */
+  httpsUrls: () =>
+    z.union([
+      z.array(z.string().refine(isHttpsUrl, { error: mustBeHttps })).min(1),
+      z.string().transform((text, context) => {
+        const urls = listOf(text);
+        if (urls.length === 0 || !urls.every(isHttpsUrl))
+          context.addIssue({ code: "custom", message: `${mustBeHttps}, or several, with commas` });
+        return urls;
+      }),
+    ]),
   /** "a=1,b=2" or an object. */
   pairs: () =>
     z.union([

@@ -9,12 +9,7 @@ import pino from "pino";
 import { streaming } from "../src/rpc/client.ts";
 import type { Credentials } from "../src/rpc/credentials.ts";
 import { Code, ConnectError, detail, detailOf, rpcError } from "../src/rpc/errors.ts";
-import {
-  connectLeader,
-  type LeaderConnection,
-  type LeaderOptions,
-  schedulerUrls,
-} from "../src/rpc/leader.ts";
+import { connectLeader, type LeaderConnection, type LeaderOptions } from "../src/rpc/leader.ts";
 import { type RpcServer, serveRpc } from "../src/rpc/server.ts";
 import { pause, waitUntil } from "../src/time.ts";
 import { openCellSecrets } from "../src/tls/cell.ts";
@@ -259,8 +254,7 @@ describe("a stream", () => {
   });
 });
 
-test("URLs as flags hold them", () => {
-  expect(schedulerUrls("https://a:1, https://b:2,")).toEqual(["https://a:1", "https://b:2"]);
+test("URLs that are none, or no URL at all, are refused", () => {
   expect(() => connectLeader({ urls: [], credentials: client })).toThrow("no scheduler");
   expect(() => connectLeader({ urls: ["http://a:1"], credentials: client })).toThrow("https");
 });

@@ -54,8 +54,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const id = `${settings.name}-${ulid()}`;
   let publicUrl = options.publicUrl ?? "";
   const link = connectScheduler({
-    url: options.schedulerUrl,
+    urls: options.schedulerUrls,
     credentials: options.credentials,
+    patienceMs: settings.absenceMs,
     gateway: id,
     publicUrl: () => publicUrl,
   });
@@ -120,7 +121,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   watcher.start();
   toucher.start();
   const url = `http://${shown(settings.host)}:${server.port}`;
-  log.info({ id, url, domain: settings.domain, scheduler: options.schedulerUrl }, "the gateway is up");
+  log.info({ id, url, domain: settings.domain, schedulers: options.schedulerUrls }, "the gateway is up");
 
   const stop = async (drainMs: number): Promise<void> => {
     if (admin) admin.health.serving = false;

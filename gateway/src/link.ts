@@ -1,6 +1,6 @@
 /** What the gateway asks of a scheduler: small, so that the rest can be tested without one. */
-import { connectRpc } from "@warren/common/rpc/client";
 import type { Credentials } from "@warren/common/rpc/credentials";
+import { connectLeader } from "@warren/common/rpc/leader";
 import {
   type EnsureResponse,
   SchedulerService,
@@ -14,23 +14,29 @@ export interface SchedulerLink {
   ensure(tenant: string, options: { signal: AbortSignal; deadlineMs: number }): Promise<EnsureResponse>;
   /** Tells of uses. @returns ids that the scheduler does not know */
   touch(batch: Touched[], options: { deadlineMs: number }): Promise<readonly string[]>;
-  /** Endpoint changes until the signal aborts or the watch breaks. */
+  /**
+   * Endpoint changes until the signal aborts or the watch breaks. Aborted with DEADLINE_EXCEEDED as its reason, the next
+   * watch is made at another scheduler first.
+   */
   watch(options: { signal: AbortSignal }): AsyncIterable<WatchEndpointsResponse>;
   close(): void;
 }
 
 /** A link over Connect. The watch has a connection of its own: a reset of one must not end the other (FACTS, trap 4). */
 export function connectScheduler(options: {
-  url: string;
+  /** Of schedulers; the leader is found. */
+  urls: readonly string[];
   credentials: Credentials;
   /** This gateway's id. */
   gateway: string;
   /** How tenants are reached through it; known once it listens. */
   publicUrl: () => string;
+  /** How long a call waits while no scheduler leads. */
+  patienceMs: number;
 }): SchedulerLink {
-  const { url, credentials, gateway, publicUrl } = options;
-  const calls = connectRpc({ url, credentials });
-  const stream = connectRpc({ url, credentials });
+  const { urls, credentials, gateway, publicUrl, patienceMs } = options;
+  const calls = connectLeader({ urls, credentials, patienceMs });
+  const stream = connectLeader({ urls, credentials, patienceMs });
   const scheduler = calls.client(SchedulerService);
   const watcher = stream.client(SchedulerService);
   return {

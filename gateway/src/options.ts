@@ -7,8 +7,8 @@ import type { Credentials } from "@warren/common/rpc/credentials";
 export interface GatewayOptions {
   /** Name of this gateway, as a rule its node's; its id is this and a ULID. */
   readonly name: string;
-  /** "https://host:port" of the SchedulerService. */
-  readonly schedulerUrl: string;
+  /** "https://host:port" of the cell's schedulers; any one suffices to find the leader. */
+  readonly schedulerUrls: readonly string[];
   /** Of the role gateway; a certificate is needed for the admin server. */
   readonly credentials: Credentials;
 
@@ -63,7 +63,7 @@ export interface GatewayOptions {
 }
 
 /** Options with their defaults. */
-export type Settings = Required<Omit<GatewayOptions, "log" | "schedulerUrl" | "credentials" | "publicUrl">>;
+export type Settings = Required<Omit<GatewayOptions, "log" | "schedulerUrls" | "credentials" | "publicUrl">>;
 
 /** @throws TypeError naming the option that cannot be */
 export function settingsOf(options: GatewayOptions): Settings {

@@ -1,5 +1,6 @@
 /** Keeps one watch of the scheduler's endpoints, and comes back when it breaks. */
 import type { Logger } from "@warren/common/log";
+import { Code, rpcError } from "@warren/common/rpc/errors";
 import { backoff, pause } from "@warren/common/time";
 import type { WatchEndpointsResponse } from "@warren/proto/scheduler";
 import type { SchedulerLink } from "./link.ts";
@@ -69,11 +70,13 @@ export class Watcher {
     const { link, onMessage, onUp, silenceMs, log } = this.#options;
     const own = new AbortController();
     const signal = AbortSignal.any([own.signal, this.#stop.signal]);
-    let silent = setTimeout(() => own.abort(), silenceMs);
+    const giveUp = () =>
+      own.abort(rpcError(Code.DeadlineExceeded, `the scheduler has said nothing for ${silenceMs} ms`));
+    let silent = setTimeout(giveUp, silenceMs);
     try {
       for await (const message of link.watch({ signal })) {
         clearTimeout(silent);
-        silent = setTimeout(() => own.abort(), silenceMs);
+        silent = setTimeout(giveUp, silenceMs);
         onMessage(message);
         if (!this.#up) {
           this.#up = true;

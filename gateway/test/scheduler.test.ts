@@ -163,7 +163,7 @@ describe("the scheduler goes away", () => {
     await using alone = await startGateway({
       name: "alone",
       absenceMs: 300,
-      schedulerUrl: house.scheduler.url,
+      schedulerUrls: [house.scheduler.url],
       credentials: gateway,
       port: 0,
       adminPort: null,
@@ -198,7 +198,7 @@ describe("start and stop", () => {
     const { gateway } = await testCredentials();
     const start = startGateway({
       name: "second",
-      schedulerUrl: house.scheduler.url,
+      schedulerUrls: [house.scheduler.url],
       credentials: gateway,
       port: house.gateway.port,
       adminPort: null,
@@ -213,10 +213,10 @@ describe("start and stop", () => {
 
   test("an option that cannot be is named", async () => {
     const { gateway: credentials } = await testCredentials();
-    const base = { log: silent, name: "x", schedulerUrl: "https://127.0.0.1:1", credentials };
+    const base = { log: silent, name: "x", schedulerUrls: ["https://127.0.0.1:1"], credentials };
     expect(startGateway({ ...base, domain: "no domain" })).rejects.toThrow("domain:");
     expect(startGateway({ ...base, maxHeld: 0 })).rejects.toThrow("maxHeld:");
-    expect(startGateway({ ...base, schedulerUrl: "http://127.0.0.1:1", port: 0 })).rejects.toThrow(
+    expect(startGateway({ ...base, schedulerUrls: ["http://127.0.0.1:1"], port: 0 })).rejects.toThrow(
       "https://",
     );
   });
@@ -256,7 +256,7 @@ describe("start and stop", () => {
     const credentials = await testCredentials();
     await using gateway = await startGateway({
       name: "admin",
-      schedulerUrl: house.scheduler.url,
+      schedulerUrls: [house.scheduler.url],
       credentials: credentials.gateway,
       port: 0,
       adminPort: 0,

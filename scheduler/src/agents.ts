@@ -32,7 +32,7 @@ export class Agents {
   readonly #credentials: Credentials;
   readonly #epoch: bigint;
   readonly #signal: AbortSignal;
-  readonly #onStale: (error: Error) => void;
+  readonly #onStale: (error: Error, seen: bigint) => void;
 
   constructor(options: {
     credentials: Credentials;
@@ -40,7 +40,7 @@ export class Agents {
     /** Ends all commands under way. */
     signal: AbortSignal;
     /** An agent has seen a newer epoch: command nothing any more. */
-    onStale: (error: Error) => void;
+    onStale: (error: Error, seen: bigint) => void;
   }) {
     this.#credentials = options.credentials;
     this.#epoch = options.epoch;
@@ -166,6 +166,7 @@ export class Agents {
     if (stale && stale.current > this.#epoch) {
       this.#onStale(
         new Error(`an agent has seen epoch ${stale.current}, this scheduler holds ${this.#epoch}`),
+        stale.current,
       );
     }
   }

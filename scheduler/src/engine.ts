@@ -18,11 +18,19 @@ import type { Watchers } from "./watchers.ts";
 /** So often the core is told that time has passed, in ms. */
 const tickMs = 50;
 
+/** Callers hear of the leader instead (services/led.ts). */
+const superseded: Refusal = {
+  kind: "join-again",
+  message: "this scheduler leads no more: ask its successor",
+};
+
 export interface EngineOptions {
   readonly config: CoreConfig;
   readonly epoch: bigint;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Whether this scheduler may command at this moment; from the first no on it is never asked again. */
+  readonly holds: () => boolean;
   readonly agents: Agents;
   readonly outbox: Outbox;
   readonly writer: StateWriter;
@@ -40,6 +48,7 @@ export class Engine {
   readonly #calls = new Map<string, Call>();
   #timer: ReturnType<typeof setInterval> | undefined;
   #lastCall = 0;
+  #stopped = false;
 
   constructor(options: EngineOptions) {
     this.#options = options;
@@ -52,9 +61,9 @@ export class Engine {
   }
 
   stop(): void {
+    this.#stopped = true;
     clearInterval(this.#timer);
-    const refusal: Refusal = { kind: "join-again", message: "this scheduler is stopping: ask its successor" };
-    for (const { refused } of this.#calls.values()) refused(refusal);
+    for (const { refused } of this.#calls.values()) refused(superseded);
     this.#calls.clear();
   }
 
@@ -62,7 +71,9 @@ export class Engine {
     return { mono: this.#options.clock.monotonic(), wall: this.#options.clock.now() };
   }
 
+  /** Without effect once this scheduler leads no more: what would be decided is another's to decide. */
   feed(input: Input): void {
+    if (this.#stopped || !this.#options.holds()) return;
     const at = this.now();
     for (const effect of this.core.step(input, at)) this.#perform(effect, at);
   }
@@ -72,6 +83,7 @@ export class Engine {
    * @throws ConnectError as the core refuses
    */
   ask(make: (call: string) => Input): Promise<Answer> {
+    if (this.#stopped) return Promise.reject(toRpcError(superseded));
     const call = `c${++this.#lastCall}`;
     return new Promise((resolve, reject) => {
       this.#calls.set(call, { granted: resolve, refused: (refusal) => reject(toRpcError(refusal)) });

@@ -1,9 +1,14 @@
 /** `warren_scheduler_*`: read from the core's state at each scrape, so that nothing is counted twice. */
 import { createMetrics, Gauge, type Registry } from "@warren/common/metrics";
 import { InstanceMode } from "@warren/proto/common";
-import type { State } from "./core/model.ts";
+import { emptyState, type State } from "./core/model.ts";
+import type { Leadership } from "./leadership.ts";
 
-export function schedulerMetrics(state: State, maxConcurrent: number, dropped: () => number): Registry {
+/** Of one that does not lead: it knows of nothing. */
+const nothing: State = emptyState(0n, 0);
+
+export function schedulerMetrics(leadership: Leadership, maxConcurrent: number): Registry {
+  const state = () => leadership.term?.state ?? nothing;
   const registry = createMetrics("warren_scheduler");
   const gauge = (name: string, help: string, value: () => number) =>
     new Gauge({
@@ -14,19 +19,26 @@ export function schedulerMetrics(state: State, maxConcurrent: number, dropped: (
         this.set(value());
       },
     });
-  gauge("live_instances", "Instances that hold a place under the cap.", () => state.live);
+  gauge("live_instances", "Instances that hold a place under the cap.", () => state().live);
   gauge("frozen_instances", "Of these, frozen, paged out or not.", () => {
     let frozen = 0;
-    for (const { phase, mode, lost } of state.instances.values())
+    for (const { phase, mode, lost } of state().instances.values())
       if (phase.kind === "ready" && !lost && mode >= InstanceMode.FROZEN) frozen++;
     return frozen;
   });
   gauge("max_concurrent", "The cap.", () => maxConcurrent);
-  gauge("waiting_calls", "Ensure calls that wait.", () => state.waiting);
-  gauge("queued_tenants", "Tenants that want an instance and have none.", () => state.queue.size);
-  gauge("tenants", "Tenants.", () => state.tenants.size);
-  gauge("gateways", "Gateways that watch.", () => state.gateways.size);
-  gauge("events_dropped_total", "Own events dropped because the journal was away.", dropped);
+  gauge("waiting_calls", "Ensure calls that wait.", () => state().waiting);
+  gauge("queued_tenants", "Tenants that want an instance and have none.", () => state().queue.size);
+  gauge("tenants", "Tenants.", () => state().tenants.size);
+  gauge("gateways", "Gateways that watch.", () => state().gateways.size);
+  gauge(
+    "events_dropped_total",
+    "Own events dropped because the journal was away.",
+    () => leadership.term?.dropped ?? 0,
+  );
+  gauge("leader", "1 while it leads, 0 while it follows.", () => (leadership.term ? 1 : 0));
+  gauge("epoch", "Of its lease; 0 while it follows.", () => Number(leadership.term?.epoch ?? 0n));
+  gauge("terms_total", "How often this process has taken the lead.", () => leadership.terms);
   const nodes = new Gauge({
     name: "warren_scheduler_nodes",
     help: "Nodes by state.",
@@ -34,7 +46,7 @@ export function schedulerMetrics(state: State, maxConcurrent: number, dropped: (
     registers: [registry],
     collect() {
       const counts = { up: 0, expected: 0, lost: 0 };
-      for (const node of state.nodes.values())
+      for (const node of state().nodes.values())
         counts[node.lost ? "lost" : node.confirmed ? "up" : "expected"]++;
       for (const [name, n] of Object.entries(counts)) nodes.set({ state: name }, n);
     },
@@ -45,7 +57,8 @@ export function schedulerMetrics(state: State, maxConcurrent: number, dropped: (
     labelNames: ["name"],
     registers: [registry],
     collect() {
-      for (const [name, n] of Object.entries(state.counts)) counts.set({ name }, n);
+      counts.reset(); // of an earlier term
+      for (const [name, n] of Object.entries(state().counts)) counts.set({ name }, n);
     },
   });
   return registry;

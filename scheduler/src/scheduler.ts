@@ -1,24 +1,21 @@
-/** Starts a scheduler: open the store → acquire the lease → load → serve; and stops it in reverse. */
+/**
+ * Starts a scheduler: open the store → serve → follow or lead, as the lease says; and stops it in reverse. It serves from
+ * the start: one that does not lead answers with the address of the one that does.
+ */
+import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Logger } from "@warren/common/log";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { type RpcServer, serveRpc } from "@warren/common/rpc/server";
-import { systemClock } from "@warren/common/time";
+import { systemClock, withDeadline } from "@warren/common/time";
 import { NodeService, SchedulerService } from "@warren/proto/scheduler";
-import { type Lease, openStore, type Store } from "@warren/store";
-import { Agents } from "./agents.ts";
+import { leaseTimings, openStore, type Store } from "@warren/store";
+import { Campaign } from "./campaign.ts";
 import { type CoreConfig, defaultCoreConfig } from "./core/config.ts";
-import { Engine } from "./engine.ts";
+import { Leadership } from "./leadership.ts";
 import { schedulerMetrics } from "./metrics.ts";
-import { Outbox } from "./outbox.ts";
-import { loadedFrom } from "./records.ts";
 import { Releases } from "./releases.ts";
-import { instanceRpcs } from "./services/instance-rpcs.ts";
-import { nodeService } from "./services/node-service.ts";
-import { streamRpcs } from "./services/stream-rpcs.ts";
-import { tenantRpcs } from "./services/tenant-rpcs.ts";
-import { StateWriter } from "./state-writer.ts";
-import { Watchers } from "./watchers.ts";
+import { led } from "./services/led.ts";
 
 export interface SchedulerOptions {
   /** Its name: stable over restarts on the same state directory. Default "scheduler". */
@@ -27,142 +24,135 @@ export interface SchedulerOptions {
   readonly stateDirectory: string;
   /** NATS instead of the embedded store. */
   readonly natsUrl?: string;
+  /** On NATS: a follower takes over when the lease was not renewed for so long, in ms. Default 20 s. */
+  readonly takeoverMs?: number;
   readonly host?: string;
   /** 0 takes any free port. */
   readonly port: number;
+  /** "https://host:port" where agents, gateways and clients reach it, told by those that follow. Default: where it listens. */
+  readonly advertiseUrl?: string;
   readonly credentials: Credentials;
   readonly config?: Partial<CoreConfig>;
   readonly version: string;
   readonly log: Logger;
-  /** Told when it can command no more (its lease is lost): stop the process. */
+  /** Told when it can neither lead nor follow any more: stop the process. A lost lease is no such thing. */
   readonly onFatal: (error: Error) => void;
-  /** Gives up waiting for the lease. */
-  readonly signal?: AbortSignal;
 }
 
 export interface Scheduler extends AsyncDisposable {
   readonly url: string;
   readonly port: number;
+  /** Of its term; 0 while it follows. */
   readonly epoch: bigint;
   stop(): Promise<void>;
 }
 
+/** So long a start waits until it is known who leads; a store that does not answer then must not keep it from serving. */
+const settleMs = 5_000;
+
 /**
+ * Resolves once it serves, and leads or knows whom it follows (or does not, for 5 s).
  * @throws StoreUnavailableError, StoreLockedError, StoreMismatchError, ServeError: each names cause and remedy
  */
 export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
-  const { log } = options;
-  const name = options.name ?? "scheduler";
   const config: CoreConfig = { ...defaultCoreConfig, ...options.config };
   const store = await openStore({
     url: options.natsUrl,
     directory: options.stateDirectory,
     cell: config.cell,
+    lease: options.takeoverMs === undefined ? undefined : leaseTimings(options.takeoverMs),
   });
+  let server: RpcServer | undefined;
   try {
-    const lease = await store.acquireLease({
-      holder: name,
-      address: "",
-      signal: options.signal ?? new AbortController().signal,
-      onWaiting: ({ holder, epoch }) =>
-        log.info({ holder, epoch: `${epoch}` }, "another scheduler leads; waiting"),
-    });
-    try {
-      return await lead(store, lease, { ...options, name }, config);
-    } catch (error) {
-      await lease.release();
-      throw error;
-    }
+    const leadership = new Leadership((leads) => server?.health.setService(SchedulerService.typeName, leads));
+    server = await serve(options, config, leadership);
+    server.health.setService(SchedulerService.typeName, false);
+    return await campaign(options, config, store, server, leadership);
   } catch (error) {
+    await server?.stop(0);
     await store.close();
     throw error;
   }
 }
 
-async function lead(
-  store: Store,
-  lease: Lease,
-  options: SchedulerOptions & { name: string },
-  config: CoreConfig,
-): Promise<Scheduler> {
-  const { log, name } = options;
-  const { epoch } = lease;
-  const stopping = new AbortController();
-  let fatal = false;
-  const onStale = (error: Error): void => {
-    if (fatal || stopping.signal.aborted) return;
-    fatal = true;
-    log.error({ err: error }, "this scheduler's lease is over");
-    options.onFatal(error);
-  };
-  lease.lost.addEventListener("abort", () => onStale(lease.lost.reason as Error), { once: true });
+function serve(options: SchedulerOptions, config: CoreConfig, leadership: Leadership): Promise<RpcServer> {
+  const { host, port, credentials, log } = options;
+  return serveRpc({
+    name: "scheduler",
+    // A cell has up to about 5,000 nodes, each with an agent and a gateway.
+    connections: { most: 16_384 },
+    host,
+    port,
+    credentials,
+    log,
+    metrics: schedulerMetrics(leadership, config.maxConcurrent),
+    routes(router) {
+      router.service(
+        NodeService,
+        led(NodeService, leadership, (term) => term.nodeService),
+      );
+      router.service(
+        SchedulerService,
+        led(SchedulerService, leadership, (term) => term.schedulerService),
+      );
+    },
+  });
+}
 
-  const snapshot = await store.state.load();
-  const writer = new StateWriter({ state: store.state, lastSeq: snapshot.lastSeq, log, onStale });
-  const outbox = new Outbox({ journal: store.journal, source: name, epoch, log });
-  const watchers = new Watchers(epoch);
-  const agents = new Agents({ credentials: options.credentials, epoch, signal: stopping.signal, onStale });
-  const engine = new Engine({ config, epoch, clock: systemClock, log, agents, outbox, writer, watchers });
-  engine.feed({ type: "load", loaded: loadedFrom(snapshot) });
+async function campaign(
+  options: SchedulerOptions,
+  config: CoreConfig,
+  store: Store,
+  server: RpcServer,
+  leadership: Leadership,
+): Promise<Scheduler> {
+  const { log, credentials, version, name = "scheduler" } = options;
   const releases = new Releases({
     blobs: store.blobs,
     directory: join(options.stateDirectory, "uploads"),
     clock: systemClock,
   });
   await releases.start();
-  const services = {
-    engine,
-    store,
-    writer,
-    releases,
-    watchers,
-    agents,
-    epoch,
-    log,
-    version: options.version,
-    stopping: stopping.signal,
+  const address = options.advertiseUrl ?? reachable(server, options.host);
+  let serving = false;
+  const onFatal = (error: Error): void => {
+    if (serving) options.onFatal(error);
   };
-  const server: RpcServer = await serveRpc({
-    name: "scheduler",
-    // A cell has up to about 5,000 nodes, each with an agent and a gateway.
-    connections: { most: 16_384 },
-    host: options.host,
-    port: options.port,
-    credentials: options.credentials,
-    log,
-    metrics: schedulerMetrics(engine.core.state, config.maxConcurrent, () => outbox.dropped),
-    routes(router) {
-      router.service(NodeService, nodeService(services));
-      router.service(SchedulerService, {
-        ...tenantRpcs(services),
-        ...instanceRpcs(services),
-        ...streamRpcs(services),
-      });
-    },
-  });
-  engine.start();
-  log.info(
-    { url: server.url, epoch: `${epoch}`, store: store.kind, maxConcurrent: config.maxConcurrent },
-    "the scheduler leads",
+  const running = new Campaign(
+    { name, address, store, releases, config, credentials, version, log, leadership },
+    onFatal,
   );
-
+  try {
+    await withDeadline(running.settled, settleMs, "finding out who leads");
+  } catch (error) {
+    if ((error as Error).name !== "DeadlineError") {
+      await running.stop();
+      throw error;
+    }
+    log.warn("it is not known yet who leads: the store does not answer; serving all the same");
+  }
+  serving = true;
   let stopped: Promise<void> | undefined;
-  const stop = async (): Promise<void> => {
-    stopping.abort();
-    watchers.close();
-    await server.stop(1_000);
-    engine.stop();
-    await writer.stop(2_000);
-    await outbox.stop(2_000);
-    agents.close();
-    await lease
-      .release()
-      .catch((error: Error) => log.warn({ err: error }, "the lease was not given up cleanly"));
-    await store.close();
-  };
-  const once = () => {
-    stopped ??= stop();
+  const stop = (): Promise<void> => {
+    stopped ??= (async () => {
+      await running.stop(); // the lease first: while this one says farewell, the next one leads already
+      await server.stop(1_000);
+      await store.close();
+    })();
     return stopped;
   };
-  return { url: server.url, port: server.port, epoch, stop: once, [Symbol.asyncDispose]: once };
+  return {
+    url: server.url,
+    port: server.port,
+    get epoch() {
+      return leadership.term?.epoch ?? 0n;
+    },
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+/** One that listens on every address is reached by its host's name. */
+function reachable(server: RpcServer, host = ""): string {
+  return host === "0.0.0.0" || host === "::" ? `https://${hostname()}:${server.port}` : server.url;
 }

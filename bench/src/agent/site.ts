@@ -21,7 +21,7 @@ import type { App } from "./apps.ts";
 export interface NodeSettings {
   readonly node: string;
   readonly runtimeDirectory: string;
-  readonly schedulerUrl: string;
+  readonly schedulerUrls: readonly string[];
   /** A credentials directory. */
   readonly credentials: string;
 }
@@ -81,7 +81,7 @@ export class Site {
     const settings: NodeSettings = {
       node,
       runtimeDirectory: join(this.directory, node),
-      schedulerUrl: this.#url,
+      schedulerUrls: [this.#url],
       credentials,
     };
     // A session of its own: Ctrl-C must reach the bench only, which then ends the agent in order.

@@ -32,8 +32,10 @@ export function processCommands(program: Command): void {
             name: config.name,
             stateDirectory: config.state,
             natsUrl: config.nats,
+            takeoverMs: config.takeoverAfter,
             host: config.host,
             port: config.port,
+            advertiseUrl: config.advertise,
             credentials: loadCredentials(config.credentials),
             config: {
               cell: config.cell,
@@ -54,7 +56,7 @@ export function processCommands(program: Command): void {
             log,
             onFatal: fatal,
           });
-          return { facts: { url: scheduler.url, epoch: `${scheduler.epoch}` }, stop: () => scheduler.stop() };
+          return { facts: { url: scheduler.url }, stop: () => scheduler.stop() };
         },
       });
     },
@@ -78,7 +80,7 @@ export function processCommands(program: Command): void {
             runtimeDirectory: config.runtime,
             host: config.host,
             port: config.port,
-            schedulerUrl: config.scheduler,
+            schedulerUrls: config.scheduler,
             credentials: loadCredentials(config.credentials),
             capacity: {
               memoryBytes: config.memory ?? totalmem(),
@@ -128,7 +130,7 @@ export function processCommands(program: Command): void {
             adminPort: config.adminPort,
             domain: config.domain,
             publicUrl: config.publicUrl,
-            schedulerUrl: config.scheduler,
+            schedulerUrls: config.scheduler,
             credentials: loadCredentials(config.credentials),
             holdDeadlineMs: config.hold,
             log,

@@ -7,6 +7,13 @@ import { rungNames } from "../names.ts";
 
 const name = () => z.string().refine(isKey, { error: keyRule });
 
+const schedulers = () =>
+  field
+    .httpsUrls()
+    .describe(
+      "the scheduler, or several of one cell: https://host:port,https://host:port; the leader is found",
+    );
+
 const everyProcess = {
   credentials: field
     .text()
@@ -24,6 +31,18 @@ export const schedulerSchema = z.object({
     .text()
     .optional()
     .describe("NATS server to keep state and events on (nats://host:4222), instead of the embedded store"),
+  advertise: field
+    .httpsUrl()
+    .optional()
+    .describe(
+      "https://host:port where agents, gateways and clients reach it, told by those that follow (default: where it listens; with --host 0.0.0.0 the host's name)",
+    ),
+  takeoverAfter: field
+    .duration()
+    .default(20_000)
+    .describe(
+      "on NATS: take the lead when the leader was not heard of for so long; it stops by itself after three quarters of that; the same for all schedulers",
+    ),
   cell: name().default("local").describe("name of the cell"),
   maxConcurrent: field.count().default(1000).describe("most live instances in the cluster"),
   idleAfter: field
@@ -67,7 +86,7 @@ export const agentSchema = z.object({
   runtime: field
     .text()
     .describe("runtime directory: records of what runs, logs, releases; gone after a reboot"),
-  scheduler: field.text().describe("the scheduler: https://host:port"),
+  scheduler: schedulers(),
   port: field.port().default(ports.agent).describe("port of its API; 0 takes a free one"),
   memory: field.size().optional().describe("memory for tenants (default: the host's)"),
   cpus: z.coerce.number().positive().optional().describe("cores for tenants (default: the host's)"),
@@ -126,7 +145,7 @@ export const agentSchema = z.object({
 export const gatewaySchema = z.object({
   ...everyProcess,
   name: name().default("gateway").describe("its name"),
-  scheduler: field.text().describe("the scheduler: https://host:port"),
+  scheduler: schedulers(),
   port: field.port().default(ports.gateway).describe("port of tenants' HTTP; 0 takes a free one"),
   adminPort: field
     .port()

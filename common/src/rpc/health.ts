@@ -6,6 +6,7 @@ import { rpcError } from "./errors.ts";
 /** Whether this process serves, and the services it has. */
 export class HealthState {
   #serving = true;
+  readonly #away = new Set<string>();
   readonly #listeners = new Set<() => void>();
 
   constructor(readonly services: ReadonlySet<string>) {}
@@ -19,10 +20,17 @@ export class HealthState {
     for (const listener of this.#listeners) listener();
   }
 
+  /** Whether one service answers here now, or only elsewhere; the process's own status stays what it is. */
+  setService(service: string, serving: boolean): void {
+    if (serving) this.#away.delete(service);
+    else this.#away.add(service);
+    for (const listener of this.#listeners) listener();
+  }
+
   /** The status of one service, or of the process for "". */
   status(service: string): Status | undefined {
     if (service !== "" && !this.services.has(service)) return undefined;
-    return this.#serving ? Status.SERVING : Status.NOT_SERVING;
+    return this.#serving && !this.#away.has(service) ? Status.SERVING : Status.NOT_SERVING;
   }
 
   /** Resolves at the next change or when the signal aborts. */

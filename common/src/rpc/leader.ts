@@ -46,14 +46,6 @@ export interface FollowOptions {
 const mostLearned = 8;
 const retry = { baseMs: 25, maxMs: 1_000, random: Math.random };
 
-/** Of "https://a:1,https://b:1": what flags and environment variables hold. */
-export function schedulerUrls(text: string): string[] {
-  return text
-    .split(",")
-    .map((url) => url.trim())
-    .filter(Boolean);
-}
-
 /**
  * Opens nothing yet: the first call connects.
  * @throws TypeError when there is no URL, or one is none or is not https

@@ -43,7 +43,7 @@ export async function openHouse(options: Partial<GatewayOptions> = {}): Promise<
   await scheduler.start();
   const gateway = await startGateway({
     name: "gw",
-    schedulerUrl: scheduler.url,
+    schedulerUrls: [scheduler.url],
     credentials: credentials.gateway,
     port: 0,
     adminPort: null,

@@ -17,6 +17,8 @@ export interface Services {
   readonly epoch: bigint;
   readonly version: string;
   readonly log: Logger;
-  /** Ends the streams when the scheduler stops. */
+  /** Ends the streams when the scheduler leads no more. */
   readonly stopping: AbortSignal;
+  /** A higher epoch than ours was heard of: lead no more. */
+  readonly onStale: (error: Error, seen: bigint) => void;
 }

@@ -29,10 +29,10 @@ export function nodeService(services: Services): ServiceImpl<typeof NodeService>
         );
       }
       if (request.highestEpoch > epoch) {
-        throw rpcError(
-          Code.FailedPrecondition,
-          `node ${request.node} has seen epoch ${request.highestEpoch}; this scheduler holds ${epoch}`,
-        );
+        // Another leads; or the store has lost its epochs, and the next lease will be above this one.
+        const message = `node ${request.node} has seen epoch ${request.highestEpoch}; this scheduler holds ${epoch}`;
+        services.onStale(new Error(message), request.highestEpoch);
+        throw rpcError(Code.FailedPrecondition, message);
       }
       await engine.ask((call) => ({
         type: "join",
