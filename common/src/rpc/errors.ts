@@ -42,7 +42,7 @@ export function detailOf<D extends DescMessage>(error: unknown, schema: D): Mess
 }
 
 const lostConnection =
-  /ECONNREFUSED|ECONNRESET|EPIPE|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|GOAWAY|Session closed|session has been destroyed|socket hang up|ConnectionRefused|Unable to connect|closed unexpectedly|ERR_HTTP2|ERR_STREAM_PREMATURE_CLOSE|connection (?:lost|closed)|ping timeout|NGHTTP2|http\/2 stream closed|operation timed out/i;
+  /ECONNREFUSED|ECONNRESET|EPIPE|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|GOAWAY|Session closed|session has been destroyed|socket hang up|ConnectionRefused|Unable to connect|closed unexpectedly|ERR_HTTP2|ERR_STREAM_PREMATURE_CLOSE|connection (?:lost|closed)|ping timed? ?out|NGHTTP2|http\/2 stream closed|operation timed out/i;
 const unsent =
   /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ConnectionRefused|Unable to connect/;
 const badCertificate =
