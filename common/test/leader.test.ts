@@ -88,6 +88,12 @@ function open(names: readonly string[], more: Partial<LeaderOptions> = {}) {
   return connection.client(SchedulerService);
 }
 
+/** Takes connections and says nothing, as a process that was stopped. */
+function startHung() {
+  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  return { url: `https://127.0.0.1:${server.port}`, stop: () => server.stop(true) };
+}
+
 async function failure(promise: Promise<unknown>): Promise<ConnectError> {
   const error = await promise.catch((e: unknown) => e);
   expect(error).toBeInstanceOf(ConnectError);
@@ -212,6 +218,28 @@ describe("what is repeated", () => {
     expect((await scheduler.ensure({ tenant: "x" })).url).toBe("b");
     expect(asked).toEqual(["a", "b"]);
   });
+
+  test("L2: one that hangs is given no call while a follower goes on naming it, however the call is cut short", async () => {
+    const child = startHung();
+    try {
+      const scheduler = open(["b", "c"], { deadlineMs: 4_000 });
+      named = child.url;
+      leader = "nobody";
+      // The first call finds out, by its deadline; from then on a second is the most that anything waits.
+      const start = performance.now();
+      await failure(scheduler.restart({ tenant: "x" }));
+      expect(performance.now() - start).toBeLessThan(6_000);
+      setTimeout(() => {
+        leader = "c";
+        named = undefined;
+      }, 1_500);
+      const again = performance.now();
+      expect((await scheduler.restart({ tenant: "x" })).url).toBe("c");
+      expect(performance.now() - again).toBeLessThan(3_800);
+    } finally {
+      child.stop();
+    }
+  }, 20_000);
 
   test("an upload is not, but whoever makes it anew finds the leader", async () => {
     const scheduler = open(["b"]);

@@ -129,10 +129,15 @@ async function expectTakenOver(
   return leader;
 }
 
-/** A cold tenant starts, asked for through a client that knows only a scheduler that follows. */
-async function expectColdStart(fleet: Fleet, leader: FleetProcess, tenant: string): Promise<void> {
+/** A cold tenant starts, asked for through a client that knows only a scheduler that follows (or through `warren`). */
+async function expectColdStart(
+  fleet: Fleet,
+  leader: FleetProcess,
+  tenant: string,
+  warren?: Warren,
+): Promise<void> {
   const follower = fleet.schedulers.find((one) => one !== leader && one.alive)!;
-  const answer = await fleet.connect(follower).scheduler.ensure({ tenant });
+  const answer = await (warren ?? fleet.connect(follower)).scheduler.ensure({ tenant });
   expect(answer.cold).toBe(true);
   const { url, host } = fleet.target(tenant);
   expect((await fetch(url, { headers: { Host: host! } })).status).toBe(200);
@@ -220,6 +225,31 @@ test("rule 7: the leader is paused past its lease: what it was asked meanwhile i
   const again = await fleet.leader(epoch + 1n);
   expect(again.leader.name).toBe(old.name);
   expect(again.epoch).toBe(epoch + 2n);
+}, 60_000);
+
+test("rule 7: the leader is paused and stays so, as behind a dead link: agents and the gateway find the next one in time", async () => {
+  await using fleet = await Fleet.start({ schedulers: 3, agents: 2, takeoverAfter: "2s" });
+  const { leader: old, epoch } = await fleet.leader();
+  await deploy(fleet, old);
+  const before = await instances(fleet.warren);
+  const load = await startTraffic(fleet);
+
+  old.signal("SIGSTOP");
+  const began = performance.now();
+  const { leader } = await fleet.leader(epoch);
+  const warren = fleet.connect(leader);
+  await waitUntil(
+    async () => {
+      const stats = await warren.scheduler.getStats({});
+      return stats.nodesUp === 2 && stats.gateways === 1;
+    },
+    { deadlineMs: 25_000, what: "both nodes and the gateway to be back" },
+  );
+  // Before the first period of the new leader (15 s) is over, in which it declares no node lost.
+  expect(performance.now() - began).toBeLessThan(15_000);
+  expect(await instances(warren)).toEqual(before);
+  await expectColdStart(fleet, leader, "cold", warren);
+  expect((await load.stop()).failures).toEqual([]);
 }, 60_000);
 
 test("rule 7: the leader is stopped in order: it hands over at once, with the default lease of 20 s", async () => {

@@ -87,6 +87,14 @@ export function wasNotAnswered(error: unknown): boolean {
   return isRpcCode(error, Code.Unavailable) && (error as ConnectError).cause instanceof ConnectError;
 }
 
+/** Whether the server may be hung: it said nothing in time, or stopped to answer pings. */
+export function wasSilent(error: unknown): boolean {
+  return (
+    isRpcCode(error, Code.DeadlineExceeded) ||
+    (wasNotAnswered(error) && /ping timed out/i.test(causes(error)))
+  );
+}
+
 /** Whether no connection came about, so that the server has certainly seen nothing of the call. */
 export function wasNeverSent(error: unknown): boolean {
   if (!isRpcCode(error, Code.Unavailable)) return false;

@@ -4,16 +4,19 @@
  * follower's answer, a connection that never came about), or what may be carried out twice (idempotent by contract).
  *
  *  L1  A call ends by its deadline, or at once when its signal aborts, whoever leads.
- *  L2  With nobody there at all it fails after each was asked once; it waits on only while a follower answers, since
+ *  L2  A scheduler that was silent (hung, paused, cut off) is given no call before it has answered a health check: its
+ *      followers go on naming it until its lease is over, and each call would hang there until its deadline.
+ *  L3  With nobody there at all it fails after each was asked once; it waits on only while a follower answers, since
  *      then a leader is to be expected.
  */
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { Client } from "@connectrpc/connect";
 import { NotLeaderSchema } from "@warren/proto/common";
+import { Health } from "@warren/proto/grpc";
 import { backoff, pause } from "../time.ts";
 import { type ConnectOptions, connectRpc, type RpcConnection } from "./client.ts";
-import { Code, ConnectError, detailOf, isRpcCode, rpcError, wasNeverSent, wasNotAnswered } from "./errors.ts";
+import { Code, ConnectError, detailOf, rpcError, wasNeverSent, wasNotAnswered, wasSilent } from "./errors.ts";
 import { rpcLimits } from "./limits.ts";
 
 export interface LeaderOptions extends Omit<ConnectOptions, "url"> {
@@ -44,6 +47,8 @@ export interface FollowOptions {
 
 /** Most schedulers that were learned from others' answers; the oldest is forgotten. */
 const mostLearned = 8;
+/** L2: for the health check. */
+const probeMs = 1_000;
 const retry = { baseMs: 25, maxMs: 1_000, random: Math.random };
 
 /**
@@ -58,6 +63,8 @@ class Following implements LeaderConnection {
   /** As configured, then those that were learned. */
   readonly #peers: RpcConnection[];
   readonly #configured: number;
+  /** L2 */
+  readonly #silent = new Set<RpcConnection>();
   #current: RpcConnection;
 
   constructor(private readonly options: LeaderOptions) {
@@ -88,10 +95,13 @@ class Following implements LeaderConnection {
     const search = new Search(this, deadlineMs, idempotent, signal);
     for (;;) {
       const peer = this.#current;
+      let sent = false;
       try {
+        await this.#probe(peer, search.leftMs, signal);
+        sent = true;
         return await call(peer, search.leftMs);
       } catch (error) {
-        await search.goOn(peer, error);
+        await search.goOn(peer, error, sent);
       }
     }
   }
@@ -121,12 +131,34 @@ class Following implements LeaderConnection {
     let peer = this.#peers.find((known) => known.url === origin);
     if (!peer) {
       if (this.#peers.length >= this.#configured + mostLearned)
-        this.#peers.splice(this.#configured, 1)[0]!.close();
+        this.#forget(this.#peers.splice(this.#configured, 1)[0]!);
       peer = connectRpc({ ...this.options, url: origin });
       this.#peers.push(peer);
     }
     this.#current = peer;
     return true;
+  }
+
+  #forget(peer: RpcConnection): void {
+    this.#silent.delete(peer);
+    peer.close();
+  }
+
+  /** L2. @throws ConnectError when it is silent still */
+  async #probe(peer: RpcConnection, leftMs: number, signal?: AbortSignal): Promise<void> {
+    if (!this.#silent.has(peer) || this.#peers.length === 1) return; // without another there is nothing to lose
+    try {
+      await peer.client(Health).check({}, { timeoutMs: Math.min(probeMs, leftMs), signal });
+      this.#silent.delete(peer);
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      const silent = rpcError(
+        Code.Unavailable,
+        `${peer.url} has been silent, and does not answer a health check`,
+      );
+      silent.cause = ConnectError.from(error);
+      throw silent;
+    }
   }
 
   #method(service: DescService, method: DescMethod): (input: unknown, options?: CallOptions) => unknown {
@@ -175,6 +207,7 @@ class Following implements LeaderConnection {
     for (let begun = false; ; ) {
       const peer = this.#current;
       try {
+        await this.#probe(peer, search.leftMs, signal);
         for await (const message of on(peer)(input, options) as AsyncIterable<unknown>) {
           begun = true;
           yield message;
@@ -185,14 +218,14 @@ class Following implements LeaderConnection {
           this.note(peer, signal?.aborted ? signal.reason : error);
           throw error;
         }
-        await search.goOn(peer, error);
+        await search.goOn(peer, error, true);
       }
     }
   }
 
   /**
    * Draws the conclusion of a failure for whoever calls next. Also of a deadline that has passed (for a stream: of an
-   * abort with that as its reason): the peer may be hung, and a follower that is asked instead leads back to it.
+   * abort with that as its reason): the peer may be hung (L2), and a follower that is asked instead leads back to it.
    */
   note(peer: RpcConnection, error: unknown): "follower" | "gone" | "answered" {
     const follower = detailOf(error, NotLeaderSchema);
@@ -201,7 +234,8 @@ class Following implements LeaderConnection {
       if (!leaderUrl || leaderUrl === peer.url || !this.learn(leaderUrl)) this.turnFrom(peer);
       return "follower";
     }
-    const silent = isRpcCode(error, Code.DeadlineExceeded);
+    const silent = wasSilent(error);
+    if (silent) this.#silent.add(peer);
     const gone = wasNotAnswered(error);
     if (gone || silent) this.turnFrom(peer);
     return gone ? "gone" : "answered";
@@ -235,13 +269,14 @@ class Search {
 
   /**
    * Returns when another try is due.
+   * @param sent whether the call itself was, not only what preceded it
    * @throws the error, where there is to be none
    */
-  async goOn(peer: RpcConnection, error: unknown): Promise<void> {
+  async goOn(peer: RpcConnection, error: unknown, sent: boolean): Promise<void> {
     const verdict = this.peers.note(peer, error);
     const follower = detailOf(error, NotLeaderSchema);
-    const repeatable = this.idempotent || (follower ? !follower.begun : wasNeverSent(error));
-    if (verdict === "answered" || !repeatable || this.signal?.aborted) throw error;
+    const repeatable = !sent || this.idempotent || (follower ? !follower.begun : wasNeverSent(error));
+    if ((sent && verdict === "answered") || !repeatable || this.signal?.aborted) throw error;
     this.#said.set(peer.url, ConnectError.from(error).rawMessage);
     this.#asked.add(peer.url);
     this.#hope ||= follower !== undefined;
