@@ -72,8 +72,8 @@ export class Campaign {
       const began = performance.now();
       const highest = await this.#lead(lease);
       if (highest > atLeast) atLeast = highest;
-      attempt = performance.now() - began > soundTermMs ? 0 : attempt + 1;
-      await pause(backoff({ ...retry, attempt: attempt - 1 }), signal);
+      if (performance.now() - began > soundTermMs) attempt = 0;
+      await pause(backoff({ ...retry, attempt: attempt++ }), signal);
     }
   }
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { Logger } from "@warren/common/log";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { type RpcServer, serveRpc } from "@warren/common/rpc/server";
-import { systemClock, withDeadline } from "@warren/common/time";
+import { DeadlineError, systemClock, withDeadline } from "@warren/common/time";
 import { NodeService, SchedulerService } from "@warren/proto/scheduler";
 import { leaseTimings, openStore, type Store } from "@warren/store";
 import { Campaign } from "./campaign.ts";
@@ -125,7 +125,7 @@ async function campaign(
   try {
     await withDeadline(running.settled, settleMs, "finding out who leads");
   } catch (error) {
-    if ((error as Error).name !== "DeadlineError") {
+    if (!(error instanceof DeadlineError)) {
       await running.stop();
       throw error;
     }

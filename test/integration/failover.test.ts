@@ -11,6 +11,7 @@ import { AgentService } from "@warren/proto/agent";
 import { ExitReason, InstanceState, NotLeaderSchema, StaleEpochSchema } from "@warren/proto/common";
 import { SchedulerService } from "@warren/proto/scheduler";
 import { writeApp } from "../src/apps.ts";
+import { cli } from "../src/cli.ts";
 import { Fleet, type FleetProcess } from "../src/fleet.ts";
 import type { Load } from "../src/load/load.ts";
 import { startLoadProcess } from "../src/load/process.ts";
@@ -164,6 +165,16 @@ test("rule 7: the leader is killed with -9: another leads, warm traffic does not
   await old.kill();
   const leader = await expectTakenOver(fleet, { before, epoch, old });
   await expectColdStart(fleet, leader, "cold");
+
+  // The verbs find the leader too, past one that is gone.
+  const urls = [old, ...fleet.schedulers.filter((one) => one !== leader && one !== old)].map(
+    ({ url }) => url,
+  );
+  const shown = await cli([
+    ...["nodes", "--json", "--scheduler", urls.join(","), "--credentials", fleet.clientDirectory],
+  ]);
+  expect(shown).toMatchObject({ code: 0, stderr: "" });
+  expect(shown.stdout).toContain('"n3"');
 
   // Back again it follows, and takes nothing away.
   await old.start();

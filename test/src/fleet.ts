@@ -41,6 +41,8 @@ export class Fleet implements AsyncDisposable {
   /** A client that knows all schedulers. */
   warren!: Warren;
   client!: Credentials;
+  /** The directory of the client's credentials. */
+  clientDirectory = "";
   /** As a scheduler has them: to command agents as one. */
   commander!: Credentials;
   readonly #open: Warren[] = [];
@@ -111,7 +113,9 @@ export class Fleet implements AsyncDisposable {
     this.#undo.push(() => rm(root, { recursive: true, force: true }));
     const secrets = await openCellSecrets(join(root, "credentials"), "local");
     const credentials = (name: string, role: Role) => secrets.credentialsFor(name, role);
-    this.client = (await credentials("client", Role.CLIENT)).credentials;
+    const client = await credentials("client", Role.CLIENT);
+    this.client = client.credentials;
+    this.clientDirectory = client.directory;
     this.commander = (await credentials("s1", Role.SCHEDULER)).credentials;
     const run = async (name: string, role: Role, args: string[]): Promise<FleetProcess> => {
       const { directory } = await credentials(name, role);

@@ -14,9 +14,9 @@ import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { Client } from "@connectrpc/connect";
 import { NotLeaderSchema } from "@warren/proto/common";
 import { Health } from "@warren/proto/grpc";
-import { backoff, pause } from "../time.ts";
 import { type ConnectOptions, connectRpc, type RpcConnection } from "./client.ts";
-import { Code, ConnectError, detailOf, rpcError, wasNeverSent, wasNotAnswered, wasSilent } from "./errors.ts";
+import { Code, ConnectError, detailOf, rpcError, wasNotAnswered, wasSilent } from "./errors.ts";
+import { type Peers, Search, type Verdict } from "./leader-search.ts";
 import { rpcLimits } from "./limits.ts";
 
 export interface LeaderOptions extends Omit<ConnectOptions, "url"> {
@@ -49,7 +49,6 @@ export interface FollowOptions {
 const mostLearned = 8;
 /** L2: for the health check. */
 const probeMs = 1_000;
-const retry = { baseMs: 25, maxMs: 1_000, random: Math.random };
 
 /**
  * Opens nothing yet: the first call connects.
@@ -59,7 +58,7 @@ export function connectLeader(options: LeaderOptions): LeaderConnection {
   return new Following(options);
 }
 
-class Following implements LeaderConnection {
+class Following implements LeaderConnection, Peers {
   /** As configured, then those that were learned. */
   readonly #peers: RpcConnection[];
   readonly #configured: number;
@@ -116,7 +115,6 @@ class Following implements LeaderConnection {
     this.#current = this.#peers[(this.#peers.indexOf(peer) + 1) % this.#peers.length]!;
   }
 
-  /** Goes to one that is not in `asked`. @returns whether there is any */
   turnToOther(asked: ReadonlySet<string>): boolean {
     if (!asked.has(this.#current.url)) return true;
     const other = this.#peers.find(({ url }) => !asked.has(url));
@@ -223,11 +221,7 @@ class Following implements LeaderConnection {
     }
   }
 
-  /**
-   * Draws the conclusion of a failure for whoever calls next. Also of a deadline that has passed (for a stream: of an
-   * abort with that as its reason): the peer may be hung (L2), and a follower that is asked instead leads back to it.
-   */
-  note(peer: RpcConnection, error: unknown): "follower" | "gone" | "answered" {
+  note(peer: RpcConnection, error: unknown): Verdict {
     const follower = detailOf(error, NotLeaderSchema);
     if (follower) {
       const { leaderUrl } = follower;
@@ -245,64 +239,4 @@ class Following implements LeaderConnection {
 interface CallOptions {
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
-}
-
-/** One call's way to the leader: whom it has asked, how long it may go on. */
-class Search {
-  readonly #began = performance.now();
-  readonly #asked = new Set<string>();
-  readonly #said = new Map<string, string>();
-  #rounds = 0;
-  /** Whether a follower has answered in this round. */
-  #hope = false;
-
-  constructor(
-    private readonly peers: Following,
-    private readonly deadlineMs: number,
-    private readonly idempotent: boolean,
-    private readonly signal: AbortSignal | undefined,
-  ) {}
-
-  get leftMs(): number {
-    return Math.max(1, this.deadlineMs - (performance.now() - this.#began));
-  }
-
-  /**
-   * Returns when another try is due.
-   * @param sent whether the call itself was, not only what preceded it
-   * @throws the error, where there is to be none
-   */
-  async goOn(peer: RpcConnection, error: unknown, sent: boolean): Promise<void> {
-    const verdict = this.peers.note(peer, error);
-    const follower = detailOf(error, NotLeaderSchema);
-    const repeatable = !sent || this.idempotent || (follower ? !follower.begun : wasNeverSent(error));
-    if ((sent && verdict === "answered") || !repeatable || this.signal?.aborted) throw error;
-    this.#said.set(peer.url, ConnectError.from(error).rawMessage);
-    this.#asked.add(peer.url);
-    this.#hope ||= follower !== undefined;
-    // One that was named and not asked yet, or another of those that are known: at once. A follower that is cut off may
-    // go on naming one that is dead.
-    if (this.peers.turnToOther(this.#asked)) return;
-    if (!this.#hope) throw this.#nobody(error);
-    const { patienceMs } = this.peers;
-    const wait = backoff({ ...retry, attempt: this.#rounds++ });
-    const over = performance.now() - this.#began + wait;
-    if (over >= Math.min(this.deadlineMs, patienceMs)) throw this.#nobody(error);
-    await pause(wait, this.signal);
-    if (this.signal?.aborted) throw error;
-    this.#asked.clear();
-    this.#hope = false;
-  }
-
-  /** With the last one's details, and what each of them said. */
-  #nobody(error: unknown): unknown {
-    if (this.#said.size < 2) return error;
-    const said = [...this.#said].map(([url, message]) =>
-      message.includes(url) ? message : `${url}: ${message}`,
-    );
-    const all = rpcError(Code.Unavailable, `no scheduler leads: ${said.join("; ")}`);
-    all.details = ConnectError.from(error).details;
-    all.cause = error;
-    return all;
-  }
 }
