@@ -10,7 +10,14 @@ import pino from "pino";
 import { createMetrics } from "../src/metrics.ts";
 import { connectRpc, streaming } from "../src/rpc/client.ts";
 import type { Credentials } from "../src/rpc/credentials.ts";
-import { Code, ConnectError } from "../src/rpc/errors.ts";
+import {
+  Code,
+  ConnectError,
+  fromTransport,
+  wasNeverSent,
+  wasNotAnswered,
+  wasSilent,
+} from "../src/rpc/errors.ts";
 import { type RpcServer, ServeError, serveRpc } from "../src/rpc/server.ts";
 import { pause } from "../src/time.ts";
 import { openCellSecrets } from "../src/tls/cell.ts";
@@ -82,6 +89,20 @@ async function failure(promise: Promise<unknown>): Promise<ConnectError> {
 function open(credentials: Credentials, url = server.url, protocol?: "grpc" | "connect") {
   return connectRpc({ url, credentials, deadlineMs: 5_000, protocol });
 }
+
+test("what a dead connection says in whatever words is UNAVAILABLE, and known for that", () => {
+  for (const message of [
+    "PING timed out",
+    "Session closed with error code 0",
+    "connect ECONNREFUSED 127.0.0.1:1",
+  ]) {
+    const error = fromTransport(new ConnectError(message, Code.Unavailable), "https://x:1", false);
+    expect([error.code, wasNotAnswered(error)]).toEqual([Code.Unavailable, true]);
+    expect(wasSilent(error)).toBe(message.startsWith("PING"));
+    expect(wasNeverSent(error)).toBe(message.includes("ECONNREFUSED"));
+  }
+  expect(wasNotAnswered(new ConnectError("in back-off", Code.Unavailable))).toBe(false);
+});
 
 describe("calls", () => {
   test.each(["connect", "grpc"] as const)("%s answers", async (protocol) => {

@@ -15,6 +15,7 @@ import { cli } from "../src/cli.ts";
 import { Fleet, type FleetProcess } from "../src/fleet.ts";
 import type { Load } from "../src/load/load.ts";
 import { startLoadProcess } from "../src/load/process.ts";
+import { ownPorts, unreadFrom } from "../src/unread.ts";
 
 const warm = ["a", "b", "c"];
 let directory: string;
@@ -196,8 +197,11 @@ test("rule 7: the leader is paused past its lease: what it was asked meanwhile i
   const load = await startTraffic(fleet);
   const ensures = startEnsures(fleet.warren);
   // Connections that stand when it falls asleep: what is written to them lies there when it wakes.
+  const port = Number(new URL(old.url).port);
+  const others = ownPorts(port);
   const direct = Array.from({ length: 3 }, () => connectRpc({ url: old.url, credentials: fleet.client }));
   for (const connection of direct) await connection.client(SchedulerService).ensure({ tenant: "a" });
+  const ours = new Set([...ownPorts(port)].filter((own) => !others.has(own)));
 
   old.signal("SIGSTOP");
   const { leader } = await fleet.leader(epoch);
@@ -211,7 +215,10 @@ test("rule 7: the leader is paused past its lease: what it was asked meanwhile i
       (error: unknown) => error,
     ),
   );
-  await pause(50); // until they are written: nothing tells when the kernel has taken them
+  await waitUntil(() => unreadFrom(ours, port) >= calls.length, {
+    deadlineMs: 5_000,
+    what: "the calls to lie before the one that sleeps",
+  });
   old.signal("SIGCONT");
   for (const call of calls) {
     const error = await call;
