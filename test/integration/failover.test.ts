@@ -155,7 +155,7 @@ async function expectUnnoticed(load: Load, ensures: ReturnType<typeof startEnsur
 }
 
 test("rule 7: the leader is killed with -9: another leads, warm traffic does not notice, no instance is started again", async () => {
-  await using fleet = await Fleet.start({ schedulers: 3, agents: 3, takeoverAfter: "2s" });
+  await using fleet = await Fleet.start({ schedulers: 3, agents: 3, takeoverAfter: "3s" });
   const { leader: old, epoch } = await fleet.leader();
   await deploy(fleet, fleet.schedulers.find((one) => one !== old)!);
   const before = await instances(fleet.warren);
@@ -190,7 +190,7 @@ test("rule 7: the leader is killed with -9: another leads, warm traffic does not
 }, 60_000);
 
 test("rule 7: the leader is paused past its lease: what it was asked meanwhile it does not answer from its old state, and it writes and commands nothing", async () => {
-  await using fleet = await Fleet.start({ schedulers: 2, agents: 3, takeoverAfter: "2s" });
+  await using fleet = await Fleet.start({ schedulers: 2, agents: 3, takeoverAfter: "3s" });
   const { leader: old, epoch } = await fleet.leader();
   await deploy(fleet, old);
   const before = await instances(fleet.warren);
@@ -246,7 +246,7 @@ test("rule 7: the leader is paused past its lease: what it was asked meanwhile i
 }, 60_000);
 
 test("rule 7: the leader is paused and stays so, as behind a dead link: agents and the gateway find the next one in time", async () => {
-  await using fleet = await Fleet.start({ schedulers: 3, agents: 2, takeoverAfter: "2s" });
+  await using fleet = await Fleet.start({ schedulers: 3, agents: 2, takeoverAfter: "3s" });
   const { leader: old, epoch } = await fleet.leader();
   await deploy(fleet, old);
   const before = await instances(fleet.warren);
