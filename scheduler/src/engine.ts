@@ -35,6 +35,8 @@ export interface EngineOptions {
   readonly outbox: Outbox;
   readonly writer: StateWriter;
   readonly watchers: Watchers;
+  /** Told after each input how long the core took, in ms. */
+  readonly onDecided: (input: Input["type"], ms: number) => void;
 }
 
 interface Call {
@@ -75,7 +77,9 @@ export class Engine {
   feed(input: Input): void {
     if (this.#stopped || !this.#options.holds()) return;
     const at = this.now();
-    for (const effect of this.core.step(input, at)) this.#perform(effect, at);
+    const effects = this.core.step(input, at);
+    this.#options.onDecided(input.type, this.#options.clock.monotonic() - at.mono);
+    for (const effect of effects) this.#perform(effect, at);
   }
 
   /**

@@ -1,13 +1,19 @@
 /** `warren_scheduler_*`: read from the core's state at each scrape, so that nothing is counted twice. */
-import { createMetrics, Gauge, type Registry } from "@warren/common/metrics";
-import { InstanceMode } from "@warren/proto/common";
+import { createMetrics, Gauge, Histogram, type Registry } from "@warren/common/metrics";
 import { emptyState, type State } from "./core/model.ts";
+import type { EngineOptions } from "./engine.ts";
 import type { Leadership } from "./leadership.ts";
+import { modesOf } from "./services/views.ts";
+
+export interface SchedulerMetrics {
+  readonly registry: Registry;
+  readonly decided: EngineOptions["onDecided"];
+}
 
 /** Of one that does not lead: it knows of nothing. */
 const nothing: State = emptyState(0n, 0);
 
-export function schedulerMetrics(leadership: Leadership, maxConcurrent: number): Registry {
+export function schedulerMetrics(leadership: Leadership, maxConcurrent: number): SchedulerMetrics {
   const state = () => leadership.term?.state ?? nothing;
   const registry = createMetrics("warren_scheduler");
   const gauge = (name: string, help: string, value: () => number) =>
@@ -20,12 +26,6 @@ export function schedulerMetrics(leadership: Leadership, maxConcurrent: number):
       },
     });
   gauge("live_instances", "Instances that hold a place under the cap.", () => state().live);
-  gauge("frozen_instances", "Of these, frozen, paged out or not.", () => {
-    let frozen = 0;
-    for (const { phase, mode, lost } of state().instances.values())
-      if (phase.kind === "ready" && !lost && mode >= InstanceMode.FROZEN) frozen++;
-    return frozen;
-  });
   gauge("max_concurrent", "The cap.", () => maxConcurrent);
   gauge("waiting_calls", "Ensure calls that wait.", () => state().waiting);
   gauge("queued_tenants", "Tenants that want an instance and have none.", () => state().queue.size);
@@ -39,27 +39,55 @@ export function schedulerMetrics(leadership: Leadership, maxConcurrent: number):
   gauge("leader", "1 while it leads, 0 while it follows.", () => (leadership.term ? 1 : 0));
   gauge("epoch", "Of its lease; 0 while it follows.", () => Number(leadership.term?.epoch ?? 0n));
   gauge("terms_total", "How often this process has taken the lead.", () => leadership.terms);
-  const nodes = new Gauge({
-    name: "warren_scheduler_nodes",
-    help: "Nodes by state.",
-    labelNames: ["state"],
+  gauge("parked_tenants", "Of those, such that no node could take just now.", () => state().parked.size);
+  gauge("moves", "Replacements under way: reload, drain, rebalance.", () => state().moves.size);
+  /** Read anew at each scrape: what an earlier term counted is gone. */
+  const labelled = (
+    name: string,
+    help: string,
+    label: string,
+    read: () => Readonly<Record<string, number>>,
+  ) => {
+    const metric = new Gauge({
+      name: `warren_scheduler_${name}`,
+      help,
+      labelNames: [label],
+      registers: [registry],
+      collect() {
+        metric.reset();
+        for (const [key, n] of Object.entries(read())) metric.set({ [label]: key }, n);
+      },
+    });
+  };
+  labelled("instances", "Instances that hold a place, by what they do.", "mode", () => modesOf(state()));
+  labelled("nodes", "Nodes by state.", "state", () => nodesByState(state()));
+  labelled(
+    "placement_refusals_total",
+    "Nodes that a filter kept an instance off, by filter, since this scheduler took over.",
+    "filter",
+    () => state().refusals,
+  );
+  labelled(
+    "decisions_total",
+    "What was decided and seen since this scheduler took over, by name: placements, evictions, freezes, rollouts.",
+    "name",
+    () => state().counts,
+  );
+  const decisions = new Histogram({
+    name: "warren_scheduler_decision_seconds",
+    help: "How long the core took for an input, by its type.",
+    labelNames: ["input"],
+    buckets: [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5],
     registers: [registry],
-    collect() {
-      const counts = { up: 0, expected: 0, lost: 0 };
-      for (const node of state().nodes.values())
-        counts[node.lost ? "lost" : node.confirmed ? "up" : "expected"]++;
-      for (const [name, n] of Object.entries(counts)) nodes.set({ state: name }, n);
-    },
   });
-  const counts = new Gauge({
-    name: "warren_scheduler_decisions_total",
-    help: "What was decided and seen since this scheduler took over, by name.",
-    labelNames: ["name"],
-    registers: [registry],
-    collect() {
-      counts.reset(); // of an earlier term
-      for (const [name, n] of Object.entries(state().counts)) counts.set({ name }, n);
-    },
-  });
-  return registry;
+  return { registry, decided: (input, ms) => decisions.observe({ input }, ms / 1000) };
+}
+
+function nodesByState(state: State): Record<string, number> {
+  const counts = { up: 0, expected: 0, lost: 0, draining: 0 };
+  for (const node of state.roster) {
+    if (node.draining) counts.draining++;
+    counts[node.lost ? "lost" : node.confirmed ? "up" : "expected"]++;
+  }
+  return counts;
 }

@@ -13,7 +13,7 @@ import { leaseTimings, openStore, type Store } from "@warren/store";
 import { Campaign } from "./campaign.ts";
 import { type CoreConfig, defaultCoreConfig } from "./core/config.ts";
 import { Leadership } from "./leadership.ts";
-import { schedulerMetrics } from "./metrics.ts";
+import { type SchedulerMetrics, schedulerMetrics } from "./metrics.ts";
 import { Releases } from "./releases.ts";
 import { led } from "./services/led.ts";
 
@@ -65,9 +65,10 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
   let server: RpcServer | undefined;
   try {
     const leadership = new Leadership((leads) => server?.health.setService(SchedulerService.typeName, leads));
-    server = await serve(options, config, leadership);
+    const metrics = schedulerMetrics(leadership, config.maxConcurrent);
+    server = await serve(options, leadership, metrics);
     server.health.setService(SchedulerService.typeName, false);
-    return await campaign(options, config, store, server, leadership);
+    return await campaign(options, config, store, server, leadership, metrics);
   } catch (error) {
     await server?.stop(0);
     await store.close();
@@ -75,7 +76,11 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
   }
 }
 
-function serve(options: SchedulerOptions, config: CoreConfig, leadership: Leadership): Promise<RpcServer> {
+function serve(
+  options: SchedulerOptions,
+  leadership: Leadership,
+  metrics: SchedulerMetrics,
+): Promise<RpcServer> {
   const { host, port, credentials, log } = options;
   return serveRpc({
     name: "scheduler",
@@ -85,7 +90,7 @@ function serve(options: SchedulerOptions, config: CoreConfig, leadership: Leader
     port,
     credentials,
     log,
-    metrics: schedulerMetrics(leadership, config.maxConcurrent),
+    metrics: metrics.registry,
     routes(router) {
       router.service(
         NodeService,
@@ -105,6 +110,7 @@ async function campaign(
   store: Store,
   server: RpcServer,
   leadership: Leadership,
+  { decided: onDecided }: SchedulerMetrics,
 ): Promise<Scheduler> {
   const { log, credentials, version, name = "scheduler" } = options;
   const releases = new Releases({
@@ -119,7 +125,7 @@ async function campaign(
     if (serving) options.onFatal(error);
   };
   const running = new Campaign(
-    { name, address, store, releases, config, credentials, version, log, leadership },
+    { name, address, store, releases, config, credentials, version, log, leadership, onDecided },
     onFatal,
   );
   try {

@@ -11,7 +11,7 @@ import type { Lease, Store } from "@warren/store";
 import { Agents } from "./agents.ts";
 import type { CoreConfig } from "./core/config.ts";
 import type { State } from "./core/model.ts";
-import { Engine } from "./engine.ts";
+import { Engine, type EngineOptions } from "./engine.ts";
 import { Outbox } from "./outbox.ts";
 import { loadedFrom } from "./records.ts";
 import type { Releases } from "./releases.ts";
@@ -32,6 +32,7 @@ export interface TermOptions {
   readonly credentials: Credentials;
   readonly version: string;
   readonly log: Logger;
+  readonly onDecided: EngineOptions["onDecided"];
 }
 
 /** Appends and events under way get so long at an end that was asked for. */
@@ -87,6 +88,7 @@ export class Term {
       outbox: this.#outbox,
       writer: this.#writer,
       watchers: this.#watchers,
+      onDecided: options.onDecided,
     });
     this.#engine.feed({ type: "load", loaded });
     const services = {
