@@ -80,8 +80,10 @@ export function processCommands(program: Command): void {
             runtimeDirectory: config.runtime,
             host: config.host,
             port: config.port,
+            advertiseUrl: config.advertise,
             schedulerUrls: config.scheduler,
             credentials: loadCredentials(config.credentials),
+            tenantHost: config.tenantHost,
             capacity: {
               memoryBytes: config.memory ?? totalmem(),
               cpuMillis: Math.round((config.cpus ?? availableParallelism()) * 1000),
@@ -127,6 +129,7 @@ export function processCommands(program: Command): void {
             name: config.name,
             host: config.host,
             port: config.port,
+            adminHost: config.adminHost,
             adminPort: config.adminPort,
             domain: config.domain,
             publicUrl: config.publicUrl,
