@@ -184,6 +184,7 @@ describe("the executable", () => {
         "events",
         "nodes",
         "usage",
+        "ca",
         "version",
       ]),
     );
