@@ -1,0 +1,104 @@
+/** The shipped compose file on real containers: three hosts, of which one dies. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { waitUntil } from "@warren/common/time";
+import { ComposedCell } from "../src/hosts/compose.ts";
+import { NoContainersError, openSite, type Site } from "../src/hosts/site.ts";
+
+/** In CI a root that cannot run them is broken; elsewhere what is missing is named. */
+const opened = await openSite().catch((error: Error) => {
+  if (error instanceof NoContainersError && !(process.env.CI && process.getuid?.() === 0)) return error;
+  throw error;
+});
+const why = opened instanceof Error ? ` (skipped: ${opened.message})` : "";
+
+interface InstanceJson {
+  readonly ref: { readonly tenant: string; readonly node: string };
+  readonly state: string;
+}
+interface NodeJson {
+  readonly name: string;
+  readonly state: string;
+  readonly isolation?: readonly string[];
+}
+
+const tenants = Array.from({ length: 6 }, (_, i) => `t${i + 1}`);
+const app = `Bun.serve({ port: process.env.PORT, hostname: process.env.HOST, fetch: () =>
+  Response.json({ tenant: process.env.WARREN_TENANT, node: process.env.WARREN_NODE }) });`;
+
+describe.skipIf(opened instanceof Error)(`a cell on three hosts${why}`, () => {
+  const site = opened as Site;
+  let cell: ComposedCell;
+  let lost: string;
+
+  const nodes = () => cell.warrenJson<NodeJson>("nodes");
+  const nodeState = async (name: string) => (await nodes()).find((node) => node.name === name)?.state;
+  const placed = async () =>
+    (await cell.warrenJson<InstanceJson>("ps"))
+      .filter(({ state }) => state === "INSTANCE_STATE_READY")
+      .map(({ ref }) => ref);
+  /** The node that answers. */
+  const answer = async (tenant: string, deadlineMs = 20_000): Promise<string | undefined> => {
+    const { status, body } = await cell.get(tenant, deadlineMs);
+    if (status !== 200) return undefined;
+    const said = JSON.parse(body) as { tenant: string; node: string };
+    expect(said.tenant).toBe(tenant);
+    return said.node;
+  };
+
+  beforeAll(async () => {
+    cell = await ComposedCell.up(site);
+  }, 180_000);
+  afterAll(() => site?.[Symbol.asyncDispose](), 120_000);
+
+  test("comes up healthy, and its nodes are known", async () => {
+    const up = await waitUntil(
+      async () => {
+        const found = await nodes();
+        return found.filter(({ state }) => state === "NODE_STATE_UP").length === 3 ? found : undefined;
+      },
+      { deadlineMs: 30_000, what: "three nodes to be up" },
+    );
+    expect(up.map(({ name }) => name)).toEqual(["n1", "n2", "n3"]);
+    for (const { isolation } of up) expect(isolation).toContain("ISOLATION_NAMESPACE");
+  }, 60_000);
+
+  test("tenants that are deployed are spread over all hosts, and answer through the gateway", async () => {
+    const directory = join(site.directory, "app");
+    mkdirSync(directory);
+    writeFileSync(join(directory, "index.ts"), app);
+    await Promise.all(tenants.map((tenant) => cell.warren("deploy", directory, "--name", tenant)));
+    for (const tenant of tenants) await cell.warren("ensure", tenant);
+    const where = new Map((await placed()).map(({ tenant, node }) => [tenant, node]));
+    expect([...where.keys()].sort()).toEqual(tenants);
+    expect([...new Set(where.values())].sort()).toEqual(["n1", "n2", "n3"]);
+    for (const tenant of tenants) expect(await answer(tenant)).toBe(where.get(tenant)!);
+  }, 120_000);
+
+  test("with one host gone, all tenants answer again from the others", async () => {
+    lost = (await placed())[0]!.node;
+    await site.docker.kill((await cell.container(`agent${lost.slice(1)}`)).id);
+    for (const tenant of tenants) {
+      const node = await waitUntil(() => answer(tenant), {
+        deadlineMs: 60_000,
+        what: `${tenant} to answer again`,
+      });
+      expect(node).not.toBe(lost);
+    }
+    expect(await nodeState(lost)).toBe("NODE_STATE_LOST");
+  }, 120_000);
+
+  test("the host returns, is known again, and takes tenants", async () => {
+    await site.docker.start((await cell.container(`agent${lost.slice(1)}`)).id);
+    await waitUntil(async () => (await nodeState(lost)) === "NODE_STATE_UP" || undefined, {
+      deadlineMs: 60_000,
+      what: `${lost} to be up again`,
+    });
+    // It is the emptiest now.
+    await cell.warren("stop", tenants[0]!);
+    await cell.warren("ensure", tenants[0]!);
+    expect((await placed()).find(({ tenant }) => tenant === tenants[0])?.node).toBe(lost);
+    for (const tenant of tenants) expect(await answer(tenant)).toBeDefined();
+  }, 120_000);
+});
