@@ -62,9 +62,15 @@ export class StateWriter {
         reject(new Error(`the store has not confirmed ${entry.key} within ${deadlineMs} ms`));
       }, deadlineMs);
       this.#queue.push(waiting);
-      this.#running ??= this.#run().finally(() => {
-        this.#running = undefined;
-      });
+      this.#start();
+    });
+  }
+
+  #start(): void {
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+      // Whoever heard that the last append is durable may have made the next one before this.
+      if (this.#queue.length && !this.#stop.signal.aborted) this.#start();
     });
   }
 
