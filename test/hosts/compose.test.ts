@@ -23,7 +23,7 @@ interface NodeJson {
   readonly isolation?: readonly string[];
 }
 
-const tenants = Array.from({ length: 6 }, (_, i) => `t${i + 1}`);
+const tenants = Array.from({ length: 5 }, (_, i) => `t${i + 1}`);
 /** On every host, since no host may have two of it. */
 const wide = "wide";
 const wideSpec = { instances: { min: 3, max: 3, maxPerNode: 1 } };
@@ -90,7 +90,8 @@ describe.skipIf(opened instanceof Error)(`a cell on three hosts${why}`, () => {
     writeFileSync(spec, JSON.stringify(wideSpec));
     await cell.warren("deploy", directory, "--name", wide, "--spec", spec);
     await Promise.all(tenants.map((tenant) => cell.warren("deploy", directory, "--name", tenant)));
-    for (const tenant of [wide, ...tenants]) await cell.warren("ensure", tenant);
+    await cell.warren("ensure", tenants[0]!);
+    for (const tenant of tenants) expect(await answer(tenant)).toBeDefined();
     await untilWideIsOn(["n1", "n2", "n3"]);
     const where = await nodesOf(tenants);
     expect([...where.keys()].sort()).toEqual(tenants);

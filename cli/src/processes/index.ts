@@ -45,6 +45,11 @@ export function processCommands(program: Command): void {
               idlePageOutAfterMs: config.pageOutAfter,
               minResidenceMs: config.minResidence,
               reportPeriodMs: config.reportPeriod,
+              releases: {
+                count: config.keepReleases,
+                bytes: config.keepReleaseBytes,
+                graceMs: config.releaseGrace,
+              },
               nodeLostMs: config.nodeLostAfter,
               nodeLateMs: Math.min(3.5 * config.reportPeriod, config.nodeLostAfter),
               placement: config.placement,

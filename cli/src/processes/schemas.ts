@@ -59,6 +59,18 @@ export const schedulerSchema = z.object({
     .describe("page a frozen one out after so long without a request, where its node can"),
   minResidence: field.duration().default(1_000).describe("never evict an instance that was used so recently"),
   reportPeriod: field.duration().default(1_000).describe("how often nodes report"),
+  keepReleases: field
+    .count()
+    .default(5)
+    .describe("releases kept per tenant for a rollback, besides those in use; older ones are removed"),
+  keepReleaseBytes: field
+    .size()
+    .default(2 * 1024 ** 3)
+    .describe("of one tenant's releases together; those in use are kept beyond it"),
+  releaseGrace: field
+    .duration()
+    .default(3_600_000)
+    .describe("a release that came so recently is kept: somebody may be about to apply it"),
   nodeLostAfter: field
     .duration()
     .default(10_000)

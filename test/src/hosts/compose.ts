@@ -126,7 +126,7 @@ function override() {
   for (const service of ["credentials", ...lasting]) services[service] = { volumes: imageVolumes };
   // Tenants are packed: so few fit on a host that one is not enough for all, and that two are.
   for (const service of agents)
-    services[service] = { volumes: imageVolumes, environment: { WARREN_AGENT_MAX_INSTANCES: "4" } };
+    services[service] = { volumes: imageVolumes, environment: { WARREN_AGENT_MAX_INSTANCES: "5" } };
   services.nats = {
     volumes: imageVolumes,
     // The host's curl: its wget, if it has one, is no part of what is tested.
