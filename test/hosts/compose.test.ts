@@ -1,9 +1,10 @@
 /** The shipped compose file on real containers: three hosts, of which one dies. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { waitUntil } from "@warren/common/time";
 import { ComposedCell } from "../src/hosts/compose.ts";
+import { processesOf } from "../src/hosts/remains.ts";
 import { NoContainersError, openSite, type Site } from "../src/hosts/site.ts";
 
 /** In CI a root that cannot run them is broken; elsewhere what is missing is named. */
@@ -68,7 +69,11 @@ describe.skipIf(opened instanceof Error)(`a cell on three hosts${why}`, () => {
   beforeAll(async () => {
     cell = await ComposedCell.up(site);
   }, 180_000);
-  afterAll(() => site?.[Symbol.asyncDispose](), 120_000);
+  afterAll(async () => {
+    await site[Symbol.asyncDispose]();
+    expect(processesOf(site.directory)).toEqual([]);
+    expect(existsSync(site.directory)).toBe(false);
+  }, 120_000);
 
   test("comes up healthy, and its nodes are known", async () => {
     const up = await waitUntil(

@@ -28,7 +28,16 @@ export interface Site extends AsyncDisposable {
 
 const readyMs = 30_000;
 const removeMs = 90_000;
-const programs = ["ip", "nsenter", "dockerd", "docker-compose", "nats-server", "curl", "tar"] as const;
+const programs = [
+  "ip",
+  "nsenter",
+  "unshare",
+  "dockerd",
+  "docker-compose",
+  "nats-server",
+  "curl",
+  "tar",
+] as const;
 
 /** What is missing before anything is tried. */
 export function missingForContainers(): string[] {
@@ -53,7 +62,8 @@ export async function openSite(): Promise<Site> {
   reaper.unref();
   const close = async () => {
     await reaper.stdin.end();
-    await withDeadline(reaper.exited, removeMs, `removing ${directory}`);
+    const code = await withDeadline(reaper.exited, removeMs, `removing ${directory}`);
+    if (code !== 0) throw new Error(`${directory} was not removed: see above`);
   };
   try {
     const docker = await startDaemon(directory);
@@ -70,6 +80,16 @@ export async function openSite(): Promise<Site> {
   }
 }
 
+/**
+ * What the daemon and its helpers write outside of the directories that they are told (keys, sockets, plug-ins) they write
+ * into mounts that only they see.
+ */
+const ownRoot = `
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/etc,workdir=$0/etc-work" /etc
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /opt
+exec "$@"`;
+
 const socketOf = (directory: string) => join(directory, "docker.sock");
 
 async function startDaemon(directory: string): Promise<Docker> {
@@ -81,13 +101,20 @@ async function startDaemon(directory: string): Promise<Docker> {
     const { exitCode, stderr } = Bun.spawnSync(command);
     if (exitCode !== 0) throw new NoContainersError(`${command.join(" ")}: ${stderr.toString().trim()}`);
   }
-  mkdirSync(join(directory, "exec"));
+  for (const part of ["exec", "tmp", "etc", "etc-work"]) mkdirSync(join(directory, part));
   const config = join(directory, "daemon.json");
   writeFileSync(config, "{}");
   const path = join(directory, "dockerd.log");
   const log = openSync(path, "w");
   const daemon = Bun.spawn(
     inNetns(name, [
+      "unshare",
+      "--mount",
+      "--propagation=private",
+      "/bin/sh",
+      "-ec",
+      ownRoot,
+      directory,
       "dockerd",
       `--data-root=${join(directory, "data")}`,
       `--exec-root=${join(directory, "exec")}`,
@@ -101,7 +128,13 @@ async function startDaemon(directory: string): Promise<Docker> {
       // Not that of the host's own daemon.
       `--config-file=${config}`,
     ]),
-    { stdin: "ignore", stdout: log, stderr: log, detached: true },
+    {
+      env: { PATH: process.env.PATH ?? "", TMPDIR: join(directory, "tmp") },
+      stdin: "ignore",
+      stdout: log,
+      stderr: log,
+      detached: true,
+    },
   );
   closeSync(log);
   daemon.unref();
