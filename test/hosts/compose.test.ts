@@ -49,14 +49,16 @@ describe.skipIf(opened instanceof Error)(`a cell on three hosts${why}`, () => {
         .filter(({ tenant }) => those.includes(tenant))
         .map(({ tenant, node }) => [tenant, node]),
     );
+  /** As `waitUntil`; when it is in vain, what the operator would look at is in the error. */
+  const until = <T>(what: string, condition: () => Promise<T>) =>
+    waitUntil(condition, { deadlineMs: 60_000, what }).catch(async (error: Error) => {
+      throw new Error(`${error.message}\n${await cell.picture()}`);
+    });
   const untilWideIsOn = (hosts: readonly string[]) =>
-    waitUntil(
-      async () => {
-        const on = (await placed()).filter(({ tenant }) => tenant === wide).map(({ node }) => node);
-        return on.sort().join() === hosts.join() || undefined;
-      },
-      { deadlineMs: 60_000, what: `${wide} to be on ${hosts.join(", ")}` },
-    );
+    until(`${wide} to be on ${hosts.join(", ")}`, async () => {
+      const on = (await placed()).filter(({ tenant }) => tenant === wide).map(({ node }) => node);
+      return on.sort().join() === hosts.join();
+    });
   /** The node that answers. */
   const answer = async (tenant: string, deadlineMs = 20_000): Promise<string | undefined> => {
     const { status, body } = await cell.get(tenant, deadlineMs);
@@ -76,13 +78,10 @@ describe.skipIf(opened instanceof Error)(`a cell on three hosts${why}`, () => {
   }, 120_000);
 
   test("comes up healthy, and its nodes are known", async () => {
-    const up = await waitUntil(
-      async () => {
-        const found = await nodes();
-        return found.filter(({ state }) => state === "NODE_STATE_UP").length === 3 ? found : undefined;
-      },
-      { deadlineMs: 30_000, what: "three nodes to be up" },
-    );
+    const up = await until("three nodes to be up", async () => {
+      const found = await nodes();
+      return found.filter(({ state }) => state === "NODE_STATE_UP").length === 3 ? found : undefined;
+    });
     expect(up.map(({ name }) => name)).toEqual(["n1", "n2", "n3"]);
     for (const { isolation } of up) expect(isolation).toContain("ISOLATION_NAMESPACE");
   }, 60_000);
@@ -112,13 +111,10 @@ describe.skipIf(opened instanceof Error)(`a cell on three hosts${why}`, () => {
     lost = [...new Set(where)].sort((a, b) => count(b) - count(a))[0]!;
     await site.docker.kill((await cell.container(`agent${lost.slice(1)}`)).id);
     for (const tenant of [wide, ...tenants]) {
-      const node = await waitUntil(
-        async () => {
-          const found = await answer(tenant);
-          return found === lost ? undefined : found;
-        },
-        { deadlineMs: 60_000, what: `${tenant} to answer again` },
-      );
+      const node = await until(`${tenant} to answer again`, async () => {
+        const found = await answer(tenant);
+        return found === lost ? undefined : found;
+      });
       expect(node).not.toBe(lost);
     }
     expect(await nodeState(lost)).toBe("NODE_STATE_LOST");
@@ -126,10 +122,7 @@ describe.skipIf(opened instanceof Error)(`a cell on three hosts${why}`, () => {
 
   test("the host returns, is known again, and takes tenants", async () => {
     await site.docker.start((await cell.container(`agent${lost.slice(1)}`)).id);
-    await waitUntil(async () => (await nodeState(lost)) === "NODE_STATE_UP" || undefined, {
-      deadlineMs: 60_000,
-      what: `${lost} to be up again`,
-    });
+    await until(`${lost} to be up again`, async () => (await nodeState(lost)) === "NODE_STATE_UP");
     await untilWideIsOn(["n1", "n2", "n3"]);
     for (const tenant of [wide, ...tenants]) expect(await answer(tenant)).toBeDefined();
   }, 120_000);

@@ -106,6 +106,14 @@ export class ComposedCell {
     return found;
   }
 
+  /** Nodes, instances and what happened: for a test that failed. */
+  async picture(): Promise<string> {
+    const shown = [["nodes"], ["ps"], ["events"]].map((verb) =>
+      this.warren(...verb).catch((error: Error) => error.message),
+    );
+    return (await Promise.all(shown)).join("\n");
+  }
+
   /** What the containers said last. */
   async words(): Promise<string> {
     return (await this.compose("logs", "--no-color", "--tail=15")).stdout;
