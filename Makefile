@@ -3,10 +3,10 @@ BUN := tools/node_modules/.bin/bun
 BUNX := $(BUN) --bun x
 STAMP := node_modules/.warren-setup
 
-.PHONY: worker help setup lint check fmt test demo bench gen client clean baseline
+.PHONY: worker help test-hosts setup lint check fmt test demo bench gen client clean baseline
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## install Bun, packages and (as root on Debian) system parts
 
@@ -36,6 +36,9 @@ baseline: $(STAMP) ## take today's contracts as those that later ones must not b
 
 test: lint ## everything CI runs
 	@$(BUN) tools/test.ts all
+
+test-hosts: $(STAMP) ## the shipped compose file on real containers: three hosts, of which one dies (root; part of test)
+	@$(BUN) tools/test.ts test/hosts
 
 demo: $(STAMP) ## a whole cell with real tenants; ONCE=1 verifies and ends, NATS_URL=… runs it on JetStream
 	@$(BUN) test/src/demo/main.ts

@@ -34,15 +34,23 @@ for manifest in examples/*/package.json; do
   [ ! -f "$dir/bun.lock" ] || "$bun" install --frozen-lockfile --silent --cwd "$dir"
 done
 
-# Tests run a real NATS server and a stock HTTP client, tenants in namespaces (bubblewrap), and an agent that sees its host
-# by ps and lsof alone. Without them they are skipped by name.
+# Tests run a real NATS server and a stock HTTP client, tenants in namespaces (bubblewrap), an agent that sees its host
+# by ps and lsof alone, and the shipped compose file on containers. Without them they are skipped by name.
 missing=
-for pair in nats-server:nats-server curl:curl bwrap:bubblewrap lsof:lsof ps:procps; do
+for pair in nats-server:nats-server curl:curl bwrap:bubblewrap lsof:lsof ps:procps ip:iproute2 \
+  dockerd:docker.io docker-compose:docker-compose; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "setup: installing$missing"
+    # Packages of daemons start them: the tests start their own, and nobody asked for any other.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+      trap 'rm -f "$policy"' EXIT
+      printf '#!/bin/sh\nexit 101\n' >"$policy"
+      chmod 755 "$policy"
+    fi
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
   else

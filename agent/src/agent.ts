@@ -8,6 +8,7 @@ import { type RpcServer, serveRpc } from "@warren/common/rpc/server";
 import { systemClock, withDeadline } from "@warren/common/time";
 import { AgentService } from "@warren/proto/agent";
 import { ExitReason, Isolation } from "@warren/proto/common";
+import { addressOf } from "./address.ts";
 import { Ballast } from "./ballast.ts";
 import { TranspilerCaches } from "./caches.ts";
 import { prepareBun } from "./command.ts";
@@ -96,6 +97,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const lock = DirectoryLock.acquire(o.paths.root);
     later("unlocking the runtime directory", () => lock.release());
     const incarnation = ulid();
+    const tenantHost = await addressOf(o.tenantHost);
     const fence = new Fence(o.paths.epoch, log);
     const ballast = new Ballast(o.paths.ballast);
     ballast.hold();
@@ -165,6 +167,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     });
     const mechanism: Mechanism = {
       node: o.node,
+      tenantHost,
       homes: o.paths.homes,
       sockets: o.paths.sockets,
       uidBase: o.uidBase,

@@ -116,6 +116,8 @@ const systemPath = ["/usr/local/bin", "/usr/bin", "/bin"];
 /** Everything but the tenant's own variables that a tenant is told. */
 export interface EnvironmentFacts {
   readonly env: Readonly<Record<string, string>>;
+  /** Which address it is to listen on. */
+  readonly host: string;
   readonly port: number;
   /** Other instances of the tenant listen on the port too. */
   readonly sharesPort: boolean;
@@ -149,7 +151,7 @@ export function tenantEnvironment(facts: EnvironmentFacts): Record<string, strin
     ...facts.bun.env,
     ...facts.env,
     PORT: String(facts.port),
-    HOST: "127.0.0.1",
+    HOST: facts.host,
     WARREN_TENANT: facts.tenant,
     WARREN_INSTANCE: facts.instance,
     WARREN_NODE: facts.node,

@@ -16,6 +16,7 @@ import {
   type UsageReport,
   UsageReportSchema,
 } from "@warren/proto/common";
+import { loopback } from "./address.ts";
 import { type Effect, modeOf, type Outcome } from "./machine.ts";
 import type { InstanceRecord, StartPhases } from "./records.ts";
 import { type Counters, toUsage } from "./usage.ts";
@@ -104,8 +105,8 @@ export function describeExit(exit: Outcome, lastOutput: () => string[]): Exit {
   });
 }
 
-function endpointOf({ port }: InstanceRecord) {
-  return port > 0 ? create(EndpointSchema, { host: "127.0.0.1", port }) : undefined;
+function endpointOf({ host, port }: InstanceRecord) {
+  return port > 0 ? create(EndpointSchema, { host: host ?? loopback, port }) : undefined;
 }
 
 function describePhases(phases: StartPhases): MessageInitShape<typeof StartPhasesSchema> {

@@ -13,6 +13,7 @@ import {
   InstanceState,
   Isolation,
 } from "@warren/proto/common";
+import { loopback } from "./address.ts";
 import { findLeft } from "./adopt.ts";
 import { NothingToRunError } from "./command.ts";
 import { Contact } from "./contact.ts";
@@ -111,6 +112,7 @@ export class Instance {
       version: 1,
       ref,
       state: first.state,
+      ...(m.tenantHost === loopback ? {} : { host: m.tenantHost }),
       port: 0,
       group: "",
       rung,

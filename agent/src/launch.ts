@@ -2,6 +2,7 @@
 import { chmodSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type InstanceRef, Isolation, ReadinessKind } from "@warren/proto/common";
+import { listenAddress } from "./address.ts";
 import { resolveCommand, tenantEnvironment } from "./command.ts";
 import type { Group } from "./host/host.ts";
 import type { LivenessPolicy } from "./liveness.ts";
@@ -77,6 +78,7 @@ export function prepareLaunch(
   });
   const env = tenantEnvironment({
     env: plan.env,
+    host: listenAddress(m.tenantHost),
     port,
     sharesPort: plan.sharesPort,
     instance: id,

@@ -23,6 +23,8 @@ export type ReadinessChooser = (spec: ReadinessSpec, port: number, said: AbortSi
 
 export interface Mechanism {
   readonly node: string;
+  /** Address by which gateways reach its tenants. */
+  readonly tenantHost: string;
   /** HOME and TMPDIR of instances are made below this. */
   readonly homes: string;
   /** Sockets by which tenants talk to the agent are made below this. */

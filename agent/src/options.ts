@@ -6,6 +6,7 @@ import type { Logger } from "@warren/common/log";
 import { ports, tenantPorts } from "@warren/common/ports";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { Isolation } from "@warren/proto/common";
+import { loopback } from "./address.ts";
 import { AgentStartError } from "./errors.ts";
 import type { HostChoice } from "./host/detect.ts";
 import type { Kernel } from "./host/kernel.ts";
@@ -47,6 +48,12 @@ export interface AgentOptions {
     readonly maxInstances: number;
   };
   readonly labels?: Readonly<Record<string, string>>;
+  /**
+   * Name or address by which gateways on other hosts reach this node's tenants; a name is looked up once, at the start.
+   * Default 127.0.0.1: tenants listen on loopback, for a gateway on this host. With another they are told to listen on
+   * all addresses, and whoever can reach their ports can call them: for a network of the cell's own.
+   */
+  readonly tenantHost?: string;
   /** Ports for tenants, both ends included; default 20000 to 32767. Agents on one host may share a range. */
   readonly tenantPorts?: PortRange;
   /** Run tenants from directories of this host (development); default false. */
@@ -100,6 +107,7 @@ export interface ResolvedOptions {
   readonly advertiseUrl: string | undefined;
   readonly capacity: AgentOptions["capacity"];
   readonly labels: Readonly<Record<string, string>>;
+  readonly tenantHost: string;
   readonly tenantPorts: PortRange;
   readonly allowDirectories: boolean;
   readonly onStop: "keep" | "stop";
@@ -196,11 +204,12 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
     },
     schedulerUrls: options.schedulerUrls,
     credentials: options.credentials,
-    host: options.host ?? "127.0.0.1",
+    host: options.host ?? loopback,
     port: options.port ?? ports.agent,
     advertiseUrl: options.advertiseUrl,
     capacity: options.capacity,
     labels: options.labels ?? {},
+    tenantHost: options.tenantHost ?? loopback,
     tenantPorts: options.tenantPorts ?? tenantPorts,
     allowDirectories: options.allowDirectories ?? false,
     onStop: options.onStop ?? "keep",

@@ -27,6 +27,8 @@ export interface InstanceRecord {
   readonly version: 1;
   readonly ref: InstanceRef;
   readonly state: MachineState;
+  /** Where gateways reach it; absent for loopback. */
+  readonly host?: string;
   /** 0 until it has one. */
   readonly port: number;
   /** Whether the tenant's other instances on this node have the same port. */

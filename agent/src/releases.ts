@@ -11,6 +11,8 @@ import { UnpackError, unpack } from "./unpack.ts";
 export interface ReleaseBounds {
   /** All unpacked releases together; those in use are kept beyond it. */
   readonly cacheBytes: number;
+  /** And so many of them. */
+  readonly cacheCount: number;
   /** One release's tar. */
   readonly tarBytes: number;
   /** One release unpacked. */
@@ -22,6 +24,7 @@ export interface ReleaseBounds {
 
 export const defaultReleaseBounds: ReleaseBounds = {
   cacheBytes: 10 * 1024 ** 3,
+  cacheCount: 10_000,
   tarBytes: 512 * 1024 ** 2,
   unpackedBytes: 1024 ** 3,
   entries: 100_000,
@@ -202,7 +205,7 @@ export class ReleaseCache {
     let total = bytes + [...this.#cached.values()].reduce((sum, one) => sum + one.bytes, 0);
     const oldest = [...this.#cached].sort(([, a], [, b]) => a.usedAt - b.usedAt);
     for (const [digest, one] of oldest) {
-      if (total <= this.#bounds.cacheBytes) return;
+      if (total <= this.#bounds.cacheBytes && this.#cached.size < this.#bounds.cacheCount) return;
       if (inUse.has(digest)) continue;
       this.#cached.delete(digest);
       total -= one.bytes;

@@ -3,13 +3,13 @@
  * no_new_privs, resource limits. `cgroup`: limits on memory, CPU and pids besides. `namespace`: bubblewrap around it,
  * with mounts and pids of its own: it sees its release, its one writable directory and /usr, nothing else.
  */
-import { chownSync, existsSync, lstatSync, mkdirSync } from "node:fs";
+import { chownSync, existsSync, lstatSync, mkdirSync, readlinkSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { rungName } from "@warren/common/isolation";
 import { Isolation } from "@warren/proto/common";
 import { placeBun, type TenantBun } from "./command.ts";
-import { messageOf, removeTree } from "./files.ts";
+import { errnoOf, messageOf, removeTree } from "./files.ts";
 import type { GroupLimits, Host } from "./host/host.ts";
 import type { ProcessEnd } from "./machine.ts";
 import { forbidNewPrivileges, limited, ownLimits } from "./rlimits.ts";
@@ -149,6 +149,12 @@ export class Sandbox {
           `no isolation: another uid cannot run Bun in ${home} (${why}); let others search the directories above it, or give the agent a runtime directory like /run/warren`,
         );
       }
+      if (!(await canSee(identity))) {
+        return at(
+          Isolation.NONE,
+          "no isolation: the agent may not see the sockets of other users' processes, by which it knows whose a port is; a container needs CAP_SYS_PTRACE",
+        );
+      }
       if (most < Isolation.CGROUP)
         return at(Isolation.USER, "the agent is told to offer no higher rung than user");
       if (!host.limits) return at(Isolation.USER, ...host.missing);
@@ -243,6 +249,28 @@ export function makeHome(homes: string, id: string, identity: Identity | undefin
     if (identity) chownSync(path, identity.uid, identity.gid);
   }
   return home;
+}
+
+/** Whether the agent sees what a process of that uid holds open. Root in a container need not. */
+async function canSee(identity: Identity): Promise<boolean> {
+  const child = Bun.spawn(["/bin/cat"], {
+    ...identity,
+    env: {},
+    stdin: "pipe",
+    stdout: "ignore",
+    stderr: "ignore",
+    timeout: trialMs,
+    killSignal: "SIGKILL",
+  });
+  try {
+    readlinkSync(`/proc/${child.pid}/fd/0`);
+    return true;
+  } catch (error) {
+    return errnoOf(error) !== "EACCES";
+  } finally {
+    child.kill("SIGKILL");
+    await child.exited;
+  }
 }
 
 /** Why it does not run, or undefined if it does. */

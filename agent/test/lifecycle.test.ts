@@ -452,6 +452,16 @@ describe.each(process.env.WARREN_TEST_QUICK ? hostKinds.slice(0, 2) : hostKinds)
         await t.stop(instance.ref!.id);
       });
 
+      test("where gateways of other hosts are to reach it, it listens on all addresses and says where it is", async () => {
+        const exposed = await site.agent((await site.scheduler()).url, { hostKind, tenantHost: "127.0.0.2" });
+        const instance = await exposed.start("hello.ts");
+        expect(instance.endpoint!.host).toBe("127.0.0.2");
+        expect(await (await fetch(url(instance))).text()).toBe("hello");
+        const env = (await (await fetch(url(instance, "/env"))).json()) as Record<string, string>;
+        expect(env.HOST).toBe("0.0.0.0");
+        await exposed.stop(instance.ref!.id);
+      });
+
       test("rule 6: NODE_ENV is the tenant's to choose", async () => {
         const instance = await t.start("hello.ts", { env: { NODE_ENV: "development" } });
         const env = (await (await fetch(url(instance, "/env"))).json()) as Record<string, string>;

@@ -119,7 +119,7 @@ describe("the cache", () => {
 
   async function cacheWith(
     count: number,
-    more: { inUse?: Set<string>; cacheBytes?: number; at?: string } = {},
+    more: { inUse?: Set<string>; cacheBytes?: number; cacheCount?: number; at?: string } = {},
   ) {
     const tars = new Map<string, Uint8Array>();
     for (let i = 0; i < count; i++) {
@@ -132,7 +132,12 @@ describe("the cache", () => {
       directory: at,
       log: silent,
       inUse: () => more.inUse ?? new Set(),
-      bounds: { cacheBytes: more.cacheBytes ?? 1e6, tarBytes: 20_000, fetchMs: 5_000 },
+      bounds: {
+        cacheBytes: more.cacheBytes ?? 1e6,
+        cacheCount: more.cacheCount ?? 100,
+        tarBytes: 20_000,
+        fetchMs: 5_000,
+      },
       async *download(digest) {
         downloads++;
         const tar = tars.get(digest);
@@ -188,6 +193,12 @@ describe("the cache", () => {
     expect(digests.map((digest) => cache.has(digest))).toEqual([true, false, true, false]);
     await cache.ensure(digests[3]!);
     expect(digests.map((digest) => cache.has(digest))).toEqual([true, false, false, true]);
+  });
+
+  test("rule 9: so many releases at most are kept, however small", async () => {
+    const { cache, digests } = await cacheWith(3, { cacheCount: 2 });
+    for (const digest of digests) await cache.ensure(digest);
+    expect(digests.map((digest) => cache.has(digest))).toEqual([false, true, true]);
   });
 
   test("half of something, from an agent that died, is removed", async () => {

@@ -324,6 +324,7 @@ describe("what tenants run on", () => {
       node: "n",
       home: "/h",
       tmp: "/t",
+      host: "127.0.0.1",
       sharesPort: true,
       cache: "/c",
       socket: "/s",

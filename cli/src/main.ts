@@ -1,5 +1,6 @@
 /** The one executable: runs each process, and the operator's verbs. */
 import { Command, CommanderError } from "commander";
+import { caCommand } from "./commands/ca.ts";
 import { completionCommand } from "./commands/completion.ts";
 import { deployCommand } from "./commands/deploy.ts";
 import { instanceCommands } from "./commands/instances.ts";
@@ -34,6 +35,7 @@ rolloutCommands(program);
 topCommands(program);
 streamCommands(program);
 processCommands(program);
+caCommand(program);
 completionCommand(program);
 for (const command of program.commands) command.exitOverride();
 

@@ -147,6 +147,10 @@ test("an agent's settings for isolation, starts, releases and logs; what is wron
     maxActive: 0,
     logFiles: 4,
   });
+  expect(load({ advertise: "https://h1:7421", tenantHost: "10.0.0.1" })).toMatchObject({
+    advertise: "https://h1:7421",
+    tenantHost: "10.0.0.1",
+  });
   expect(load({ releaseCache: "20g", logFileSize: "1MiB", startsPerSecond: "2.5" })).toMatchObject({
     releaseCache: 20 * 2 ** 30,
     logFileSize: 2 ** 20,
@@ -180,6 +184,7 @@ describe("the executable", () => {
         "events",
         "nodes",
         "usage",
+        "ca",
         "version",
       ]),
     );

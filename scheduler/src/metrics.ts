@@ -30,6 +30,12 @@ export function schedulerMetrics(leadership: Leadership, maxConcurrent: number):
   gauge("waiting_calls", "Ensure calls that wait.", () => state().waiting);
   gauge("queued_tenants", "Tenants that want an instance and have none.", () => state().queue.size);
   gauge("tenants", "Tenants.", () => state().tenants.size);
+  gauge("releases", "Releases kept; decisions_total counts those collected.", () => state().releases.size);
+  gauge("release_bytes", "Of these.", () => {
+    let bytes = 0;
+    for (const { sizeBytes } of state().releases.values()) bytes += Number(sizeBytes);
+    return bytes;
+  });
   gauge("gateways", "Gateways that watch.", () => state().gateways.size);
   gauge(
     "events_dropped_total",

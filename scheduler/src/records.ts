@@ -47,8 +47,12 @@ export function blobName(digest: string): string {
   return digest.slice("sha256:".length);
 }
 
+export function releaseKey(digest: string): string {
+  return `release.${blobName(digest)}`;
+}
+
 export function releaseEntry(release: Release): Entry {
-  return { key: `release.${blobName(release.digest)}`, value: encode(toJson(ReleaseSchema, release)) };
+  return { key: releaseKey(release.digest), value: encode(toJson(ReleaseSchema, release)) };
 }
 
 /**

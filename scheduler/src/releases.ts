@@ -13,6 +13,7 @@ import { type Clock, toTimestamp } from "@warren/common/time";
 import { type Release, ReleaseSchema } from "@warren/proto/common";
 import type { UploadReleaseHeader, UploadReleaseRequest } from "@warren/proto/scheduler";
 import { BlobNotFoundError, type Blobs } from "@warren/store";
+import { Holds } from "./holds.ts";
 import { blobName } from "./records.ts";
 
 export interface ReleasesOptions {
@@ -24,16 +25,26 @@ export interface ReleasesOptions {
   readonly maxBytes?: number;
   /** Most uploads at once. Default 4. */
   readonly maxUploads?: number;
+  /** How long what came is kept from being collected, in ms. Default 1 h. */
+  readonly holdMs?: number;
   /** Without a chunk for so long, in ms, an upload is given up. Default 30 s. */
   readonly silenceMs?: number;
 }
 
 export class Releases {
   readonly #options: Required<ReleasesOptions>;
+  readonly holds: Holds;
   #uploads = 0;
 
   constructor(options: ReleasesOptions) {
-    this.#options = { maxBytes: 512 * 1024 * 1024, maxUploads: 4, silenceMs: 30_000, ...options };
+    this.#options = {
+      maxBytes: 512 * 1024 * 1024,
+      maxUploads: 4,
+      silenceMs: 30_000,
+      holdMs: 3_600_000,
+      ...options,
+    };
+    this.holds = new Holds(this.#options.holdMs, () => options.clock.monotonic());
   }
 
   /** What an earlier process left half received is of no use to anybody. */
@@ -82,6 +93,7 @@ export class Releases {
       if (!header || size === 0)
         throw rpcError(Code.InvalidArgument, "an upload is one header, then chunks; this one was empty");
       const digest = `sha256:${hash.digest("hex")}`;
+      await this.holds.arrive(digest);
       await blobs.put(blobName(digest), Bun.file(path).stream() as unknown as AsyncIterable<Uint8Array>);
       return create(ReleaseSchema, {
         digest,

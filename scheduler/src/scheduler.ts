@@ -117,6 +117,7 @@ async function campaign(
     blobs: store.blobs,
     directory: join(options.stateDirectory, "uploads"),
     clock: systemClock,
+    holdMs: config.releases.graceMs,
   });
   await releases.start();
   const address = options.advertiseUrl ?? reachable(server, options.host);

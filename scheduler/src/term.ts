@@ -5,10 +5,11 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Logger } from "@warren/common/log";
 import type { Credentials } from "@warren/common/rpc/credentials";
-import { systemClock } from "@warren/common/time";
+import { systemClock, withDeadline } from "@warren/common/time";
 import type { NodeService, SchedulerService } from "@warren/proto/scheduler";
 import type { Lease, Store } from "@warren/store";
 import { Agents } from "./agents.ts";
+import { collectReleases } from "./collector.ts";
 import type { CoreConfig } from "./core/config.ts";
 import type { State } from "./core/model.ts";
 import { Engine, type EngineOptions } from "./engine.ts";
@@ -53,6 +54,7 @@ export class Term {
   readonly #outbox: Outbox;
   readonly #watchers: Watchers;
   readonly #agents: Agents;
+  readonly #collecting: Promise<void>;
   readonly #over = new AbortController();
   #highest: bigint;
 
@@ -111,6 +113,15 @@ export class Term {
       ...streamRpcs(services),
     };
     this.#engine.start();
+    this.#collecting = collectReleases({
+      engine: this.#engine,
+      writer: this.#writer,
+      blobs: store.blobs,
+      holds: releases.holds,
+      clock: systemClock,
+      log,
+      signal,
+    });
   }
 
   /** Aborts when it is over; the reason says why. */
@@ -147,7 +158,12 @@ export class Term {
     this.#watchers.close();
     this.#engine.stop();
     this.#agents.close();
-    await Promise.all([this.#writer.stop(patienceMs), this.#outbox.stop(patienceMs)]);
+    await Promise.all([
+      this.#writer.stop(patienceMs),
+      this.#outbox.stop(patienceMs),
+      // A removal that the store keeps waiting ends by itself.
+      withDeadline(this.#collecting, patienceMs, "the collection of releases").catch(() => {}),
+    ]);
   }
 
   #supersede(error: Error, seen = 0n): void {

@@ -51,6 +51,18 @@ describe("by load", () => {
     expect(c.live().map(({ id }) => id)).toEqual([lasting.id]);
   });
 
+  test("a restart of a tenant with a minimum is answered, and leaves none of those before", () => {
+    const { c } = warm(3, {}, { min: 3 });
+    c.run(500);
+    const before = c.live().map(({ id }) => id);
+    expect(before).toHaveLength(3);
+    const restart = c.operation("restart", "a");
+    c.run(2_000);
+    expect(c.granted(restart).kind).toBe("ensured");
+    expect(c.live()).toHaveLength(3);
+    expect(c.live().filter(({ id }) => before.includes(id))).toEqual([]);
+  });
+
   test("at most so many on one node", () => {
     const { c, g } = warm(3, {}, { maxPerNode: 1 });
     c.touch(g, c.live()[0]!.id, 100);

@@ -10,13 +10,22 @@ export interface Ran {
 }
 
 /** Runs a verb to its end, at most `deadlineMs` (default 30 s). */
-export async function cli(
-  args: readonly string[],
-  options: { env?: Record<string, string>; cwd?: string; deadlineMs?: number } = {},
-): Promise<Ran> {
-  const child = Bun.spawn([warrenBin, ...args], {
+export function cli(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
+  const env = { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "/", ...options.env };
+  return run([warrenBin, ...args], { ...options, env });
+}
+
+export interface RunOptions {
+  readonly env?: Record<string, string>;
+  readonly cwd?: string;
+  readonly deadlineMs?: number;
+}
+
+/** Runs a command to its end, at most `deadlineMs` (default 30 s), with that environment and no other. */
+export async function run(command: readonly string[], options: RunOptions = {}): Promise<Ran> {
+  const child = Bun.spawn([...command], {
     cwd: options.cwd,
-    env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "/", ...options.env },
+    env: options.env ?? {},
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",

@@ -59,6 +59,18 @@ export const schedulerSchema = z.object({
     .describe("page a frozen one out after so long without a request, where its node can"),
   minResidence: field.duration().default(1_000).describe("never evict an instance that was used so recently"),
   reportPeriod: field.duration().default(1_000).describe("how often nodes report"),
+  keepReleases: field
+    .count()
+    .default(5)
+    .describe("releases kept per tenant for a rollback, besides those in use; older ones are removed"),
+  keepReleaseBytes: field
+    .size()
+    .default(2 * 1024 ** 3)
+    .describe("of one tenant's releases together; those in use are kept beyond it"),
+  releaseGrace: field
+    .duration()
+    .default(3_600_000)
+    .describe("a release that came so recently is kept: somebody may be about to apply it"),
   nodeLostAfter: field
     .duration()
     .default(10_000)
@@ -88,6 +100,16 @@ export const agentSchema = z.object({
     .describe("runtime directory: records of what runs, logs, releases; gone after a reboot"),
   scheduler: schedulers(),
   port: field.port().default(ports.agent).describe("port of its API; 0 takes a free one"),
+  advertise: field
+    .text()
+    .optional()
+    .describe("how the scheduler reaches this agent: https://host:port (default: the address it listens on)"),
+  tenantHost: field
+    .text()
+    .optional()
+    .describe(
+      "name or address by which gateways on other hosts reach tenants here, who then listen on all addresses: for a network of the cell's own (default: loopback)",
+    ),
   memory: field.size().optional().describe("memory for tenants (default: the host's)"),
   cpus: z.coerce.number().positive().optional().describe("cores for tenants (default: the host's)"),
   maxInstances: field.count().default(0).describe("most instances on this node; 0 means no bound of its own"),
@@ -151,6 +173,7 @@ export const gatewaySchema = z.object({
     .port()
     .default(ports.gatewayAdmin)
     .describe("port of its health and metrics; 0 takes a free one"),
+  adminHost: field.text().default("127.0.0.1").describe("address to serve its health and metrics on"),
   domain: field.text().default("localhost").describe("tenants are reached as <tenant>.<domain>"),
   publicUrl: field
     .text()

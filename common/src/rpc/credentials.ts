@@ -45,7 +45,7 @@ export function loadCredentials(directory: string): Credentials {
   const ca = read(credentialFiles.ca);
   if (!ca) {
     throw new CredentialsError(
-      `no ${credentialFiles.ca} in ${directory}: is this a credentials directory of a Warren cell? ('warren up' makes them below its state directory)`,
+      `no ${credentialFiles.ca} in ${directory}: is this a credentials directory of a Warren cell? ('warren up' makes them below its state directory, 'warren ca issue' for other hosts)`,
     );
   }
   return {

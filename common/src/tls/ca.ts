@@ -64,6 +64,11 @@ export async function createCa(cell: string): Promise<CertificateAuthority> {
   return { cert: cert.toString("pem"), key: await privateKeyPem(keys.privateKey) };
 }
 
+/** The cell that a CA's certificate names. */
+export function cellOf(caCert: string): string {
+  return new X509Certificate(caCert).subjectName.getField("O")[0] ?? "";
+}
+
 /**
  * A certificate for one process, for serving and for calling: CN its name, OU its role, O its cell.
  * @param hosts names and addresses it may be reached by

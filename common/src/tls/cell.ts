@@ -1,5 +1,5 @@
 /**
- * A cell's secrets on disk, as `warren up` makes them: the CA and the token key (which only issuing needs), and one
+ * A cell's secrets on disk, as `warren up` and `warren ca` make them: the CA and the token key (which only issuing needs), and one
  * credentials directory per process. Everything is 0600 in directories of 0700.
  *
  *     <directory>/ca.crt ca.key tokens.key tokens.pub
@@ -9,58 +9,93 @@ import { existsSync } from "node:fs";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Role } from "@warren/proto/common";
-import { type Credentials, credentialFiles, loadCredentials } from "../rpc/credentials.ts";
-import { createCa, issueCertificate } from "./ca.ts";
+import { type Credentials, CredentialsError, credentialFiles, loadCredentials } from "../rpc/credentials.ts";
+import { cellOf, createCa, issueCertificate } from "./ca.ts";
 import { createTokenKeys, issueToken } from "./tokens.ts";
 
 /** Issues credentials for the processes of one cell. */
 export interface CellSecrets {
   readonly cell: string;
   readonly directory: string;
-  /** The directory of that name's credentials, made if it is not there yet. */
-  credentialsFor(
-    name: string,
-    role: Role,
-    hosts?: readonly string[],
-  ): Promise<{ directory: string; credentials: Credentials }>;
+  /**
+   * The directory of that name's credentials, made if it is not there yet.
+   * @param hosts names and addresses that its server is called by; default: those of this machine for itself
+   * @param renew make it anew even if it is there
+   */
+  credentialsFor(name: string, role: Role, hosts?: readonly string[], renew?: boolean): Promise<Issued>;
 }
+
+export interface Issued {
+  readonly directory: string;
+  readonly credentials: Credentials;
+  /** Whether it was made now; else it is as it was, whatever was asked for. */
+  readonly isNew: boolean;
+}
+
+/** What only issuing needs. */
+const files = { caKey: "ca.key", tokensKey: "tokens.key" } as const;
 
 /** Where every process on one machine can be reached. */
 export const loopbackHosts = ["localhost", "127.0.0.1", "::1"] as const;
 
 /** Opens the cell's secrets in `directory`, making them if there are none. */
 export async function openCellSecrets(directory: string, cell: string): Promise<CellSecrets> {
+  if (!hasCellSecrets(directory)) await makeCellSecrets(directory, cell);
+  return readCellSecrets(directory);
+}
+
+export function hasCellSecrets(directory: string): boolean {
+  return existsSync(join(directory, files.caKey));
+}
+
+/** Makes a CA and a token key. With those before them, every credential that they signed would be worth nothing. */
+async function makeCellSecrets(directory: string, cell: string): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
+  const [ca, tokens] = await Promise.all([createCa(cell), createTokenKeys()]);
+  await secret(join(directory, credentialFiles.tokenKey), tokens.publicKey);
+  await secret(join(directory, files.tokensKey), tokens.privateKey);
+  await secret(join(directory, credentialFiles.ca), ca.cert);
+  await secret(join(directory, files.caKey), ca.key); // last: with it, the cell counts as made
+}
+
+/**
+ * Those that are there; the CA's certificate says of which cell.
+ * @throws CredentialsError when there are none
+ */
+export async function readCellSecrets(directory: string): Promise<CellSecrets> {
   const at = (file: string) => join(directory, file);
-  if (!existsSync(at("ca.key"))) {
-    const [ca, tokens] = await Promise.all([createCa(cell), createTokenKeys()]);
-    await secret(at("tokens.pub"), tokens.publicKey);
-    await secret(at("tokens.key"), tokens.privateKey);
-    await secret(at(credentialFiles.ca), ca.cert);
-    await secret(at("ca.key"), ca.key); // last: with it, the cell counts as made
+  if (!hasCellSecrets(directory)) {
+    throw new CredentialsError(
+      `no CA in ${directory}: make one with 'warren ca init', or name its directory with --dir`,
+    );
   }
   const read = (file: string) => readFile(at(file), "utf8");
-  const [caCert, caKey, tokenKey, tokenPublic] = await Promise.all(
-    [credentialFiles.ca, "ca.key", "tokens.key", "tokens.pub"].map(read),
-  );
+  const [caCert, caKey, tokenKey, tokenPublic] = await Promise.all([
+    read(credentialFiles.ca),
+    read(files.caKey),
+    read(files.tokensKey),
+    read(credentialFiles.tokenKey),
+  ]);
+  const cell = cellOf(caCert);
   return {
     cell,
     directory,
-    async credentialsFor(name, role, hosts = loopbackHosts) {
+    async credentialsFor(name, role, hosts = loopbackHosts, renew = false) {
       const own = at(name);
-      if (!existsSync(join(own, credentialFiles.token))) {
+      const isNew = renew || !existsSync(join(own, credentialFiles.token));
+      if (isNew) {
         await mkdir(own, { recursive: true, mode: 0o700 });
-        const pair = await issueCertificate({ cert: caCert!, key: caKey! }, { cell, role, name, hosts });
-        await secret(join(own, credentialFiles.ca), caCert!);
-        await secret(join(own, credentialFiles.tokenKey), tokenPublic!);
+        const pair = await issueCertificate({ cert: caCert, key: caKey }, { cell, role, name, hosts });
+        await secret(join(own, credentialFiles.ca), caCert);
+        await secret(join(own, credentialFiles.tokenKey), tokenPublic);
         // A control plane shows a token only: certificates are for the cell's own processes.
         if (role !== Role.CLIENT) {
           await secret(join(own, credentialFiles.cert), pair.cert);
           await secret(join(own, credentialFiles.key), pair.key);
         }
-        await secret(join(own, credentialFiles.token), await issueToken(tokenKey!, { cell, role, name }));
+        await secret(join(own, credentialFiles.token), await issueToken(tokenKey, { cell, role, name }));
       }
-      return { directory: own, credentials: loadCredentials(own) };
+      return { directory: own, credentials: loadCredentials(own), isNew };
     },
   };
 }

@@ -1,3 +1,5 @@
+import { type CollectBounds, defaultCollectBounds } from "./collect.ts";
+
 /** What the core is told once. All times in ms. */
 export interface CoreConfig {
   /** The cell's name. */
@@ -74,6 +76,8 @@ export interface CoreConfig {
   readonly rebalanceMs: number;
   /** Bound of the number of tenants. */
   readonly maxTenants: number;
+  /** Which releases are kept. */
+  readonly releases: CollectBounds;
 }
 
 export const defaultCoreConfig: CoreConfig = {
@@ -121,4 +125,5 @@ export const defaultCoreConfig: CoreConfig = {
   rebalance: false,
   rebalanceMs: 10_000,
   maxTenants: 1_000_000,
+  releases: defaultCollectBounds,
 };

@@ -9,7 +9,7 @@
  */
 
 import type { CoreConfig } from "./config.ts";
-import type { Context } from "./context.ts";
+import { type Context, count } from "./context.ts";
 import { cordon } from "./cordon.ts";
 import { wish } from "./desire.ts";
 import { drainNode } from "./drain.ts";
@@ -92,6 +92,13 @@ function take(ctx: Context, input: Input): void {
       return;
     case "release":
       state.releases.set(input.release.digest, input.release);
+      return;
+    case "release-going":
+      state.releases.delete(input.digest);
+      return;
+    case "release-gone":
+      state.holders.delete(input.digest);
+      count(ctx, "releases_collected");
       return;
     case "ensure":
       ensure(ctx, input.call, input.tenant, input.deadline);

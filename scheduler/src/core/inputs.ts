@@ -102,6 +102,9 @@ export type Input =
       readonly message: string;
     }
   | { readonly type: "release"; readonly release: Release }
+  /** It is about to be removed: no spec may name it any more. */
+  | { readonly type: "release-going"; readonly digest: string }
+  | { readonly type: "release-gone"; readonly digest: string }
   | { readonly type: "ensure"; readonly call: string; readonly tenant: string; readonly deadline: number }
   | { readonly type: "cancel"; readonly call: string; readonly tenant: string }
   | { readonly type: "touch"; readonly source: string; readonly entries: readonly TouchEntry[] }

@@ -39,7 +39,8 @@ export function operate(
   if (kind === "restart") clearFailures(tenant);
   // What was to be started by itself is not, until somebody uses it.
   tenant.scale = 0;
-  tenant.paused = kind !== "restart";
+  // By a restart too: with successors coming before all are gone it would never be answered. Its ensure asks for them.
+  tenant.paused = true;
   settleOwed(ctx, tenant);
   cutShort(ctx, tenant, `its instances were stopped (${kind})`);
   for (const move of [...(tenant.moves ?? [])]) abandonMove(ctx, move);
@@ -104,6 +105,9 @@ export function expireOperations(ctx: Context): void {
       ctx.emit({ type: "refuse", call, refusal: { kind: "deadline", tenant: key, what } });
       operation.late = true;
     }
+    const tenant = state.tenants.get(key);
+    // What goes on of a restart is its stops; what its policy wants is started as they end.
+    if (tenant && !kept.length && pending.every(({ kind }) => kind === "restart")) tenant.paused = false;
     if (kept.length) state.operations.set(key, kept);
     else state.operations.delete(key);
   }

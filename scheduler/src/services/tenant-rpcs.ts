@@ -28,8 +28,13 @@ export function tenantRpcs({ engine, releases, writer }: Services) {
     if (!tenant || tenant.deleting) throw toRpcError({ kind: "no-tenant", tenant: key });
     return tenant;
   };
+  /** Before the core is asked: until the spec is durable, nothing else says that its release is wanted. */
+  const holdRelease = ({ source }: TenantSpec) => {
+    if (source.case === "release") releases.holds.hold(source.value);
+  };
   return {
     async applyTenant({ spec }) {
+      holdRelease(spec!);
       await engine.ask((call) => ({ type: "apply", call, spec: spec! }));
       return { tenant: tenantView(state, known(spec!.key)) };
     },
@@ -79,6 +84,7 @@ export function tenantRpcs({ engine, releases, writer }: Services) {
           `tenant ${key} has no earlier version: name the release that it is to have ('warren releases ${key}' lists them)`,
         );
       }
+      holdRelease(spec);
       await engine.ask((call) => ({ type: "apply", call, spec }));
       const instances = isRunning(known(key).rollout)
         ? await engine.ask((call) => ({

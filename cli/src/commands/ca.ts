@@ -1,0 +1,78 @@
+/** `warren ca init | issue`: who may be what in a cell whose processes run on several hosts. */
+import { join, resolve } from "node:path";
+import { isKey, keyRule } from "@warren/common/ids";
+import { roleName, roleOf } from "@warren/common/rpc/roles";
+import { hasCellSecrets, loopbackHosts, openCellSecrets, readCellSecrets } from "@warren/common/tls/cell";
+import { Role } from "@warren/proto/common";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import pc from "picocolors";
+import { defaultStateDirectory } from "../cluster.ts";
+import { printJson } from "../output.ts";
+
+interface CaOptions {
+  readonly dir?: string;
+  readonly json?: boolean;
+}
+
+const roles = [Role.SCHEDULER, Role.AGENT, Role.GATEWAY, Role.METERING, Role.CLIENT].map(roleName);
+
+export function caCommand(program: Command): void {
+  const ca = program
+    .command("ca")
+    .description("make a cell's CA, and issue credentials for its processes and clients");
+
+  asCaVerb(ca.command("init"))
+    .description("make the CA and the token key of a cell; one that is there is kept")
+    .option("--cell <name>", "name of the cell (default: local)", keyOption, "local")
+    .action(async (options: CaOptions & { cell: string }) => {
+      const directory = directoryOf(options);
+      const isNew = !hasCellSecrets(directory);
+      const { cell } = await openCellSecrets(directory, options.cell);
+      if (options.json) printJson({ directory, cell, isNew });
+      else say(isNew ? "made" : "kept", `the CA of cell ${cell}`, directory);
+    });
+
+  asCaVerb(ca.command("issue"))
+    .description("issue a credentials directory: carry it to the host of its process, and nowhere else")
+    .argument("<name>", "of the process; an agent's is its node's", keyOption)
+    .addOption(new Option("--role <role>", "what it may be").choices(roles).makeOptionMandatory())
+    .option(
+      "--host <name>",
+      "name or address that others reach its server by, besides localhost; may be repeated",
+      (value: string, before: string[]) => [...before, value],
+      [],
+    )
+    .option("--renew", "make it anew: the one before stays valid until it expires")
+    .action(async (name: string, options: CaOptions & { role: string; host: string[]; renew?: boolean }) => {
+      const secrets = await readCellSecrets(directoryOf(options));
+      const role = roleOf(options.role);
+      const hosts = [...loopbackHosts, ...options.host];
+      const { directory, isNew } = await secrets.credentialsFor(name, role, hosts, options.renew);
+      if (options.json) printJson({ directory, cell: secrets.cell, name, role: options.role, isNew });
+      else say(isNew ? "issued" : "kept", `${options.role} ${name} of cell ${secrets.cell}`, directory);
+    });
+
+  for (const command of ca.commands) command.exitOverride();
+}
+
+function asCaVerb(command: Command): Command {
+  return command
+    .option(
+      "--dir <dir>",
+      "directory of the CA; what it issues stands below it (default: credentials/ in the state directory)",
+    )
+    .option("--json", "print JSON");
+}
+
+function directoryOf({ dir }: CaOptions): string {
+  return dir === undefined ? join(defaultStateDirectory(), "credentials") : resolve(dir);
+}
+
+function keyOption(text: string): string {
+  if (!isKey(text)) throw new InvalidArgumentError(`It ${keyRule}.`);
+  return text;
+}
+
+function say(what: string, of: string, directory: string): void {
+  process.stdout.write(`${pc.green(what)} ${of}\n${directory}\n`);
+}
