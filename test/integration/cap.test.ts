@@ -1,6 +1,5 @@
 /** Rule 1 on real processes. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +7,7 @@ import { Code, ConnectError } from "@warren/client";
 import { pause } from "@warren/common/time";
 import { writeApp } from "../src/apps.ts";
 import { startCell, type TestCell } from "../src/cell.ts";
+import { sampled } from "../src/live.ts";
 
 let cell: TestCell;
 let directory: string;
@@ -28,38 +28,6 @@ afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
 }, 60_000);
 
-/** Instances with a live process, as the kernel sees it: those whose environment says so. */
-function liveInstances(): Set<string> {
-  const found = new Set<string>();
-  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-    try {
-      const environment = readFileSync(`/proc/${pid}/environ`, "latin1");
-      if (!environment.includes(`WARREN_NODE=`) || !environment.includes(cell.state)) continue;
-      const id = /(?:^|\0)WARREN_INSTANCE=([^\0]+)/.exec(environment)?.[1];
-      if (id) found.add(id);
-    } catch {
-      // gone while we looked, or another user's
-    }
-  }
-  return found;
-}
-
-async function sampled<T>(work: Promise<T>): Promise<{ most: number; samples: number; outcome: T }> {
-  const stop = new AbortController();
-  let most = 0;
-  let samples = 0;
-  const sampling = (async () => {
-    for (; !stop.signal.aborted; await pause(2, stop.signal)) {
-      most = Math.max(most, liveInstances().size);
-      samples++;
-    }
-  })();
-  const outcome = await work;
-  stop.abort();
-  await sampling;
-  return { most, samples, outcome };
-}
-
 test("rule 1: cap 2, six ensures of six tenants at once: never more than two live processes at any sample", async () => {
   const calls = tenants.map((tenant) =>
     cell.warren.scheduler.ensure({ tenant }, { timeoutMs: 20_000 }).then(
@@ -67,7 +35,7 @@ test("rule 1: cap 2, six ensures of six tenants at once: never more than two liv
       (error: unknown) => Code[ConnectError.from(error).code],
     ),
   );
-  const { most, samples, outcome } = await sampled(Promise.all(calls));
+  const { most, samples, outcome } = await sampled(cell.state, Promise.all(calls));
   expect(samples).toBeGreaterThan(20);
   expect(most).toBeGreaterThan(0);
   expect(most).toBeLessThanOrEqual(2);
@@ -101,3 +69,27 @@ test("rule 4: a burst on one cold tenant makes one start", async () => {
   expect(answers.every(({ status }) => status === 200)).toBe(true);
   expect(((await cell.warren.scheduler.getStats({})).counts.starts ?? 0n) - before).toBe(1n);
 }, 40_000);
+
+test("rule 1: 200 ensures of 200 tenants at once on three nodes, 20 places: all are answered, never more than 20 live", async () => {
+  await using many = await startCell({ nodes: 3, maxConcurrent: 20, minResidence: "100ms" });
+  const app = await writeApp(directory, "many", "slow");
+  const keys = Array.from({ length: 200 }, (_, i) => `t${i}`);
+  const { digest } = await many.warren.upload(keys[0]!, app);
+  for (const key of keys) await many.warren.apply({ key, source: { case: "release", value: digest } });
+  const calls = keys.map((tenant) =>
+    many.warren.scheduler.ensure({ tenant }, { timeoutMs: 120_000 }).then(
+      () => "ensured",
+      (error: unknown) => ConnectError.from(error).message,
+    ),
+  );
+  const { most, samples, outcome } = await sampled(many.state, Promise.all(calls));
+  expect(outcome.filter((said) => said !== "ensured")).toEqual([]);
+  expect(samples).toBeGreaterThan(20);
+  expect(most).toBeGreaterThan(10);
+  expect(most).toBeLessThanOrEqual(20);
+  const { counts } = await many.warren.scheduler.getStats({});
+  expect(counts.placements).toBe(200n);
+  expect(counts.evictions).toBeGreaterThanOrEqual(180n);
+  await many.stop();
+  expect(many.left()).toEqual([]);
+}, 180_000);
