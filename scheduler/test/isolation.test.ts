@@ -95,7 +95,7 @@ test("what a node's host can and cannot do is shown, and renewed when it joins a
   const c = new Cluster({ nodes: 0 });
   const before = create(NodeHostSchema, { kind: "none", missing: ["no limits: no writable cgroup v2"] });
   const node = c.addNode("n1", { host: before });
-  const shown = () => nodeView(c.config, c.core.state.nodes.get("n1")!, c.at());
+  const shown = () => nodeView(c.config.nodeLateMs, c.core.state.nodes.get("n1")!, c.at());
   expect(shown()).toMatchObject({ isolation: [], host: before });
   node.host = create(NodeHostSchema, { kind: "cgroup-v2", canPageOut: true });
   node.isolation = [NONE, USER];

@@ -16,6 +16,7 @@ import { refusedText } from "../src/core/filters.ts";
 import { DecayingHistogram } from "../src/core/histogram.ts";
 import type { Node } from "../src/core/model.ts";
 import { Peaks } from "../src/core/peaks.ts";
+import { periodsOf } from "../src/core/periods.ts";
 import { type PlaceInput, place, sampleSize } from "../src/core/place.ts";
 import { adapted, Gaps, isTimeZone, sleepTimes } from "../src/core/sleep-times.ts";
 import { Cluster, seeded } from "./cluster.ts";
@@ -58,6 +59,7 @@ function ask(roster: readonly Node[], more: Partial<PlaceInput> = {}) {
     perNode: undefined,
     leaves: undefined,
     mono: 0,
+    lateMs: defaultCoreConfig.nodeLateMs,
     config: defaultCoreConfig,
     random: seeded(1),
     ...more,
@@ -144,6 +146,15 @@ describe("filters", () => {
   test("the sample grows with the logarithm", () => {
     expect([1, 2, 4, 5, 100, 10_000].map(sampleSize)).toEqual([8, 8, 8, 8, 8, 14]);
   });
+});
+
+test("the more nodes there are, the less often each reports, and the later it is late", () => {
+  expect(periodsOf(defaultCoreConfig, 3)).toEqual({ report: 1_000, late: 3_500, lost: 10_000 });
+  expect(periodsOf(defaultCoreConfig, 2_500).report).toBe(1_000);
+  const { report, late, lost } = periodsOf(defaultCoreConfig, 10_000);
+  expect(report).toBe(4_000);
+  expect(late).toBeGreaterThanOrEqual(3.5 * report);
+  expect(lost).toBeGreaterThan(2 * late);
 });
 
 describe("what is predicted", () => {

@@ -6,6 +6,7 @@ import { needOf } from "./charge.ts";
 import { type Context, count } from "./context.ts";
 import { refusing } from "./filters.ts";
 import { type Instance, serving, type Tenant } from "./model.ts";
+import { periodsOf } from "./periods.ts";
 import { beginIdleStop, mayLeave } from "./quiesce.ts";
 import { isNeeded } from "./sleep.ts";
 
@@ -43,7 +44,17 @@ export function makeRoomFor(ctx: Context, tenant: Tenant, spec: TenantSpec): voi
   if (state.leaving.size >= state.parked.size) return; // room is being made already
   const need = needOf(tenant, config);
   const { avoid: avoided } = tenant;
-  const wanted = { spec, need, avoided, perNode: undefined, leaves: undefined, mono: at.mono, config };
+  const lateMs = periodsOf(config, state.nodes.size).late;
+  const wanted = {
+    spec,
+    need,
+    avoided,
+    perNode: undefined,
+    leaves: undefined,
+    mono: at.mono,
+    lateMs,
+    config,
+  };
   let looked = 0;
   for (const id of state.lru) {
     if (++looked > mostLooked) return;

@@ -16,6 +16,8 @@ export interface Wanted {
   /** Where it is to leave. */
   readonly leaves: string | undefined;
   readonly mono: number;
+  /** Without a report for so long a node takes nothing. */
+  readonly lateMs: number;
   readonly config: CoreConfig;
 }
 
@@ -36,8 +38,7 @@ export const filters: readonly Filter[] = [
     name: "not_reporting",
     text: say("not reporting"),
     transient: true,
-    refuses: (node, { mono, config }) =>
-      !node.confirmed || node.lost || mono - node.lastReport > config.nodeLateMs,
+    refuses: (node, { mono, lateMs }) => !node.confirmed || node.lost || mono - node.lastReport > lateMs,
   },
   { name: "cordoned", text: say("cordoned"), transient: true, refuses: (node) => node.cordoned },
   {

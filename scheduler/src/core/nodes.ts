@@ -33,6 +33,7 @@ import {
   standingSlots,
 } from "./model.ts";
 import { completeOperations } from "./operations.ts";
+import { periodsOf } from "./periods.ts";
 import { enter, giveUp, takeBack, track } from "./phases.ts";
 import { relieve } from "./pressure.ts";
 import { enterMove, oldGivenUp, placedFor } from "./replace.ts";
@@ -72,7 +73,11 @@ export function join(ctx: Context, call: string, info: JoinInfo): void {
   const { state, at, config } = ctx;
   const known = state.nodes.get(info.node);
   const rebooted = known !== undefined && known.bootId !== info.bootId;
-  if (known?.incarnation && rebooted && at.mono - known.lastReport < config.nodeLateMs) {
+  if (
+    known?.incarnation &&
+    rebooted &&
+    at.mono - known.lastReport < periodsOf(config, state.nodes.size).late
+  ) {
     ctx.emit({
       type: "refuse",
       call,
@@ -301,9 +306,10 @@ function keepNewest(ctx: Context, instance: Instance): void {
 export function watchNodes(ctx: Context): void {
   const { state, config, at } = ctx;
   if (at.mono - state.since < config.firstPeriodMs) return;
+  const { lost: lostMs } = periodsOf(config, state.nodes.size);
   for (const node of state.nodes.values()) {
     const heard = Math.max(node.lastReport, state.awakeSince);
-    if (!node.lost && at.mono - heard >= config.nodeLostMs) lose(ctx, node);
+    if (!node.lost && at.mono - heard >= lostMs) lose(ctx, node);
   }
 }
 

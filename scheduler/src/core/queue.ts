@@ -11,6 +11,7 @@ import { backingOff } from "./failures.ts";
 import { holdersOf } from "./holders.ts";
 import { placeOn } from "./life.ts";
 import { instancesOf, type Move, type Revision, serving, type Tenant } from "./model.ts";
+import { periodsOf } from "./periods.ts";
 import { type PlaceResult, place } from "./place.ts";
 import { placedFor, waitingMove } from "./replace.ts";
 import { armTenant } from "./timing.ts";
@@ -86,6 +87,7 @@ function choose(ctx: Context, tenant: Tenant, revision: Revision, move: Move | u
     perNode: spec.instances?.maxPerNode ? countByNode(ctx, tenant.key, move) : undefined,
     leaves: move && move.why !== "reload" ? move.old.node : undefined,
     mono: at.mono,
+    lateMs: periodsOf(config, state.nodes.size).late,
     config,
     random,
   });

@@ -8,6 +8,7 @@ import { askToStop, commandStop } from "./life.ts";
 import type { Instance, Tenant } from "./model.ts";
 import { watchNodes } from "./nodes.ts";
 import { expireOperations } from "./operations.ts";
+import { periodsOf } from "./periods.ts";
 import { isQueued, unqueue } from "./queue.ts";
 import { cancelAttempt } from "./quiesce.ts";
 import { rebalance } from "./rebalance.ts";
@@ -26,7 +27,7 @@ export function tick(ctx: Context): void {
   const { state, at, config } = ctx;
   expireWaiters(ctx);
   expireOperations(ctx);
-  if (at.mono - state.lastTick > config.nodeLateMs) state.awakeSince = at.mono;
+  if (at.mono - state.lastTick > periodsOf(config, state.nodes.size).late) state.awakeSince = at.mono;
   const swept = Math.floor(state.lastTick / sweepMs) !== Math.floor(at.mono / sweepMs);
   const rebalanced =
     Math.floor(state.lastTick / config.rebalanceMs) !== Math.floor(at.mono / config.rebalanceMs);

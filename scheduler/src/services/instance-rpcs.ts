@@ -6,6 +6,7 @@ import { Expose, Role } from "@warren/proto/common";
 import type { SchedulerService } from "@warren/proto/scheduler";
 import type { Instance, Moment } from "../core/model.ts";
 import { instancesOf, serving, urlOf } from "../core/model.ts";
+import { periodsOf } from "../core/periods.ts";
 import { toRpcError } from "../refusals.ts";
 import type { Services } from "./context.ts";
 import { deadlineOf } from "./deadline.ts";
@@ -102,10 +103,11 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
     },
     listNodes() {
       const at = engine.now();
+      const { late } = periodsOf(config, state.nodes.size);
       return {
         nodes: [...state.nodes.values()]
           .sort((a, b) => (a.name < b.name ? -1 : 1))
-          .map((node) => nodeView(config, node, at)),
+          .map((node) => nodeView(late, node, at)),
       };
     },
     cordonNode: ({ node }) => cordon(node, true),

@@ -14,11 +14,18 @@ import {
   ReportResponseSchema,
 } from "@warren/proto/scheduler";
 import type { JournalRecord } from "@warren/store";
+import { periodsOf } from "../core/periods.ts";
 import type { Services } from "./context.ts";
+
+/** Of a report's period. */
+const spread = 0.1;
 
 export function nodeService(services: Services): ServiceImpl<typeof NodeService> {
   const { engine, store, releases, epoch, log } = services;
-  const { config } = engine.core;
+  const { config, state } = engine.core;
+  /** Each a little different: nodes that joined at once do not go on reporting at once. */
+  const nextReport = () =>
+    toDuration(periodsOf(config, state.nodes.size).report * (1 + spread * (2 * Math.random() - 1)));
   return {
     async join(request, context) {
       const who = context.values.get(principalKey)?.name;
@@ -54,7 +61,7 @@ export function nodeService(services: Services): ServiceImpl<typeof NodeService>
       log.info({ node: request.node, url: request.agentUrl }, "a node joined");
       return create(JoinResponseSchema, {
         epoch,
-        reportPeriod: toDuration(config.reportPeriodMs),
+        reportPeriod: nextReport(),
         cell: config.cell,
       });
     },
@@ -90,7 +97,7 @@ export function nodeService(services: Services): ServiceImpl<typeof NodeService>
       }
       return create(ReportResponseSchema, {
         ackedSeq,
-        reportPeriod: toDuration(config.reportPeriodMs),
+        reportPeriod: nextReport(),
         epoch,
       });
     },

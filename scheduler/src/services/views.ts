@@ -82,10 +82,11 @@ export function instanceView(state: State, config: CoreConfig, instance: Instanc
   });
 }
 
-export function nodeView(config: CoreConfig, node: Node, at: Moment): NodeView {
+/** @param lateMs without a report for so long it is late */
+export function nodeView(lateMs: number, node: Node, at: Moment): NodeView {
   return create(NodeSchema, {
     name: node.name,
-    state: nodeState(config, node, at),
+    state: nodeState(lateMs, node, at),
     cordoned: node.cordoned,
     agentUrl: node.agentUrl,
     capacity: node.capacity,
@@ -104,8 +105,8 @@ export function nodeView(config: CoreConfig, node: Node, at: Moment): NodeView {
   });
 }
 
-function nodeState(config: CoreConfig, node: Node, at: Moment): NodeState {
+function nodeState(lateMs: number, node: Node, at: Moment): NodeState {
   if (node.lost) return NodeState.LOST;
   if (!node.confirmed) return NodeState.EXPECTED;
-  return at.mono - node.lastReport > config.nodeLateMs ? NodeState.LATE : NodeState.UP;
+  return at.mono - node.lastReport > lateMs ? NodeState.LATE : NodeState.UP;
 }
