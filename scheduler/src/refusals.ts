@@ -76,7 +76,7 @@ export function toRpcError(refusal: Refusal): ConnectError {
       const last = refusal.exit ? `; the last ended ${exitText(refusal.exit)}` : "";
       return rpcError(
         Code.Unavailable,
-        `tenant ${refusal.tenant} has failed ${refusal.failures} times in a row and is tried again in ${Math.ceil(refusal.delayMs)} ms${last} ('warren logs ${refusal.tenant}' shows its output)`,
+        `tenant ${refusal.tenant} has failed ${refusal.failures} times in a row and is tried again in ${Math.ceil(refusal.delayMs)} ms${last} ('warren logs ${refusal.tenant}' shows its output)${outputOf(refusal.exit)}`,
         detail(RetryDelaySchema, { delay: toDuration(refusal.delayMs) }),
       );
     }

@@ -9,6 +9,9 @@ import {
   InstancesSchema,
   RestartPolicy,
 } from "@warren/proto/common";
+import { explain } from "../src/core/explain.ts";
+import { toRpcError } from "../src/refusals.ts";
+import { tenantView } from "../src/services/views.ts";
 import { Cluster } from "./cluster.ts";
 
 const { NEVER, ON_FAILURE, ALWAYS } = RestartPolicy;
@@ -169,5 +172,31 @@ describe("back-off", () => {
     c.crash(b.id);
     c.run(100);
     expect(c.live().filter(({ tenant }) => tenant === "b")).toHaveLength(1);
+  });
+
+  test("a crash loop is told with its last output: to callers, in Explain and of the tenant", () => {
+    const c = warm(ALWAYS, {}, { config: { crashLoopFailures: 2 } });
+    for (let i = 0; i < 2; i++) {
+      const ref = c.live()[0]!;
+      c.nodes.get(ref.node)!.instances.delete(ref.id);
+      const lastOutput = ["starting", "no database", ""];
+      c.transition(ref, {
+        to: InstanceState.EXITED,
+        exit: { reason: ExitReason.CRASHED, code: 3, lastOutput },
+      });
+      if (i === 0) c.run(300);
+    }
+    const { state } = c.core;
+    const tenant = state.tenants.get("a")!;
+    expect(toRpcError(c.refused(c.ensure("a"))).rawMessage).toContain("no database");
+    expect(explain(state, c.config, "a", c.at())).toContain("It said: no database");
+    expect(tenantView(state, c.config, tenant, c.at()).backoff).toMatchObject({
+      crashLoop: true,
+      failures: 2,
+      last: "crashed with code 3",
+      lastOutput: ["starting", "no database", ""],
+    });
+    c.feed({ type: "clear-backoff", tenant: "a" });
+    expect(tenantView(state, c.config, tenant, c.at()).backoff).toBeUndefined();
   });
 });

@@ -153,5 +153,12 @@ function cold(tenants: readonly Tenant[], instances: readonly Instance[]): strin
   const warm = new Set(instances.map((instance) => instance.ref?.tenant));
   return tenants
     .filter((tenant) => !warm.has(tenant.spec?.key))
-    .map((tenant) => [tenant.spec?.key ?? "", "-", "-", "cold", ...Array<string>(9).fill("-")]);
+    .map((tenant) => [tenant.spec?.key ?? "", "-", "-", coldText(tenant), ...Array<string>(9).fill("-")]);
+}
+
+/** "cold", or until when it is not started and why. */
+function coldText({ backoff }: Tenant): string {
+  if (!backoff) return "cold";
+  const what = backoff.crashLoop ? "crash loop" : "back-off";
+  return `${what} ${age(fromDuration(backoff.delay, 0))}: ${backoff.last}`;
 }

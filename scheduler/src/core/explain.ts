@@ -34,7 +34,7 @@ function placeText(state: State, config: CoreConfig, tenant: Tenant, at: Moment)
     return "It has no source: deploy a release or give its spec a directory.";
   if (tenant.backoffUntil > at.mono) {
     const seconds = ((tenant.backoffUntil - at.mono) / 1000).toFixed(1);
-    return `It is in back-off for ${seconds} s more after ${tenant.failures} failures in a row; the last: ${endText(tenant.lastExit)}.`;
+    return `It is in back-off for ${seconds} s more after ${tenant.failures} failures in a row; the last: ${endText(tenant.lastExit)}.${lastLine(tenant.lastExit)}`;
   }
   const nowhere = tenant.nowhere ? refusedText(tenant.nowhere) : "none was tried yet";
   if (state.parked.has(key)) return `It waits for a node: ${nowhere}.${lost}`;
@@ -80,6 +80,12 @@ function rolloutText({ rollout, rejected }: Tenant): string {
         ? ` The newest version did not become ready and was rolled back${rollout?.message ? ` (${rollout.message})` : ""}: the one before serves.`
         : "";
   }
+}
+
+/** Its last line of output says more than any code. */
+function lastLine(exit: { lastOutput: string[] } | undefined): string {
+  const line = exit?.lastOutput.findLast((text) => text.trim() !== "");
+  return line ? ` It said: ${line.slice(0, 200)}` : "";
 }
 
 function endText(exit: { reason: ExitReason; message: string } | undefined): string {

@@ -63,9 +63,13 @@ export function noteEnd(ctx: Context, tenant: Tenant, exit: Exit, uptimeMs: numb
 
 /** Whether there have been too many within the sliding window, this one included. */
 function noteInWindow({ at, config }: Context, tenant: Tenant): boolean {
-  const recent = (tenant.failedAt ?? []).filter((when) => at.mono - when < config.crashLoopWindowMs);
-  recent.push(at.mono);
-  tenant.failedAt = recent.slice(-config.crashLoopFailures);
+  tenant.failedAt = [...(tenant.failedAt ?? []), at.mono].slice(-config.crashLoopFailures);
+  return isLooping(tenant, at.mono, config);
+}
+
+/** Whether its failures within the window make a crash loop, as things stand. */
+export function isLooping(tenant: Tenant, mono: number, config: Context["config"]): boolean {
+  const recent = (tenant.failedAt ?? []).filter((when) => mono - when < config.crashLoopWindowMs);
   return recent.length >= config.crashLoopFailures;
 }
 

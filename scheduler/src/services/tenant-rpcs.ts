@@ -7,6 +7,7 @@ import { fromTimestamp } from "@warren/common/time";
 import { type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
 import type { SchedulerService } from "@warren/proto/scheduler";
 import { explain } from "../core/explain.ts";
+import type { Tenant } from "../core/model.ts";
 import { isRunning } from "../core/rollout.ts";
 import { releaseEntry } from "../records.ts";
 import { toRpcError } from "../refusals.ts";
@@ -32,21 +33,22 @@ export function tenantRpcs({ engine, releases, writer }: Services) {
   const holdRelease = ({ source }: TenantSpec) => {
     if (source.case === "release") releases.holds.hold(source.value);
   };
+  const shown = (tenant: Tenant) => tenantView(state, config, tenant, engine.now());
   return {
     async applyTenant({ spec }) {
       holdRelease(spec!);
       await engine.ask((call) => ({ type: "apply", call, spec: spec! }));
-      return { tenant: tenantView(state, known(spec!.key)) };
+      return { tenant: shown(known(spec!.key)) };
     },
     getTenant({ tenant }) {
-      return { tenant: tenantView(state, known(tenant)) };
+      return { tenant: shown(known(tenant)) };
     },
     listTenants({ pageSize, pageToken }) {
       const most = pageSize || defaultPage;
       const keys = [...state.tenants.keys()].filter((key) => key > pageToken).sort();
       const page = keys.slice(0, most);
       return {
-        tenants: page.map((key) => tenantView(state, state.tenants.get(key)!)),
+        tenants: page.map((key) => shown(state.tenants.get(key)!)),
         nextPageToken: keys.length > most ? page.at(-1)! : "",
       };
     },
@@ -95,7 +97,7 @@ export function tenantRpcs({ engine, releases, writer }: Services) {
           }))
         : undefined;
       return {
-        tenant: tenantView(state, known(key)),
+        tenant: shown(known(key)),
         instances: instances?.kind === "reloaded" ? [...instances.instances] : [],
       };
     },

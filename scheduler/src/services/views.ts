@@ -2,6 +2,8 @@
 import { create } from "@bufbuild/protobuf";
 import { toDuration, toTimestamp } from "@warren/common/time";
 import {
+  type Backoff,
+  BackoffSchema,
   InstanceMode,
   InstanceSchema,
   InstanceState,
@@ -13,6 +15,7 @@ import {
   type Tenant as TenantView,
 } from "@warren/proto/common";
 import type { CoreConfig } from "../core/config.ts";
+import { isLooping } from "../core/failures.ts";
 import {
   type Instance,
   inFlight,
@@ -25,8 +28,9 @@ import {
 } from "../core/model.ts";
 import { viewOf as rolloutView } from "../core/rollout.ts";
 import { isAsleep } from "../core/sleep.ts";
+import { exitText } from "../refusals.ts";
 
-export function tenantView(state: State, tenant: Tenant): TenantView {
+export function tenantView(state: State, config: CoreConfig, tenant: Tenant, at: Moment): TenantView {
   return create(TenantSchema, {
     spec: tenant.newest.spec,
     version: BigInt(tenant.newest.version),
@@ -35,6 +39,19 @@ export function tenantView(state: State, tenant: Tenant): TenantView {
     url: urlOf(state, tenant.key),
     servingVersion: BigInt(serving(tenant).version),
     rollout: tenant.rollout && rolloutView(tenant.rollout),
+    backoff: backoffView(config, tenant, at),
+  });
+}
+
+function backoffView(config: CoreConfig, tenant: Tenant, at: Moment): Backoff | undefined {
+  const { failures, backoffUntil, lastExit } = tenant;
+  if (backoffUntil <= at.mono) return undefined;
+  return create(BackoffSchema, {
+    failures,
+    delay: toDuration(backoffUntil - at.mono),
+    crashLoop: isLooping(tenant, at.mono, config),
+    last: lastExit && exitText(lastExit),
+    lastOutput: lastExit?.lastOutput,
   });
 }
 
