@@ -1,0 +1,329 @@
+/**
+ * What really is, and whether it may be so: the rules of DESIGN section 5, checked on processes that live, calls that wait
+ * and records that were acknowledged. Never on what a core believes.
+ */
+import { Availability, ExitReason, type InstanceRef } from "@warren/proto/common";
+import type { NodeRecord } from "@warren/proto/scheduler";
+import type { Input } from "@warren/scheduler/core/inputs";
+import type { Agent, StopRequest } from "./agent.ts";
+import type { Gateway } from "./gateway.ts";
+import type { Host, Process } from "./host.ts";
+import type { AgentInstance } from "./instance.ts";
+import type { Scheduler } from "./scheduler.ts";
+import type { Site } from "./site.ts";
+
+/** A rule is broken. */
+export class Violation extends Error {
+  override readonly name = "Violation";
+  constructor(
+    readonly rule: string,
+    message: string,
+  ) {
+    super(`${rule}: ${message}`);
+  }
+}
+
+interface Asked {
+  readonly scheduler: Scheduler;
+  readonly what: string;
+  answers: number;
+  cancelled: boolean;
+}
+
+/** The life of a process, for the bill. */
+interface Lived {
+  readonly ref: InstanceRef;
+  readonly spawnedAt: number;
+  endedAt: number;
+  /** How far its agent may have missed its end: stopped, dead or gone with its disk. */
+  blindMs: number;
+  /** Its agent's records of it are gone with the disk. */
+  isLost: boolean;
+}
+
+/** A call without a deadline of its own: the store's time and then some. */
+const ownDeadlineMs = 12_000;
+/** Ticks come every 50 ms; one more for a core that was asked in between. */
+const slackMs = 120;
+/** Between two observations of an instance, and what a stop may take until it is noticed. */
+const observationMs = 3_000;
+
+export class Truth {
+  /** Processes that live and count. */
+  live = 0;
+  mostLive = 0;
+  /** By tenant and slot. */
+  readonly #slots = new Map<string, Set<string>>();
+  /** Given up with their node: rules 1 and 2 do not count them, and say how many there were. */
+  readonly exempt = new Set<string>();
+  readonly #ended = new Map<string, string>();
+  readonly lived = new Map<string, Lived>();
+  readonly #asked = new Map<string, Asked>();
+  /** When a scheduler last heard of a node. */
+  readonly #heard = new Map<string, number>();
+  /** Places that were given back: what was there must not live. */
+  readonly #freed = new Set<string>();
+  readonly #slowest = new Map<string, number>();
+  readonly #acknowledged = new Map<string, NodeRecord>();
+  exemptions = { lost: 0, cutOff: 0 };
+
+  constructor(private readonly site: Site) {}
+
+  fail(rule: string, message: string): never {
+    throw new Violation(rule, message);
+  }
+
+  // Rules 1, 2 and 5: processes.
+
+  spawned(host: Host, { ref }: Process): void {
+    const { id } = ref;
+    if (this.#ended.has(id)) this.fail("start", `${id} was started again on ${host.name}`);
+    this.lived.set(id, {
+      ref,
+      spawnedAt: this.site.agenda.now,
+      endedAt: Number.NaN,
+      blindMs: 0,
+      isLost: false,
+    });
+    if (this.#freed.has(id))
+      this.fail("rule 1", `${id} of ${ref.tenant} was started after its place was given back`);
+    const slot = slotOf(ref);
+    const others = this.#slots.get(slot);
+    if (others) {
+      for (const other of others) {
+        if (!this.exempt.has(other) && !this.exempt.has(id) && !this.site.mayOverlap(ref, other))
+          this.fail("rule 2", `${other} and ${id} both live for ${slot}`);
+      }
+      others.add(id);
+    } else this.#slots.set(slot, new Set([id]));
+    if (this.exempt.has(id)) return;
+    this.live++;
+    this.mostLive = Math.max(this.mostLive, this.live);
+    if (this.live > this.site.config.maxConcurrent) {
+      this.fail(
+        "rule 1",
+        `${this.live} live, ${this.site.config.maxConcurrent} allowed, with ${id} of ${ref.tenant} on ${host.name}`,
+      );
+    }
+  }
+
+  ended(host: Host, { ref }: Process): void {
+    const { id } = ref;
+    this.#ended.set(id, host.name);
+    const lived = this.lived.get(id);
+    if (lived) lived.endedAt = this.site.agenda.now;
+    if (!this.exempt.has(id)) this.live--;
+    const slot = slotOf(ref);
+    const others = this.#slots.get(slot);
+    others?.delete(id);
+    if (others?.size === 0) this.#slots.delete(slot);
+  }
+
+  /** A scheduler gives its place back: nothing of it may be alive, nor come to life. */
+  freed(scheduler: Scheduler, id: string): void {
+    this.#freed.add(id);
+    const lived = this.lived.get(id);
+    if (!lived || !Number.isNaN(lived.endedAt) || this.exempt.has(id)) return;
+    this.fail(
+      "rule 5",
+      `${scheduler.name} gave back the place of ${id} of ${lived.ref.tenant}, which lives on ${lived.ref.node}`,
+    );
+  }
+
+  /** A scheduler declares a node lost. */
+  lost(scheduler: Scheduler, node: string): void {
+    const { now } = this.site.agenda;
+    const heard = Math.max(this.#heard.get(`${scheduler.name} ${node}`) ?? 0, scheduler.since);
+    if (now - heard < scheduler.config.nodeLostMs - slackMs) {
+      this.fail(
+        "rule 2",
+        `${scheduler.name} declared ${node} lost ${Math.round(now - heard)} ms after it had heard of it`,
+      );
+    }
+    // What was placed there, alive or yet to come to life; what is at-most-one waits for proof.
+    for (const write of this.site.store.log.values()) {
+      if (write.kind !== "placement" || write.ref.node !== node) continue;
+      if (this.site.availabilityOf(write.ref.tenant) !== Availability.AT_MOST_ONE) this.#exempt(write.ref.id);
+    }
+  }
+
+  /** Somebody vouched that a node is gone. */
+  forgotten(node: string): void {
+    for (const id of this.site.hosts.get(node)?.processes.keys() ?? []) this.#exempt(id);
+  }
+
+  #exempt(id: string): void {
+    const lived = this.lived.get(id);
+    if (this.exempt.has(id) || (lived && !Number.isNaN(lived.endedAt))) return;
+    this.exempt.add(id);
+    this.exemptions.lost++;
+    if (lived) this.live--;
+  }
+
+  heard(scheduler: Scheduler, node: string): void {
+    this.#heard.set(`${scheduler.name} ${node}`, this.site.agenda.now);
+  }
+
+  // Starts are commanded once they are persisted, and never over another one.
+
+  commanded(scheduler: Scheduler, ref: InstanceRef): void {
+    if (!this.site.store.placed.has(ref.id))
+      this.fail("durable", `${scheduler.name} commanded ${ref.id}, which is not persisted`);
+  }
+
+  // Rule 3: what is in use.
+
+  /** A scheduler commands a stop. @returns the gateways that it had to reckon with */
+  stopDecided(scheduler: Scheduler, ref: InstanceRef, reason: ExitReason): Set<string> {
+    const reckoned = new Set<string>();
+    if (!isQuiet(reason)) return reckoned;
+    for (const gateway of this.site.gateways.values()) {
+      const inFlight = flights(gateway, ref.id);
+      if (scheduler.reckonsWith(gateway.id)) {
+        reckoned.add(gateway.id);
+        if (inFlight > 0) this.#inUse(scheduler.name, ref, reason, inFlight, gateway);
+      } else if (inFlight > 0) this.exemptions.cutOff++;
+    }
+    return reckoned;
+  }
+
+  /** An agent begins to stop (or freeze) an instance. */
+  putAway(agent: Agent, { ref }: AgentInstance, { reason, reckoned, scheduler }: StopRequest): void {
+    if (!isQuiet(reason)) return;
+    for (const gateway of this.site.gateways.values()) {
+      const inFlight = flights(gateway, ref.id);
+      if (inFlight === 0) continue;
+      if (reckoned.has(gateway.id) && scheduler.reckonsWith(gateway.id))
+        this.#inUse(agent.name, ref, reason, inFlight, gateway);
+      this.exemptions.cutOff++;
+    }
+  }
+
+  #inUse(who: string, ref: InstanceRef, reason: ExitReason, inFlight: number, gateway: Gateway): never {
+    this.fail(
+      "rule 3",
+      `${who} puts away ${ref.id} of ${ref.tenant} (${ExitReason[reason]}) with ${inFlight} requests in flight at ${gateway.name}`,
+    );
+  }
+
+  // Rule 4: calls.
+
+  asked(scheduler: Scheduler, call: string, input: Input, deadlineMs: number): void {
+    const asked: Asked = {
+      scheduler,
+      what: "kind" in input ? input.kind : input.type,
+      answers: 0,
+      cancelled: false,
+    };
+    this.#asked.set(call, asked);
+    const late = (): void => {
+      this.#asked.delete(call);
+      if (asked.answers === 1 || asked.cancelled) return;
+      const tenant = "tenant" in input ? ` of ${input.tenant}` : "";
+      this.fail(
+        "rule 4",
+        `${call} (${asked.what}${tenant}) was answered ${asked.answers} times by its deadline`,
+      );
+    };
+    const check = scheduler.whileAlive(late);
+    this.site.agenda.after((deadlineMs || ownDeadlineMs) + slackMs, () => {
+      // One that was stopped meanwhile catches up at its next tick.
+      if (scheduler.stopped) check();
+      else scheduler.after(slackMs, late);
+    });
+  }
+
+  answered(scheduler: Scheduler, call: string, how: string): void {
+    const asked = this.#asked.get(call);
+    if (!asked)
+      this.fail(
+        "rule 4",
+        `${scheduler.name} answered ${call} (${how}), which nobody asked, or which is over`,
+      );
+    if (asked.cancelled)
+      this.fail("rule 4", `${call} (${asked.what}) was answered (${how}) after its caller had gone`);
+    if (++asked.answers > 1) this.fail("rule 4", `${call} (${asked.what}) was answered twice, now ${how}`);
+  }
+
+  cancelled(call: string): void {
+    const asked = this.#asked.get(call);
+    if (asked) asked.cancelled = true;
+  }
+
+  // Rule 8: records.
+
+  acknowledged(host: Host, record: NodeRecord): void {
+    const id = `${host.name}:${host.disk.stream}:${record.seq}`;
+    if (this.#acknowledged.has(id)) this.fail("rule 8", `${id} was acknowledged twice`);
+    this.#acknowledged.set(id, record);
+    if (this.site.store.journal.get(id)?.record !== record) {
+      this.fail("rule 8", `${id} was acknowledged, but the journal has it not`);
+    }
+  }
+
+  /** Its agent does not watch for so long: what ends meanwhile is noticed late. */
+  blind(host: Host, ms: number): void {
+    for (const id of host.processes.keys()) {
+      const lived = this.lived.get(id);
+      if (lived) lived.blindMs += ms;
+    }
+  }
+
+  /** Its agent observes less often. */
+  slowed(host: Host, factor: number): void {
+    this.#slowest.set(host.name, Math.max(factor, this.#slowest.get(host.name) ?? 1));
+  }
+
+  /** Power is off: what its agent had not handed over is gone with the runtime directory. */
+  diskLost({ disk, processes }: Host): void {
+    const ids = [...processes.keys(), ...disk.records.keys()];
+    for (const { what } of disk.spool) if (what.case !== undefined) ids.push(what.value.instance?.id ?? "");
+    for (const id of ids) {
+      const lived = this.lived.get(id);
+      if (lived) lived.isLost = true;
+    }
+  }
+
+  /** What the journal adds up to, against what really ran. Once all is told. */
+  checkBills(): void {
+    const billed = new Map<string, number>();
+    const ended = new Map<string, number>();
+    for (const { record } of this.site.store.journal.values()) {
+      const { what } = record;
+      if (what.case === undefined) continue;
+      const id = what.value.instance?.id ?? "";
+      billed.set(id, Math.max(billed.get(id) ?? 0, Number(what.value.usage?.wallMs ?? 0n)));
+      if (what.case === "transition" && what.value.to === 6) ended.set(id, (ended.get(id) ?? 0) + 1);
+    }
+    for (const [id, lived] of this.lived) {
+      if (Number.isNaN(lived.endedAt) || lived.isLost) continue;
+      const real = lived.endedAt - lived.spawnedAt;
+      const bill = billed.get(id) ?? 0;
+      if ((ended.get(id) ?? 0) !== 1) {
+        this.fail(
+          "rule 8",
+          `the end of ${id} of ${lived.ref.tenant} is in the journal ${ended.get(id) ?? 0} times`,
+        );
+      }
+      if (
+        bill > real + 1_000 ||
+        real - bill > observationMs * (this.#slowest.get(lived.ref.node) ?? 1) + lived.blindMs + 1_000
+      ) {
+        this.fail("rule 8", `${id} of ${lived.ref.tenant} ran ${Math.round(real)} ms and is billed ${bill}`);
+      }
+    }
+  }
+}
+
+function slotOf(ref: InstanceRef): string {
+  return `${ref.tenant}/${ref.slot}`;
+}
+
+/** Ends that must not touch what is in use. */
+function isQuiet(reason: ExitReason): boolean {
+  return reason === ExitReason.IDLE_KILLED || reason === ExitReason.LRU_EVICTED;
+}
+
+function flights(gateway: Gateway, instance: string): number {
+  return gateway.up ? (gateway.table.get(instance)?.inFlight ?? 0) : 0;
+}
