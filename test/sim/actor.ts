@@ -1,6 +1,9 @@
 /** A process of the system under test: it can crash, be started again, and be stopped (SIGSTOP) for a while. */
 import type { Agenda } from "./agenda.ts";
 
+/** What takes long anyway takes at most so much longer on a slow host. */
+const mostSlownessMs = 3_000;
+
 export class Actor {
   /** Its process runs, or is stopped. */
   up = true;
@@ -33,7 +36,7 @@ export class Actor {
   /** A timer of this process: gone with it. */
   after(ms: number, run: () => void): void {
     const life = this.#life;
-    this.agenda.after(ms * this.slowness, () => {
+    this.agenda.after(Math.min(ms * this.slowness, ms + mostSlownessMs), () => {
       if (life === this.#life) this.deliver(run);
     });
   }

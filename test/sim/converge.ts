@@ -1,6 +1,6 @@
 /** Once faults have stopped: whether everything asked for has come about, and everybody agrees on what there is. */
 import { InstanceState } from "@warren/proto/common";
-import type { Site } from "./site.ts";
+import type { Site, Wish } from "./site.ts";
 
 /** Stated: so long after the last fault everything has converged, ms of virtual time. */
 export const convergeMs = 120_000;
@@ -12,6 +12,7 @@ export function unsettled(site: Site): string | undefined {
   const { leader } = site;
   if (!leader) return "there is no leader";
   if (site.schedulers.size > 1) return "a scheduler that was replaced still runs";
+  if (!leader.isPersisted) return "writes still wait for the store";
   const { state } = leader.core;
   if (state.waiting > 0 || state.queue.size > 0) return `${state.waiting} calls still wait`;
   if (state.operations.size > 0)
@@ -27,6 +28,9 @@ function nodes(site: Site): string | undefined {
     if (!node?.confirmed || node.lost) return `${host.name} is not up in the roster`;
     if (node.bootId !== host.bootId || node.incarnation !== agent.incarnation)
       return `${host.name} is known as it was`;
+    const wish = site.wishes.get(`node ${host.name}`);
+    if (wish && !isUnsure(wish) && node.cordoned !== (wish.variant !== undefined))
+      return `${host.name} was ${wish.variant ? "" : "un"}cordoned, and is not`;
     if (host.disk.spool.length > 0) return `${host.name} still has records to hand over`;
   }
   return undefined;
@@ -61,7 +65,7 @@ function instances(site: Site): string | undefined {
 function tenants(site: Site): string | undefined {
   const { state } = site.leader!.core;
   for (const [key, wish] of site.wishes) {
-    if (wish.unsure) continue;
+    if (isUnsure(wish) || key.startsWith("node ")) continue;
     const tenant = state.tenants.get(key);
     if (wish.variant === undefined && tenant) return `${key} was deleted, and is there`;
     if (wish.variant !== undefined && tenant?.spec.env.VARIANT !== String(wish.variant))
@@ -89,4 +93,9 @@ function gateways(site: Site): string | undefined {
     }
   }
   return undefined;
+}
+
+/** Some call about it was not answered, or crossed another. */
+function isUnsure({ unsure, pending }: Wish): boolean {
+  return unsure || pending > 0;
 }

@@ -212,13 +212,11 @@ function wish(
   };
 }
 
-function cordon(site: Site, node: string, cordoned: boolean): void {
-  ask(
-    site,
-    0,
-    (call) => ({ type: "cordon", call, node, cordoned }),
-    () => {},
-  );
+export function cordon(site: Site, node: string, cordoned: boolean): void {
+  const settled = wish(site, `node ${node}`, (known) => {
+    known.variant = cordoned ? 1 : undefined;
+  });
+  ask(site, 0, (call) => ({ type: "cordon", call, node, cordoned }), settled);
 }
 
 export function pause(site: Site, actor: Actor, ms: number): void {
@@ -249,13 +247,16 @@ function powerOff(site: Site, name: string, ms: number, forget: boolean): void {
   agent.crash();
   site.net.died(agent);
   for (const id of [...host.processes.keys()]) site.end(host, id);
-  if (forget)
+  // What was wanted of it before goes with it.
+  if (forget) {
+    wish(site, `node ${name}`, () => {})(undefined);
     ask(
       site,
       0,
       (call) => ({ type: "forget", call, node: name }),
       () => {},
     );
+  }
   site.agenda.after(ms, () => {
     host.reboot();
     agent.start();

@@ -1,7 +1,7 @@
 /** One simulation from its plan to its end. */
 import { Core } from "@warren/scheduler/core/core";
 import { convergeMs, probeMs, unsettled } from "./converge.ts";
-import { apply, perform } from "./perform.ts";
+import { apply, cordon, perform } from "./perform.ts";
 import { type Item, isFault, type Plan } from "./plan.ts";
 import type { MakeCore } from "./scheduler.ts";
 import { Site } from "./site.ts";
@@ -81,6 +81,7 @@ function settle(site: Site, from: number, enough: () => boolean): number {
 /** Every tenant is asked for, by an Ensure and by a request, and must be there. */
 function probe(site: Site, enough: () => boolean): void {
   const { agenda, setup } = site;
+  for (const node of site.hosts.keys()) cordon(site, node, false);
   for (let i = 0; i < setup.tenants && i < mostProbed; i++) {
     const key = `t${i}`;
     // Its failures of before are forgiven, as the operator can.

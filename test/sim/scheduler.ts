@@ -235,6 +235,7 @@ export class Scheduler extends Actor {
   }
 
   open(watch: Watch): void {
+    if (this.#watches.has(watch)) return; // a doubled message is no second stream
     this.#watches.add(watch);
     const known = this.gateways.get(watch.gateway);
     if (!known?.connected) this.gateways.set(watch.gateway, { connected: true, since: this.agenda.now });
@@ -254,12 +255,17 @@ export class Scheduler extends Actor {
     this.feed({ type: "gateway-down", gateway: watch.gateway });
   }
 
+  /** Everything it wants persisted is. */
+  get isPersisted(): boolean {
+    return this.#writer.isIdle;
+  }
+
   /** Whether this scheduler had to reckon with what a gateway has in flight (rule 3). */
   reckonsWith(gateway: string): boolean {
     const known = this.gateways.get(gateway);
     const { now } = this.agenda;
-    if (!known) return now - this.since < this.config.gatewayReturnMs;
-    return known.connected || now - known.since < this.config.gatewayGoneMs;
+    if (!known) return now - this.since < this.config.gatewayReturnMs - 1;
+    return known.connected || now - known.since < this.config.gatewayGoneMs - 1;
   }
 
   #perform(effect: Effect): void {
@@ -269,7 +275,7 @@ export class Scheduler extends Actor {
       case "persist": {
         const { write, durable, failed } = effect;
         if (write.kind === "placement-gone") site.truth.freed(this, write.id);
-        this.#writer.append(write, (taken) => {
+        this.#writer.append(write, failed === undefined, (taken) => {
           const next = taken ? durable : failed;
           if (next && !this.deposed) this.feed(next);
         });

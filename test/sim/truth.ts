@@ -63,6 +63,7 @@ export class Truth {
   readonly #heard = new Map<string, number>();
   /** Places that were given back: what was there must not live. */
   readonly #freed = new Set<string>();
+  readonly #decided = new Set<string>();
   readonly #slowest = new Map<string, number>();
   readonly #acknowledged = new Map<string, NodeRecord>();
   exemptions = { lost: 0, cutOff: 0 };
@@ -176,7 +177,10 @@ export class Truth {
   /** A scheduler commands a stop. @returns the gateways that it had to reckon with */
   stopDecided(scheduler: Scheduler, ref: InstanceRef, reason: ExitReason): Set<string> {
     const reckoned = new Set<string>();
-    if (!isQuiet(reason)) return reckoned;
+    // Asked again it is the same decision: what was commanded once cannot be taken back.
+    const decision = `${scheduler.name} ${ref.id}`;
+    if (!isQuiet(reason) || this.#decided.has(decision)) return reckoned;
+    this.#decided.add(decision);
     for (const gateway of this.site.gateways.values()) {
       const inFlight = flights(gateway, ref.id);
       if (scheduler.reckonsWith(gateway.id)) {

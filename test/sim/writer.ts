@@ -22,7 +22,11 @@ export class Writer {
     private readonly onStale: () => void,
   ) {}
 
-  append(write: Write, settled: (durable: boolean) => void): void {
+  get isIdle(): boolean {
+    return this.#queue.length === 0;
+  }
+
+  append(write: Write, nobodyWaits: boolean, settled: (durable: boolean) => void): void {
     let open = true;
     const waiting: Waiting = {
       write,
@@ -33,10 +37,12 @@ export class Writer {
         settled(durable);
       },
     };
-    this.owner.after(deadlineMs, () => {
-      waiting.expired = true;
-      waiting.settle(false);
-    });
+    if (!nobodyWaits) {
+      this.owner.after(deadlineMs, () => {
+        waiting.expired = true;
+        waiting.settle(false);
+      });
+    }
     this.#queue.push(waiting);
     this.#next();
   }
