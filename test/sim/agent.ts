@@ -19,6 +19,7 @@ import {
   type TenantSpec,
 } from "@warren/proto/common";
 import { NodeRecordSchema } from "@warren/proto/scheduler";
+import type { SleepOutcome } from "@warren/scheduler/core/inputs";
 import { Actor } from "./actor.ts";
 import type { Host } from "./host.ts";
 import { AgentInstance } from "./instance.ts";
@@ -46,7 +47,20 @@ export interface StopRequest {
   readonly id: string;
   readonly reason: ExitReason;
   readonly graceMs: number;
-  /** For the check of rule 3: gateways whose requests the scheduler had to reckon with when it decided. */
+  readonly ifWakes: bigint | undefined;
+  readonly by: Decision;
+}
+
+export interface FreezeRequest {
+  readonly epoch: bigint;
+  readonly id: string;
+  readonly ifWakes: bigint;
+  readonly pageOut: boolean;
+  readonly by: Decision;
+}
+
+/** For the check of rule 3: who decided, and the gateways whose requests it had to reckon with then. */
+export interface Decision {
   readonly reckoned: ReadonlySet<string>;
   readonly scheduler: Scheduler;
 }
@@ -151,23 +165,54 @@ export class Agent extends Actor {
     });
   }
 
-  stopInstance(request: StopRequest, reply: (answer: Rpc<{ gone?: InstanceMessage }>) => void): void {
-    const { epoch, id, reason, graceMs } = request;
+  stopInstance(
+    { epoch, id, reason, graceMs, ifWakes, by }: StopRequest,
+    reply: (answer: Rpc<{ gone?: InstanceMessage }> & { thawed?: bigint }) => void,
+  ): void {
     if (!this.#fence(epoch)) {
       reply({ failed: "precondition" });
       return;
     }
     const instance = this.instances.get(id);
+    if (instance && ifWakes !== undefined && ifWakes !== instance.wakes) {
+      reply({ failed: "refused", thawed: instance.wakes });
+      return;
+    }
     if (!instance) {
       const known = this.host.disk.ended.has(id);
       if (!known) this.remember(id, undefined);
       reply({ ok: { gone: known ? this.#ended(id) : undefined } });
       return;
     }
-    if (instance.state.cause === undefined) this.site.truth.putAway(this, instance, request);
+    if (instance.state.cause === undefined) this.site.truth.putAway(this, instance, ExitReason[reason], by);
     const cause: Cause = { reason };
     instance.stop(cause, graceMs, 0);
     instance.whenGone(() => reply({ ok: { gone: this.#ended(id) } }));
+  }
+
+  freezeInstance(
+    { epoch, id, ifWakes, pageOut, by }: FreezeRequest,
+    reply: (outcome: SleepOutcome) => void,
+  ): void {
+    const instance = this.instances.get(id);
+    if (!this.#fence(epoch)) reply({ kind: "failed", message: "stale epoch" });
+    else if (!instance) reply({ kind: "gone" });
+    else if (instance.wakes !== ifWakes) reply({ kind: "thawed", wakes: instance.wakes });
+    else if (instance.state.phase !== "ready")
+      reply({ kind: "failed", message: "only a ready one is frozen" });
+    else {
+      if (!instance.isAtRest) this.site.truth.putAway(this, instance, "freeze", by);
+      instance.freeze(pageOut, reply);
+    }
+  }
+
+  /** Anybody on the node may ask, whatever the epoch. */
+  thawInstance(id: string): SleepOutcome {
+    const instance = this.instances.get(id);
+    const { phase } = instance?.state ?? {};
+    if (!instance || phase === "draining" || phase === "stopping") return { kind: "gone" };
+    instance.thaw();
+    return { kind: "done", wakes: instance.wakes };
   }
 
   /** It ended here and never starts again; undefined where it never began. */

@@ -1,5 +1,5 @@
 /** Once faults have stopped: whether everything asked for has come about, and everybody agrees on what there is. */
-import { InstanceState } from "@warren/proto/common";
+import { InstanceMode, InstanceState } from "@warren/proto/common";
 import type { Site, Wish } from "./site.ts";
 
 /** Stated: so long after the last fault everything has converged, ms of virtual time. */
@@ -17,6 +17,9 @@ export function unsettled(site: Site): string | undefined {
   if (state.waiting > 0 || state.queue.size > 0) return `${state.waiting} calls still wait`;
   if (state.operations.size > 0)
     return `operations on ${[...state.operations.keys()].join(", ")} are not done`;
+  if (state.moves.size > 0) return `${state.moves.size} instances are still being replaced`;
+  if (state.parked.size > 0) return `no node takes ${[...state.parked].join(", ")}`;
+  for (const node of state.roster) if (node.draining) return `${node.name} is still being drained`;
   return nodes(site) ?? instances(site) ?? tenants(site) ?? gateways(site);
 }
 
@@ -68,8 +71,8 @@ function tenants(site: Site): string | undefined {
     if (isUnsure(wish) || key.startsWith("node ")) continue;
     const tenant = state.tenants.get(key);
     if (wish.variant === undefined && tenant) return `${key} was deleted, and is there`;
-    if (wish.variant !== undefined && tenant?.spec.env.VARIANT !== String(wish.variant))
-      return `${key} was given variant ${wish.variant}, and has ${tenant?.spec.env.VARIANT ?? "no spec"}`;
+    if (wish.variant !== undefined && tenant?.newest.spec.env.VARIANT !== String(wish.variant))
+      return `${key} was given variant ${wish.variant}, and has ${tenant?.newest.spec.env.VARIANT ?? "no spec"}`;
     const persisted = site.store.log.get(`tenant.${key}`);
     if ((persisted !== undefined) !== (tenant !== undefined))
       return `${key} is in memory or in the log, but not both`;
@@ -82,8 +85,9 @@ function gateways(site: Site): string | undefined {
     if (gateway.table.inFlight > 0) return `${gateway.name} has ${gateway.table.inFlight} requests in flight`;
     for (const [id, instance] of site.leader!.core.state.instances) {
       const standing = gateway.table.get(id)?.standing;
-      const quiescing = instance.phase.kind === "ready" && instance.phase.quiescing;
-      if (standing !== "open" && !quiescing)
+      const asleep = instance.mode !== InstanceMode.ACTIVE;
+      const quiescing = instance.phase.kind === "ready" && (instance.phase.attempt || instance.phase.command);
+      if (standing !== "open" && !quiescing && !asleep)
         return `${gateway.name} has ${id} as ${standing ?? "unknown"}, which serves`;
     }
     for (const tenant of site.leader!.core.state.tenants.keys()) {

@@ -38,6 +38,7 @@ export class Gateway extends Actor {
   #urgent = false;
   #touchFailures = 0;
   #wakes = new Map<string, Wake>();
+  #thawing = new Set<string>();
 
   constructor(
     private readonly site: Site,
@@ -58,6 +59,7 @@ export class Gateway extends Actor {
     this.#urgent = false;
     this.#touchFailures = 0;
     this.#wakes = new Map();
+    this.#thawing = new Set();
     this.#connect();
     this.every(touchEveryMs, () => this.#touch());
     this.every(500, () => {
@@ -116,7 +118,7 @@ export class Gateway extends Actor {
       if (table.end(route)) this.#hurry();
     };
     const process = this.site.reach(this, route.node, route.id, route.port);
-    if (!process || process.frozen) {
+    if (!process) {
       // Refused, or nobody there.
       this.after(this.#rng.between(0.2, 2), () => {
         end();
@@ -140,12 +142,30 @@ export class Gateway extends Actor {
     // Looked at now and then: a request at a process that dies is broken.
     const look = (): void => {
       if (!this.site.isAlive(route.node, process)) leave("broken");
-      else if (this.agenda.now >= over || !this.up || this.#starts !== born) {
+      else if (process.frozen && this.up && this.#starts === born) {
+        // It was written all the same: the kernel keeps it until the instance is thawed.
+        this.#thaw(route);
+        this.agenda.after(20, look);
+      } else if (this.agenda.now >= over || !this.up || this.#starts !== born) {
         process.connections--;
         leave("served");
       } else this.agenda.after(Math.min(over - this.agenda.now, 200), look);
     };
-    this.agenda.after(Math.min(ms, 200), look);
+    this.agenda.after(process.frozen ? 0 : Math.min(ms, 200), look);
+  }
+
+  /** Waking needs no decision: its agent is asked directly, scheduler up or down. */
+  #thaw({ id, node }: Route): void {
+    const agent = this.site.agents.get(node);
+    if (!agent || this.#thawing.has(id)) return;
+    this.#thawing.add(id);
+    this.site.net.call<unknown>(
+      this,
+      agent,
+      2_000,
+      (reply) => reply(agent.thawInstance(id)),
+      () => this.#thawing.delete(id),
+    );
   }
 
   // wakes.ts

@@ -23,6 +23,7 @@ import {
   type Instance as InstanceMessage,
   type InstanceRef,
 } from "@warren/proto/common";
+import type { SleepOutcome } from "@warren/scheduler/core/inputs";
 import type { Agent } from "./agent.ts";
 import { newRecord, type Process } from "./host.ts";
 
@@ -108,6 +109,34 @@ export class AgentInstance {
 
   stop(cause: Cause, graceMs: number, drainMs: number): void {
     this.dispatch({ kind: "stop", cause, graceMs, drainMs });
+  }
+
+  get wakes(): bigint {
+    return BigInt(this.state.wakes);
+  }
+
+  /** Answers when nothing of it runs, or why not. */
+  freeze(pageOut: boolean, reply: (outcome: SleepOutcome) => void): void {
+    const { wakes } = this;
+    this.dispatch({ kind: "freeze", pageOut });
+    this.agent.after(this.agent.rng.between(0.1, 3), () => {
+      if (this.state.phase !== "ready" || this.wakes !== wakes) {
+        if (this.state.activity === "freezing") this.dispatch({ kind: "not-frozen" });
+        reply(
+          this.wakes === wakes
+            ? { kind: "failed", message: "stopped" }
+            : { kind: "thawed", wakes: this.wakes },
+        );
+        return;
+      }
+      if (this.process) this.process.frozen = true;
+      this.dispatch({ kind: "frozen", pagedOut: pageOut });
+      reply({ kind: "done", wakes: this.wakes });
+    });
+  }
+
+  thaw(): void {
+    this.dispatch({ kind: "thaw" });
   }
 
   /** Its process has ended by itself; noticed a moment later. */
@@ -202,12 +231,7 @@ export class AgentInstance {
         this.#drain(effect.ms);
         return;
       case "freeze":
-        agent.after(rng.between(0.1, 3), () => {
-          if (this.state.phase !== "ready") return;
-          if (this.process && this.state.activity !== "running") this.process.frozen = true;
-          this.dispatch({ kind: "frozen", pagedOut: effect.pageOut });
-        });
-        return;
+        return; // see freeze()
       case "thaw":
         if (this.process) this.process.frozen = false;
         return;

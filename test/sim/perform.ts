@@ -1,10 +1,16 @@
 /** Carries out the items of a plan. What they begin ends with them, so that an item can be left out without another. */
 import { create } from "@bufbuild/protobuf";
 import { toDuration } from "@warren/common/time";
-import { IdlePolicySchema, StopPolicySchema, TenantSpecSchema } from "@warren/proto/common";
+import {
+  IdlePolicySchema,
+  InstancesSchema,
+  ReloadPolicySchema,
+  StopPolicySchema,
+  TenantSpecSchema,
+} from "@warren/proto/common";
 import type { Input } from "@warren/scheduler/core/inputs";
 import type { Actor } from "./actor.ts";
-import type { Item, Place } from "./plan.ts";
+import type { Item, Place, Wants } from "./plan.ts";
 import type { Site, Wish } from "./site.ts";
 import { availabilityOf } from "./site.ts";
 
@@ -12,7 +18,7 @@ export function perform(site: Site, item: Item): void {
   const { agenda } = site;
   switch (item.kind) {
     case "apply":
-      apply(site, `t${item.tenant}`, item.variant, item.idleMs);
+      apply(site, `t${item.tenant}`, item.variant, item.wants);
       return;
     case "delete": {
       const key = `t${item.tenant}`;
@@ -35,6 +41,21 @@ export function perform(site: Site, item: Item): void {
     case "stop":
     case "restart":
       operation(site, item.kind, `t${item.tenant}`, item.withinMs, () => {});
+      return;
+    case "reload": {
+      const key = `t${item.tenant}`;
+      site.changed.add(key);
+      const make = (call: string, deadline: number): Input => ({
+        type: "reload",
+        call,
+        tenant: key,
+        deadline,
+      });
+      ask(site, item.withinMs, make, () => {});
+      return;
+    }
+    case "drain":
+      drain(site, `n${item.node}`, item.withinMs, item.ms);
       return;
     case "clear-backoff":
       site.leader?.deliver(() => site.leader?.feed({ type: "clear-backoff", tenant: `t${item.tenant}` }));
@@ -129,22 +150,45 @@ export function perform(site: Site, item: Item): void {
   }
 }
 
-export function apply(site: Site, key: string, variant: number, idleMs: number): void {
+export function apply(site: Site, key: string, variant: number, wants: Wants): void {
+  const { config } = site;
+  const { freezeMs, stopMs, min, max, keepWarm, priority, restart, batch, stopFirst } = wants;
+  const most = config.maxConcurrent;
+  if (site.wishes.has(key)) site.changed.add(key);
   const spec = create(TenantSpecSchema, {
     key,
     source: { case: "directory", value: "/app" },
     env: { VARIANT: String(variant) },
     availability: availabilityOf(key),
-    stop: create(StopPolicySchema, {
-      drain: toDuration(site.config.drainMs),
-      grace: toDuration(site.config.graceMs),
+    stop: create(StopPolicySchema, { drain: toDuration(config.drainMs), grace: toDuration(config.graceMs) }),
+    idle: create(IdlePolicySchema, {
+      stopAfter: stopMs > 0 ? toDuration(stopMs) : undefined,
+      freezeAfter: freezeMs > 0 ? toDuration(freezeMs) : undefined,
+      keepWarm,
     }),
-    idle: idleMs > 0 ? create(IdlePolicySchema, { stopAfter: toDuration(idleMs) }) : undefined,
+    instances: create(InstancesSchema, { min: Math.min(min, most), max: Math.min(max, most) }),
+    priority,
+    restart,
+    reload: create(ReloadPolicySchema, { batch, stopFirst }),
   });
   const settled = wish(site, key, (known) => {
     known.variant = variant;
   });
   ask(site, 0, (call) => ({ type: "apply", call, spec }), settled);
+}
+
+function drain(site: Site, node: string, withinMs: number, ms: number): void {
+  const { leader } = site;
+  site.drained.add(node);
+  if (!leader) return;
+  const settled = wish(site, `node ${node}`, (known) => {
+    known.variant = 1;
+  });
+  const until = leader.at().mono + ms;
+  const make = (call: string, deadline: number): Input => ({ type: "drain", call, node, deadline, until });
+  // Refused or late, it may be cordoned all the same.
+  ask(site, withinMs, make, settled);
+  site.agenda.after(ms, () => cordon(site, node, false));
 }
 
 /** @param done with whether it was granted, refused, or nobody knows */

@@ -1,4 +1,5 @@
 /** What a seed stands for: how large the cluster is, what its users do and what goes wrong, each at its time. */
+import { RestartPolicy } from "@warren/proto/common";
 import { type CoreConfig, defaultCoreConfig } from "@warren/scheduler/core/config";
 import type { Behaviour } from "./host.ts";
 import { Rng } from "./rng.ts";
@@ -15,7 +16,7 @@ export interface Setup {
 
 /** What users and the outside world do. */
 export type Op =
-  | { readonly kind: "apply"; readonly tenant: number; readonly variant: number; readonly idleMs: number }
+  | { readonly kind: "apply"; readonly tenant: number; readonly variant: number; readonly wants: Wants }
   | { readonly kind: "delete"; readonly tenant: number; readonly withinMs: number }
   | {
       readonly kind: "ensure";
@@ -24,9 +25,23 @@ export type Op =
       readonly cancelAfterMs: number;
     }
   | { readonly kind: "request"; readonly tenant: number; readonly gateway: number; readonly ms: number }
-  | { readonly kind: "stop" | "restart"; readonly tenant: number; readonly withinMs: number }
+  | { readonly kind: "stop" | "restart" | "reload"; readonly tenant: number; readonly withinMs: number }
   | { readonly kind: "clear-backoff"; readonly tenant: number }
-  | { readonly kind: "cordon"; readonly node: number; readonly ms: number };
+  | { readonly kind: "cordon"; readonly node: number; readonly ms: number }
+  | { readonly kind: "drain"; readonly node: number; readonly withinMs: number; readonly ms: number };
+
+/** The policies of a spec; 0 and absent leave it to the cluster. */
+export interface Wants {
+  readonly freezeMs: number;
+  readonly stopMs: number;
+  readonly min: number;
+  readonly max: number;
+  readonly priority: number;
+  readonly restart: RestartPolicy;
+  readonly batch: number;
+  readonly stopFirst: boolean;
+  readonly keepWarm: boolean;
+}
 
 export type Fault =
   | {
@@ -114,7 +129,15 @@ export function planOf(seed: number): Plan {
     config: {
       ...defaultCoreConfig,
       maxConcurrent: Math.max(1, Math.round(tenants * rng.between(0.3, 1.2))),
-      idleStopAfterMs: rng.between(1_000, 8_000),
+      idleFreezeAfterMs: rng.log(500, 20_000),
+      idlePageOutAfterMs: rng.log(1_000, 20_000),
+      idleStopAfterMs: rng.between(1_000, 15_000),
+      placement: rng.pick(["pack", "spread"]),
+      rebalance: rng.chance(0.2),
+      rebalanceMs: rng.between(1_000, 5_000),
+      moveMs: rng.between(2_000, 20_000),
+      targetConcurrency: rng.pick([1, 2, 50]),
+      scaleDownMs: rng.between(1_000, 8_000),
       minResidenceMs: rng.between(50, 1_000),
       quiesceMs: rng.between(500, 2_000),
       quiesceAgainMs: rng.between(100, 1_000),
@@ -130,7 +153,7 @@ export function planOf(seed: number): Plan {
   const endsAt = isCrowd ? 30_000 : rng.between(20_000, 90_000);
   const items: Item[] = [];
   for (let tenant = 0; tenant < tenants; tenant++) {
-    items.push({ at: rng.between(0, 500), kind: "apply", tenant, variant: 0, idleMs: idleMs(rng) });
+    items.push({ at: rng.between(0, 500), kind: "apply", tenant, variant: 0, wants: wantsOf(rng) });
   }
   // Which kinds of trouble there are, and how much, differs from seed to seed: all at once hides what two do together.
   const kinds = faultKinds.filter(() => rng.chance(0.35));
@@ -147,8 +170,22 @@ export function planOf(seed: number): Plan {
   return { setup, items, endsAt };
 }
 
-function idleMs(rng: Rng): number {
-  return rng.chance(0.5) ? 0 : rng.log(300, 10_000);
+function wantsOf(rng: Rng): Wants {
+  const several = rng.chance(0.25);
+  const min = rng.chance(0.15) ? rng.whole(1, 2) : 0;
+  return {
+    freezeMs: rng.chance(0.4) ? 0 : rng.log(200, 10_000),
+    stopMs: rng.chance(0.4) ? 0 : rng.log(300, 15_000),
+    min,
+    max: several ? Math.max(min, rng.whole(2, 4)) : min,
+    priority: rng.chance(0.2) ? rng.whole(1, 3) : 0,
+    restart: rng.chance(0.3)
+      ? rng.pick([RestartPolicy.ON_FAILURE, RestartPolicy.ALWAYS])
+      : RestartPolicy.UNSPECIFIED,
+    batch: rng.whole(0, 2),
+    stopFirst: rng.chance(0.2),
+    keepWarm: rng.chance(0.05),
+  };
 }
 
 function opOf(rng: Rng, { tenants, nodes, gateways }: Setup): Op {
@@ -162,11 +199,14 @@ function opOf(rng: Rng, { tenants, nodes, gateways }: Setup): Op {
   }
   if (what < 0.8)
     return { kind: "ensure", tenant, withinMs, cancelAfterMs: rng.chance(0.2) ? rng.log(1, 3_000) : 0 };
-  if (what < 0.86) return { kind: "apply", tenant, variant: rng.whole(1, 1_000_000), idleMs: idleMs(rng) };
+  if (what < 0.86) return { kind: "apply", tenant, variant: rng.whole(1, 1_000_000), wants: wantsOf(rng) };
   if (what < 0.89) return { kind: "delete", tenant, withinMs };
-  if (what < 0.93) return { kind: "stop", tenant, withinMs };
-  if (what < 0.97) return { kind: "restart", tenant, withinMs };
-  if (what < 0.985) return { kind: "clear-backoff", tenant };
+  if (what < 0.92) return { kind: "stop", tenant, withinMs };
+  if (what < 0.945) return { kind: "restart", tenant, withinMs };
+  if (what < 0.97) return { kind: "reload", tenant, withinMs };
+  if (what < 0.98) return { kind: "clear-backoff", tenant };
+  if (what < 0.988)
+    return { kind: "drain", node: rng.whole(0, nodes - 1), withinMs, ms: rng.log(500, 15_000) };
   return { kind: "cordon", node: rng.whole(0, nodes - 1), ms: rng.log(100, 10_000) };
 }
 

@@ -1,8 +1,9 @@
 /** One simulation from its plan to its end. */
+import { RestartPolicy } from "@warren/proto/common";
 import { Core } from "@warren/scheduler/core/core";
 import { convergeMs, probeMs, unsettled } from "./converge.ts";
 import { apply, cordon, perform } from "./perform.ts";
-import { type Item, isFault, type Plan } from "./plan.ts";
+import { type Item, isFault, type Plan, type Wants } from "./plan.ts";
 import type { MakeCore } from "./scheduler.ts";
 import { Site } from "./site.ts";
 import { Violation } from "./truth.ts";
@@ -85,7 +86,7 @@ function probe(site: Site, enough: () => boolean): void {
   for (let i = 0; i < setup.tenants && i < mostProbed; i++) {
     const key = `t${i}`;
     // Its failures of before are forgiven, as the operator can.
-    apply(site, key, -1, 0);
+    apply(site, key, -1, plain);
     agenda.runUntil(agenda.now + 100, enough);
     let served = "";
     const gateway = [...site.gateways.values()][i % site.gateways.size]!;
@@ -105,3 +106,15 @@ function probe(site: Site, enough: () => boolean): void {
 }
 
 const mostProbed = 30;
+
+const plain: Wants = {
+  freezeMs: 0,
+  stopMs: 0,
+  min: 0,
+  max: 0,
+  priority: 0,
+  restart: RestartPolicy.UNSPECIFIED,
+  batch: 0,
+  stopFirst: false,
+  keepWarm: false,
+};

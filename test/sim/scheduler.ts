@@ -4,7 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { fromDuration } from "@warren/common/time";
-import { type Instance, NodeChange, type NodePressure } from "@warren/proto/common";
+import { ExitReason, type Instance, NodeChange, type NodePressure } from "@warren/proto/common";
 import {
   EndpointUpdate,
   EndpointVersionSchema,
@@ -18,7 +18,7 @@ import {
 import type { CoreConfig } from "@warren/scheduler/core/config";
 import type { Core, CoreOptions } from "@warren/scheduler/core/core";
 import type { Answer, Effect, EndpointMessage } from "@warren/scheduler/core/effects";
-import type { Input, JoinInfo } from "@warren/scheduler/core/inputs";
+import type { Input, JoinInfo, SleepOutcome } from "@warren/scheduler/core/inputs";
 import type { Moment } from "@warren/scheduler/core/model";
 import type { Refusal } from "@warren/scheduler/core/refusal";
 import { Actor } from "./actor.ts";
@@ -59,6 +59,11 @@ const tickMs = 50;
 const heartbeatMs = 2_000;
 /** Beyond the grace of a stop: killing and verifying. */
 const stopSlackMs = 20_000;
+
+/** Deadlines of a freeze and of a thaw. */
+const sleepMs = 60_000;
+const thawMs = 5_000;
+const unheard: SleepOutcome = { kind: "failed", message: "no answer" };
 
 export class Scheduler extends Actor {
   readonly core: Core;
@@ -308,6 +313,12 @@ export class Scheduler extends Actor {
           site.truth.lost(this, effect.payload.value.node);
         }
         return;
+      case "freeze":
+        this.#freeze(effect);
+        return;
+      case "thaw":
+        this.#thaw(effect);
+        return;
       default:
         effect satisfies never;
     }
@@ -343,21 +354,53 @@ export class Scheduler extends Actor {
 
   #stop(effect: Extract<Effect, { type: "stop" }>): void {
     const { site, epoch } = this;
-    const { ref, reason, graceMs } = effect;
-    const reckoned = site.truth.stopDecided(this, ref, reason);
+    const { ref, reason, graceMs, ifWakes } = effect;
+    const reckoned = isQuiet(reason)
+      ? site.truth.putAwayDecided(this, ref, ExitReason[reason])
+      : new Set<string>();
     const agent = site.agentAt(effect.agentUrl);
-    site.net.call<Rpc<{ gone?: Instance }>>(
+    site.net.call<Rpc<{ gone?: Instance }> & { thawed?: bigint }>(
       this,
       agent,
       graceMs + stopSlackMs,
-      (reply) => agent.stopInstance({ epoch, id: ref.id, reason, graceMs, reckoned, scheduler: this }, reply),
+      (reply) =>
+        agent.stopInstance(
+          { epoch, id: ref.id, reason, graceMs, ifWakes, by: { reckoned, scheduler: this } },
+          reply,
+        ),
       (answer) => {
         if (answer && "ok" in answer) {
           this.feed({ type: "stopped", instance: ref.id, gone: answer.ok.gone });
         } else {
-          this.feed({ type: "stopped", instance: ref.id, error: answer ? answer.failed : "no answer" });
+          const error = answer ? answer.failed : "no answer";
+          this.feed({ type: "stopped", instance: ref.id, error, thawed: answer?.thawed });
         }
       },
+    );
+  }
+
+  #freeze({ ref, ifWakes, pageOut, command, agentUrl }: Extract<Effect, { type: "freeze" }>): void {
+    const { site, epoch } = this;
+    const reckoned = pageOut ? new Set<string>() : site.truth.putAwayDecided(this, ref, `freeze ${command}`);
+    const agent = site.agentAt(agentUrl);
+    const request = { epoch, id: ref.id, ifWakes, pageOut, by: { reckoned, scheduler: this } };
+    site.net.call<SleepOutcome>(
+      this,
+      agent,
+      sleepMs,
+      (reply) => agent.freezeInstance(request, reply),
+      (outcome) => this.feed({ type: "slept", instance: ref.id, command, outcome: outcome ?? unheard }),
+    );
+  }
+
+  #thaw({ ref, command, agentUrl }: Extract<Effect, { type: "thaw" }>): void {
+    const agent = this.site.agentAt(agentUrl);
+    this.site.net.call<SleepOutcome>(
+      this,
+      agent,
+      thawMs,
+      (reply) => reply(agent.thawInstance(ref.id)),
+      (outcome) => this.feed({ type: "slept", instance: ref.id, command, outcome: outcome ?? unheard }),
     );
   }
 
@@ -372,10 +415,17 @@ export class Scheduler extends Actor {
       message.n,
     );
     response.endpoints = [...message.endpoints];
-    if (message.update === "complete") response.node = message.node;
-    else response.withdrawn = [...message.withdrawn];
+    if (message.update === "complete") {
+      response.node = message.node;
+      response.agentUrl = message.agentUrl;
+    } else response.withdrawn = [...message.withdrawn];
     return response;
   }
+}
+
+/** Ends that must not touch what is in use. */
+function isQuiet(reason: ExitReason): boolean {
+  return reason === ExitReason.IDLE_KILLED || reason === ExitReason.LRU_EVICTED;
 }
 
 function started(instance: string, outcome: Extract<Input, { type: "started" }>["outcome"]): Input {
@@ -399,6 +449,9 @@ function describeEffect(effect: Effect): string {
       const withdrawn = message.update === "incremental" ? message.withdrawn.join(" ") : `of ${message.node}`;
       return `endpoints ${message.update} n=${message.n} [${named}] withdrawn [${withdrawn}]`;
     }
+    case "freeze":
+    case "thaw":
+      return `${effect.type} ${effect.ref.id} of ${effect.ref.tenant} (command ${effect.command})`;
     case "event":
       return `event ${effect.payload.case}`;
   }

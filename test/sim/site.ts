@@ -1,7 +1,7 @@
 /** Everything that a simulation holds, and how its parts find each other. */
 
 import { create } from "@bufbuild/protobuf";
-import { Availability, type ExitReason, type InstanceRef, NodeCapacitySchema } from "@warren/proto/common";
+import { Availability, type ExitReason, NodeCapacitySchema } from "@warren/proto/common";
 import type { CoreConfig } from "@warren/scheduler/core/config";
 import type { Input } from "@warren/scheduler/core/inputs";
 import type { Actor } from "./actor.ts";
@@ -38,6 +38,9 @@ export class Site {
   readonly schedulers = new Set<Scheduler>();
   readonly wishes = new Map<string, Wish>();
   readonly behaviours = new Map<string, Behaviour>();
+  /** Tenants that were given another spec or were to be reloaded, and nodes that were to be emptied. */
+  readonly changed = new Set<string>();
+  readonly drained = new Set<string>();
   leader: Scheduler | undefined;
   /** The wall clock, against the time of the simulation. */
   wallOffset = 1_700_000_000_000;
@@ -146,11 +149,6 @@ export class Site {
 
   readinessMs(_tenant: string): number {
     return this.config.readinessMs;
-  }
-
-  /** Whether an instance may live beside another one of its slot. */
-  mayOverlap(_ref: InstanceRef, _other: string): boolean {
-    return false;
   }
 
   // Hosts and their processes.

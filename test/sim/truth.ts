@@ -2,10 +2,10 @@
  * What really is, and whether it may be so: the rules of DESIGN section 5, checked on processes that live, calls that wait
  * and records that were acknowledged. Never on what a core believes.
  */
-import { Availability, ExitReason, type InstanceRef } from "@warren/proto/common";
+import { Availability, type InstanceRef } from "@warren/proto/common";
 import type { NodeRecord } from "@warren/proto/scheduler";
 import type { Input } from "@warren/scheduler/core/inputs";
-import type { Agent, StopRequest } from "./agent.ts";
+import type { Agent, Decision } from "./agent.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Host, Process } from "./host.ts";
 import type { AgentInstance } from "./instance.ts";
@@ -92,7 +92,8 @@ export class Truth {
     const others = this.#slots.get(slot);
     if (others) {
       for (const other of others) {
-        if (!this.exempt.has(other) && !this.exempt.has(id) && !this.site.mayOverlap(ref, other))
+        const counts = !this.exempt.has(other) && !this.exempt.has(id);
+        if (counts && !this.#mayReplace(ref, other, others.size))
           this.fail("rule 2", `${other} and ${id} both live for ${slot}`);
       }
       others.add(id);
@@ -106,6 +107,14 @@ export class Truth {
         `${this.live} live, ${this.site.config.maxConcurrent} allowed, with ${id} of ${ref.tenant} on ${host.name}`,
       );
     }
+  }
+
+  /** A replacement may overlap the one it replaces, where there is a reason for one, and never of what is at-most-one. */
+  #mayReplace(ref: InstanceRef, other: string, others: number): boolean {
+    const old = this.lived.get(other)!.ref;
+    const { site } = this;
+    if (site.availabilityOf(ref.tenant) === Availability.AT_MOST_ONE || others > 1) return false;
+    return ref.generation > old.generation && (site.changed.has(ref.tenant) || site.drained.has(old.node));
   }
 
   ended(host: Host, { ref }: Process): void {
@@ -174,40 +183,36 @@ export class Truth {
 
   // Rule 3: what is in use.
 
-  /** A scheduler commands a stop. @returns the gateways that it had to reckon with */
-  stopDecided(scheduler: Scheduler, ref: InstanceRef, reason: ExitReason): Set<string> {
+  /** A scheduler commands a freeze, or the stop of what is idle. @returns the gateways that it had to reckon with */
+  putAwayDecided(scheduler: Scheduler, ref: InstanceRef, how: string): Set<string> {
     const reckoned = new Set<string>();
     // Asked again it is the same decision: what was commanded once cannot be taken back.
-    const decision = `${scheduler.name} ${ref.id}`;
-    if (!isQuiet(reason) || this.#decided.has(decision)) return reckoned;
+    const decision = `${scheduler.name} ${ref.id} ${how}`;
+    if (this.#decided.has(decision)) return reckoned;
     this.#decided.add(decision);
     for (const gateway of this.site.gateways.values()) {
       const inFlight = flights(gateway, ref.id);
       if (scheduler.reckonsWith(gateway.id)) {
         reckoned.add(gateway.id);
-        if (inFlight > 0) this.#inUse(scheduler.name, ref, reason, inFlight, gateway);
+        if (inFlight > 0) this.#inUse(scheduler.name, ref, how, inFlight, gateway);
       } else if (inFlight > 0) this.exemptions.cutOff++;
     }
     return reckoned;
   }
 
-  /** An agent begins to stop (or freeze) an instance. */
-  putAway(agent: Agent, { ref }: AgentInstance, { reason, reckoned, scheduler }: StopRequest): void {
-    if (!isQuiet(reason)) return;
+  /** An agent begins to do it. */
+  putAway(agent: Agent, { ref }: AgentInstance, how: string, { reckoned, scheduler }: Decision): void {
     for (const gateway of this.site.gateways.values()) {
       const inFlight = flights(gateway, ref.id);
-      if (inFlight === 0) continue;
-      if (reckoned.has(gateway.id) && scheduler.reckonsWith(gateway.id))
-        this.#inUse(agent.name, ref, reason, inFlight, gateway);
+      if (inFlight === 0 || !reckoned.has(gateway.id)) continue;
+      if (scheduler.reckonsWith(gateway.id)) this.#inUse(agent.name, ref, how, inFlight, gateway);
       this.exemptions.cutOff++;
     }
   }
 
-  #inUse(who: string, ref: InstanceRef, reason: ExitReason, inFlight: number, gateway: Gateway): never {
-    this.fail(
-      "rule 3",
-      `${who} puts away ${ref.id} of ${ref.tenant} (${ExitReason[reason]}) with ${inFlight} requests in flight at ${gateway.name}`,
-    );
+  #inUse(who: string, ref: InstanceRef, how: string, inFlight: number, gateway: Gateway): never {
+    const what = `${ref.id} of ${ref.tenant} (${how})`;
+    this.fail("rule 3", `${who} puts away ${what} with ${inFlight} requests in flight at ${gateway.name}`);
   }
 
   // Rule 4: calls.
@@ -321,11 +326,6 @@ export class Truth {
 
 function slotOf(ref: InstanceRef): string {
   return `${ref.tenant}/${ref.slot}`;
-}
-
-/** Ends that must not touch what is in use. */
-function isQuiet(reason: ExitReason): boolean {
-  return reason === ExitReason.IDLE_KILLED || reason === ExitReason.LRU_EVICTED;
 }
 
 function flights(gateway: Gateway, instance: string): number {
