@@ -45,6 +45,9 @@ interface Lived {
 const ownDeadlineMs = 12_000;
 /** Ticks come every 50 ms; one more for a core that was asked in between. */
 const slackMs = 120;
+/** Long ones are looked at twice a second. */
+const slowCalls = new Set(["reload", "drain"]);
+const slowSlackMs = 620;
 /** Between two observations of an instance, and what a stop may take until it is noticed. */
 const observationMs = 3_000;
 
@@ -235,7 +238,8 @@ export class Truth {
       );
     };
     const check = scheduler.whileAlive(late);
-    this.site.agenda.after((deadlineMs || ownDeadlineMs) + slackMs, () => {
+    const slack = slowCalls.has(asked.what) ? slowSlackMs : slackMs;
+    this.site.agenda.after((deadlineMs || ownDeadlineMs) + slack, () => {
       // One that was stopped meanwhile catches up at its next tick.
       if (scheduler.stopped) check();
       else scheduler.after(slackMs, late);
