@@ -129,7 +129,7 @@ export class Engine {
     const { agents, outbox, writer, watchers, log } = this.#options;
     switch (effect.type) {
       case "persist":
-        writer.append(entryOf(effect.write)).then(
+        writer.append(entryOf(effect.write), effect.failed === undefined).then(
           () => effect.durable && this.feed(effect.durable),
           (error: Error) => {
             log.warn({ err: error }, "not persisted");

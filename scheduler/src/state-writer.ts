@@ -41,9 +41,10 @@ export class StateWriter {
 
   /**
    * Resolves when the entry is durable.
+   * @param nobodyWaits it is written whenever the store takes it: no caller would try again
    * @throws Error when that is not known by the deadline, too many wait, or the entry is over a bound
    */
-  append(entry: Entry): Promise<void> {
+  append(entry: Entry, nobodyWaits = false): Promise<void> {
     const { deadlineMs = 10_000, limit = 10_000 } = this.#options;
     if (this.#stop.signal.aborted) return Promise.reject(new Error("the scheduler is stopping"));
     if (this.#queue.length >= limit) return Promise.reject(new Error(`${limit} writes wait for the store`));
@@ -57,10 +58,12 @@ export class StateWriter {
           else resolve();
         },
       };
-      const timer = setTimeout(() => {
-        waiting.expired = true;
-        reject(new Error(`the store has not confirmed ${entry.key} within ${deadlineMs} ms`));
-      }, deadlineMs);
+      const timer = nobodyWaits
+        ? undefined
+        : setTimeout(() => {
+            waiting.expired = true;
+            reject(new Error(`the store has not confirmed ${entry.key} within ${deadlineMs} ms`));
+          }, deadlineMs);
       this.#queue.push(waiting);
       this.#start();
     });

@@ -26,7 +26,7 @@ import { track } from "./phases.ts";
 import { reload } from "./rollout.ts";
 import { settle } from "./settle.ts";
 import { slept } from "./sleep.ts";
-import { applied, apply, deleted, install, notDurable } from "./tenants.ts";
+import { applied, apply, deleted, deleteFailed, install, notDurable } from "./tenants.ts";
 import { tick } from "./tick.ts";
 import { touch } from "./touch.ts";
 
@@ -85,10 +85,13 @@ function take(ctx: Context, input: Input): void {
       applied(ctx, input.call, input.record);
       return;
     case "delete-durable":
-      deleted(ctx, input.call, input.tenant);
+      deleted(ctx, input.tenant);
+      return;
+    case "delete-failed":
+      deleteFailed(ctx, input.tenant, input.message);
       return;
     case "not-durable":
-      notDurable(ctx, input.call, input.tenant, input.message);
+      notDurable(ctx, input.call, input.message);
       return;
     case "release":
       state.releases.set(input.release.digest, input.release);

@@ -262,6 +262,8 @@ export interface Operation {
   readonly stopped: InstanceRef[];
   /** Its deadline passed and its call was refused; a delete goes on all the same. */
   late?: boolean;
+  /** A delete of which nothing is left but the record, which the store is to take. */
+  persisting?: boolean;
 }
 
 export interface Gateway {

@@ -5,6 +5,7 @@ import { ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
 import { instancesOf, type Operation } from "./model.ts";
 import { unqueue } from "./queue.ts";
+import type { Refusal } from "./refusal.ts";
 import { abandonMove } from "./replace.ts";
 import { settleOwed } from "./restart.ts";
 import { cutShort } from "./rollout.ts";
@@ -62,30 +63,38 @@ export function completeOperations(ctx: Context, key: string, ended?: InstanceRe
   if (!pending) return;
   if (ended) for (const operation of pending) operation.stopped.push(ended);
   if (instancesOf(ctx.state, key).some((instance) => !instance.lost)) return;
+  const deletes = pending.filter(({ kind }) => kind === "delete");
+  if (deletes.length) ctx.state.operations.set(key, deletes);
+  else ctx.state.operations.delete(key);
+  for (const { call, kind, deadline, stopped } of pending) {
+    if (kind === "stop") ctx.emit({ type: "answer", call, answer: { kind: "stopped", stopped } });
+    else if (kind === "restart") ensure(ctx, call, key, deadline);
+  }
+  persistDeletion(ctx, key, deletes);
+}
+
+/** Their callers go on waiting, each to its own deadline, while the store takes the deletion. */
+function persistDeletion(ctx: Context, key: string, deletes: readonly Operation[]): void {
+  if (deletes.length === 0) return;
+  const underWay = deletes.some(({ persisting }) => persisting);
+  for (const operation of deletes) operation.persisting = true;
+  if (underWay) return;
+  ctx.emit({
+    type: "persist",
+    write: { kind: "tenant-gone", key },
+    durable: { type: "delete-durable", tenant: key },
+    failed: { type: "delete-failed", tenant: key, message: "the store did not take the deletion" },
+  });
+}
+
+/** The deletion is persisted, or was not: those whose deadline has not passed are told. */
+export function settleDeletes(ctx: Context, key: string, refusal?: Refusal): void {
+  const pending = ctx.state.operations.get(key) ?? [];
   ctx.state.operations.delete(key);
-  for (const { call, kind, deadline, stopped, late } of pending) {
-    switch (kind) {
-      case "stop":
-        ctx.emit({ type: "answer", call, answer: { kind: "stopped", stopped } });
-        break;
-      case "restart":
-        ensure(ctx, call, key, deadline);
-        break;
-      case "delete": {
-        const asks = late ? undefined : call; // whose deadline has passed was told so then
-        ctx.emit({
-          type: "persist",
-          write: { kind: "tenant-gone", key },
-          durable: { type: "delete-durable", call: asks, tenant: key },
-          failed: {
-            type: "not-durable",
-            call: asks,
-            tenant: key,
-            message: "the store did not take the deletion",
-          },
-        });
-      }
-    }
+  for (const { call, late } of pending) {
+    if (late) continue;
+    if (refusal) ctx.emit({ type: "refuse", call, refusal });
+    else ctx.emit({ type: "answer", call, answer: { kind: "done" } });
   }
 }
 

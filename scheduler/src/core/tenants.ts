@@ -6,6 +6,7 @@ import { wish } from "./desire.ts";
 import { clearFailures } from "./failures.ts";
 import type { TenantRecord } from "./inputs.ts";
 import { type Revision, serving, standingOf, type Tenant } from "./model.ts";
+import { settleDeletes } from "./operations.ts";
 import type { Refusal } from "./refusal.ts";
 import { isRunning, startRollout } from "./rollout.ts";
 import { isTimeZone } from "./sleep-times.ts";
@@ -31,7 +32,7 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
     type: "persist",
     write: { kind: "tenant", record },
     durable: { type: "apply-durable", call, record },
-    failed: { type: "not-durable", call, tenant: spec.key, message: "the store did not take the spec" },
+    failed: { type: "not-durable", call, message: "the store did not take the spec" },
   });
 }
 
@@ -151,15 +152,19 @@ export function install(ctx: Context, record: TenantRecord): boolean {
   return true;
 }
 
-export function deleted(ctx: Context, call: string | undefined, key: string): void {
+export function deleted(ctx: Context, key: string): void {
   ctx.state.tenants.delete(key);
   ctx.state.queue.delete(key);
   ctx.state.parked.delete(key);
-  if (call) ctx.emit({ type: "answer", call, answer: { kind: "done" } });
+  settleDeletes(ctx, key);
 }
 
-export function notDurable(ctx: Context, call: string | undefined, key: string, message: string): void {
+export function deleteFailed(ctx: Context, key: string, message: string): void {
   const tenant = ctx.state.tenants.get(key);
   if (tenant) tenant.deleting = false;
-  if (call) ctx.emit({ type: "refuse", call, refusal: { kind: "store-down", message } });
+  settleDeletes(ctx, key, { kind: "store-down", message });
+}
+
+export function notDurable(ctx: Context, call: string, message: string): void {
+  ctx.emit({ type: "refuse", call, refusal: { kind: "store-down", message } });
 }
