@@ -18,6 +18,7 @@ import { expireReloads, resumeRollout } from "./rollout.ts";
 import { scaleDown } from "./scale.ts";
 import { commandThaw, isAsleep, stepDown } from "./sleep.ts";
 import { drainOver } from "./stop.ts";
+import { armInstance } from "./timing.ts";
 import { hasWaiters, removeWaiters } from "./waiters.ts";
 
 /** So often what has no timer of its own is looked at, in ms. */
@@ -67,15 +68,18 @@ function sweep(ctx: Context): void {
   if (state.parked.size) ctx.nodesChanged = true; // a penalty may be over, a node less pressed
 }
 
+/** Whoever was looked at for an earlier reason, and is not due, is looked at again when it is. */
 function lookAtInstance(ctx: Context, instance: Instance): void {
   const { phase } = instance;
   switch (phase.kind) {
     case "starting":
       if (ctx.at.mono >= phase.until) commandStop(ctx, instance, ExitReason.READINESS_TIMEOUT);
+      else armInstance(ctx, instance, phase.until);
       return;
     case "ready":
       if (phase.attempt) {
         if (ctx.at.mono >= phase.attempt.until) cancelAttempt(ctx, instance);
+        else armInstance(ctx, instance, phase.attempt.until);
       } else if (!phase.command) {
         // A thaw that failed is tried again as long as somebody waits.
         if (isAsleep(instance) && hasWaiters(ctx.state, instance.ref.tenant)) commandThaw(ctx, instance);
@@ -84,6 +88,7 @@ function lookAtInstance(ctx: Context, instance: Instance): void {
       return;
     case "draining":
       if (ctx.at.mono >= phase.until) drainOver(ctx, instance);
+      else armInstance(ctx, instance, phase.until);
       return;
     case "stopping":
       askToStop(ctx, instance, phase);
