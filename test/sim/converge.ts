@@ -14,11 +14,10 @@ export function unsettled(site: Site): string | undefined {
   if (site.schedulers.size > 1) return "a scheduler that was replaced still runs";
   if (!leader.isPersisted) return "writes still wait for the store";
   const { state } = leader.core;
-  if (state.waiting > 0 || state.queue.size > 0) return `${state.waiting} calls still wait`;
+  if (state.waiting > 0) return `${state.waiting} calls still wait`;
   if (state.operations.size > 0)
     return `operations on ${[...state.operations.keys()].join(", ")} are not done`;
   if (state.moves.size > 0) return `${state.moves.size} instances are still being replaced`;
-  if (state.parked.size > 0) return `no node takes ${[...state.parked].join(", ")}`;
   for (const node of state.roster) if (node.draining) return `${node.name} is still being drained`;
   return nodes(site) ?? instances(site) ?? tenants(site) ?? gateways(site);
 }

@@ -355,6 +355,7 @@ export class Scheduler extends Actor {
   #stop(effect: Extract<Effect, { type: "stop" }>): void {
     const { site, epoch } = this;
     const { ref, reason, graceMs, ifWakes } = effect;
+    site.truth.stopCommanded(ref.id);
     const reckoned = isQuiet(reason)
       ? site.truth.putAwayDecided(this, ref, ExitReason[reason])
       : new Set<string>();

@@ -66,6 +66,7 @@ export class Truth {
   readonly #heard = new Map<string, number>();
   /** Places that were given back: what was there must not live. */
   readonly #freed = new Set<string>();
+  readonly #stopped = new Set<string>();
   readonly #decided = new Set<string>();
   readonly #slowest = new Map<string, number>();
   readonly #acknowledged = new Map<string, NodeRecord>();
@@ -94,11 +95,7 @@ export class Truth {
     const slot = slotOf(ref);
     const others = this.#slots.get(slot);
     if (others) {
-      for (const other of others) {
-        const counts = !this.exempt.has(other) && !this.exempt.has(id);
-        if (counts && !this.#mayReplace(ref, other, others.size))
-          this.fail("rule 2", `${other} and ${id} both live for ${slot}`);
-      }
+      if (!this.exempt.has(id)) this.#checkSlot(ref, others);
       others.add(id);
     } else this.#slots.set(slot, new Set([id]));
     if (this.exempt.has(id)) return;
@@ -112,12 +109,26 @@ export class Truth {
     }
   }
 
-  /** A replacement may overlap the one it replaces, where there is a reason for one, and never of what is at-most-one. */
-  #mayReplace(ref: InstanceRef, other: string, others: number): boolean {
-    const old = this.lived.get(other)!.ref;
+  /**
+   * One beside it, and only where it replaces that one: there is a reason for it, and never of what is at-most-one. Those
+   * that were commanded to stop are on their way out, if the tenant bears two at all.
+   */
+  #checkSlot(ref: InstanceRef, others: ReadonlySet<string>): void {
     const { site } = this;
-    if (site.availabilityOf(ref.tenant) === Availability.AT_MOST_ONE || others > 1) return false;
-    return ref.generation > old.generation && (site.changed.has(ref.tenant) || site.drained.has(old.node));
+    const single = site.availabilityOf(ref.tenant) === Availability.AT_MOST_ONE;
+    const counted = [...others].filter((id) => !this.exempt.has(id) && (single || !this.#stopped.has(id)));
+    if (counted.length === 0) return;
+    const old = this.lived.get(counted[0]!)!.ref;
+    const isReplaced =
+      ref.generation > old.generation && (site.changed.has(ref.tenant) || site.drained.has(old.node));
+    const mayRebalance = site.config.rebalance && ref.generation > old.generation;
+    if (counted.length === 1 && !single && (isReplaced || mayRebalance)) return;
+    this.fail("rule 2", `${counted.join(" and ")} and ${ref.id} all live for ${slotOf(ref)}`);
+  }
+
+  /** Somebody commanded it to stop. */
+  stopCommanded(id: string): void {
+    this.#stopped.add(id);
   }
 
   ended(host: Host, { ref }: Process): void {
