@@ -110,6 +110,7 @@ const plain: Wants = {
   priority: 0,
   restart: RestartPolicy.UNSPECIFIED,
   batch: 0,
-  stopFirst: false,
+  // Where there is no place for a second instance, a reload would fail.
+  stopFirst: true,
   keepWarm: false,
 };

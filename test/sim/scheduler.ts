@@ -300,6 +300,9 @@ export class Scheduler extends Actor {
         return;
       case "endpoints": {
         const message = this.#encode(effect.message);
+        for (const id of message.withdrawn) site.truth.leaving(id);
+        if (effect.to === undefined)
+          for (const { instance } of message.endpoints) if (instance) site.truth.staying(instance.id);
         let newest: Watch | undefined;
         for (const watch of this.#watches) {
           if (effect.to === undefined) watch.send(message);
@@ -355,7 +358,7 @@ export class Scheduler extends Actor {
   #stop(effect: Extract<Effect, { type: "stop" }>): void {
     const { site, epoch } = this;
     const { ref, reason, graceMs, ifWakes } = effect;
-    site.truth.stopCommanded(ref.id);
+    site.truth.leaving(ref.id);
     const reckoned = isQuiet(reason)
       ? site.truth.putAwayDecided(this, ref, ExitReason[reason])
       : new Set<string>();

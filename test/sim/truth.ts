@@ -66,7 +66,7 @@ export class Truth {
   readonly #heard = new Map<string, number>();
   /** Places that were given back: what was there must not live. */
   readonly #freed = new Set<string>();
-  readonly #stopped = new Set<string>();
+  readonly #leaving = new Set<string>();
   readonly #decided = new Set<string>();
   readonly #slowest = new Map<string, number>();
   readonly #acknowledged = new Map<string, NodeRecord>();
@@ -111,12 +111,12 @@ export class Truth {
 
   /**
    * One beside it, and only where it replaces that one: there is a reason for it, and never of what is at-most-one. Those
-   * that were commanded to stop are on their way out, if the tenant bears two at all.
+   * on their way out do not count, if the tenant bears two at all.
    */
   #checkSlot(ref: InstanceRef, others: ReadonlySet<string>): void {
     const { site } = this;
     const single = site.availabilityOf(ref.tenant) === Availability.AT_MOST_ONE;
-    const counted = [...others].filter((id) => !this.exempt.has(id) && (single || !this.#stopped.has(id)));
+    const counted = [...others].filter((id) => !this.exempt.has(id) && (single || !this.#leaving.has(id)));
     if (counted.length === 0) return;
     const old = this.lived.get(counted[0]!)!.ref;
     const isReplaced =
@@ -126,9 +126,14 @@ export class Truth {
     this.fail("rule 2", `${counted.join(" and ")} and ${ref.id} all live for ${slotOf(ref)}`);
   }
 
-  /** Somebody commanded it to stop. */
-  stopCommanded(id: string): void {
-    this.#stopped.add(id);
+  /** It was commanded to stop, or nothing new is to go there: it is on its way out. */
+  leaving(id: string): void {
+    this.#leaving.add(id);
+  }
+
+  /** After all it is to serve on. */
+  staying(id: string): void {
+    this.#leaving.delete(id);
   }
 
   ended(host: Host, { ref }: Process): void {
