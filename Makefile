@@ -3,7 +3,7 @@ BUN := tools/node_modules/.bin/bun
 BUNX := $(BUN) --bun x
 STAMP := node_modules/.warren-setup
 
-.PHONY: worker help test-hosts setup lint check fmt test demo bench gen client clean baseline
+.PHONY: worker help test-hosts setup lint check fmt test demo sim bench gen client clean baseline
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ test-hosts: $(STAMP) ## the shipped compose file on real containers: three hosts
 
 demo: $(STAMP) ## a whole cell with real tenants; ONCE=1 verifies and ends, NATS_URL=… runs it on JetStream
 	@$(BUN) test/src/demo/main.ts
+
+sim: $(STAMP) ## the scheduler's core under faults in virtual time: STEPS=1000000; SEED=7 repeats one
+	@$(BUN) test/sim/main.ts
 
 bench: $(STAMP) ## side-by-side measurements: NAME=agent; without a name, which there are
 	@$(BUN) bench/src/harness/main.ts $(NAME)

@@ -3,7 +3,7 @@ import { InstanceMode, InstanceState } from "@warren/proto/common";
 import type { Site, Wish } from "./site.ts";
 
 /** Stated: so long after the last fault everything has converged, ms of virtual time. */
-export const convergeMs = 120_000;
+export const convergeMs = 60_000;
 /** And whatever is then asked for is there within this. */
 export const probeMs = 15_000;
 

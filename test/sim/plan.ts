@@ -112,13 +112,19 @@ export interface Plan {
   readonly endsAt: number;
 }
 
-/** Every `crowded`th seed has hundreds of nodes. */
+/** Every `crowded`th seed has hundreds of nodes, every `thronged`th thousands. */
 const crowded = 40;
+const thronged = 2_000;
 
 export function planOf(seed: number): Plan {
   const rng = new Rng(seed).fork("plan");
   const isCrowd = seed % crowded === crowded - 1;
-  const nodes = isCrowd ? rng.whole(100, 400) : Math.round(rng.log(1, 9));
+  const isThrong = seed % thronged === thronged - 1;
+  const nodes = isThrong
+    ? rng.whole(1_000, 2_500)
+    : isCrowd
+      ? rng.whole(100, 400)
+      : Math.round(rng.log(1, 9));
   const tenants = isCrowd ? rng.whole(50, 200) : Math.round(rng.log(2, 25));
   const setup: Setup = {
     seed,
