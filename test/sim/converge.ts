@@ -58,9 +58,13 @@ function instances(site: Site): string | undefined {
     return `${processes} processes live, and the scheduler knows ${state.instances.size} instances`;
   if (processes !== state.live) return `${processes} processes live, and ${state.live} places are taken`;
   if (processes > site.config.maxConcurrent) return `${processes} live, ${site.config.maxConcurrent} allowed`;
-  const persisted = [...site.store.log.values()].filter(({ kind }) => kind === "placement").length;
-  if (persisted !== processes)
-    return `${processes} processes live, and ${persisted} placements are persisted`;
+  for (const write of site.store.log.values()) {
+    if (write.kind !== "placement" || state.instances.has(write.ref.id)) continue;
+    // What is owed a successor, and has no place for it yet, is to be known to the next leader.
+    const { id, tenant } = write.ref;
+    if (!state.tenants.get(tenant)?.owed?.has(id))
+      return `the placement of ${id} of ${tenant} is persisted, and it is gone`;
+  }
   return undefined;
 }
 

@@ -123,7 +123,7 @@ export class Site {
 
   stepped(scheduler: Scheduler, input: Input): void {
     this.steps++;
-    if (this.onTrace && input.type !== "tick")
+    if (this.onTrace && !isQuiet(input))
       this.onTrace(this.agenda.now, `${scheduler.name} ← ${describe(input)}`);
   }
 
@@ -198,6 +198,12 @@ export class Site {
 /** Some tenants are never to run twice, whatever happens. */
 export function availabilityOf(tenant: string): Availability {
   return Number(tenant.slice(1)) % 4 === 3 ? Availability.AT_MOST_ONE : Availability.AT_LEAST_ONE;
+}
+
+/** Tells nothing to whoever reads a history. */
+function isQuiet(input: Input): boolean {
+  if (input.type === "report") return input.transitions.length === 0 && !input.inventory;
+  return input.type === "tick";
 }
 
 function describe(input: Input): string {

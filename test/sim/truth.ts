@@ -119,10 +119,9 @@ export class Truth {
     const counted = [...others].filter((id) => !this.exempt.has(id) && (single || !this.#leaving.has(id)));
     if (counted.length === 0) return;
     const old = this.lived.get(counted[0]!)!.ref;
-    const isReplaced =
-      ref.generation > old.generation && (site.changed.has(ref.tenant) || site.drained.has(old.node));
-    const mayRebalance = site.config.rebalance && ref.generation > old.generation;
-    if (counted.length === 1 && !single && (isReplaced || mayRebalance)) return;
+    // Whichever of the two is older: its start may have taken longer than that of the one that replaces it.
+    const reason = site.changed.has(ref.tenant) || site.drained.has(old.node) || site.drained.has(ref.node);
+    if (counted.length === 1 && !single && (reason || site.config.rebalance)) return;
     this.fail("rule 2", `${counted.join(" and ")} and ${ref.id} all live for ${slotOf(ref)}`);
   }
 
