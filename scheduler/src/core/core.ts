@@ -10,7 +10,7 @@
 
 import type { CoreConfig } from "./config.ts";
 import { type Context, count } from "./context.ts";
-import { cordon } from "./cordon.ts";
+import { cordon, cordonFailed } from "./cordon.ts";
 import { wish } from "./desire.ts";
 import { drainNode } from "./drain.ts";
 import type { Effect } from "./effects.ts";
@@ -136,6 +136,12 @@ function take(ctx: Context, input: Input): void {
       return;
     case "cordon":
       cordon(ctx, input.call, input.node, input.cordoned);
+      return;
+    case "cordon-durable":
+      ctx.emit({ type: "answer", call: input.call, answer: { kind: "done" } });
+      return;
+    case "cordon-failed":
+      cordonFailed(ctx, input.call, input.node, input.before);
       return;
     case "forget":
       forgetNode(ctx, input.call, input.node);

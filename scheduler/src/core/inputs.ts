@@ -148,6 +148,13 @@ export type Input =
       readonly inventory?: readonly ReportedInstance[];
     }
   | { readonly type: "cordon"; readonly call: string; readonly node: string; readonly cordoned: boolean }
+  | { readonly type: "cordon-durable"; readonly call: string }
+  | {
+      readonly type: "cordon-failed";
+      readonly call: string;
+      readonly node: string;
+      readonly before: boolean;
+    }
   | {
       readonly type: "drain";
       readonly call: string;

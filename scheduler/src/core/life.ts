@@ -98,6 +98,7 @@ export function placementDurable(ctx: Context, instance: Instance): void {
   const until = ctx.at.mono + readiness + 2 * startSlackMs;
   enter(ctx, instance, { kind: "starting", since: ctx.at.mono, until });
   armInstance(ctx, instance, until);
+  instance.asked = node.incarnation;
   ctx.emit({
     type: "start",
     ref: instance.ref,
@@ -146,6 +147,7 @@ function avoid(ctx: Context, { ref }: Instance): void {
 
 /** What the node says of an instance, in whatever order it arrives. States are monotone, so late news is harmless. */
 export function observe(ctx: Context, instance: Instance, seen: ReportedInstance): void {
+  instance.asked = undefined;
   if (seen.pid) instance.pid = seen.pid;
   instance.startedAtWall = fromTimestamp(seen.startedAt, instance.startedAtWall);
   instance.startMs = fromDuration(seen.startDuration, instance.startMs);

@@ -183,6 +183,8 @@ export interface Instance {
   startPhases?: StartPhases;
   /** Its node was declared lost: it holds no place, and goes when its node is back and another has taken over. */
   lost: boolean;
+  /** The agent process that was told to start it, until its node has spoken of it: the command may still be on its way. */
+  asked?: string;
   /** The instance that it replaces: its failing is not the tenant's (replace.ts). */
   replaces?: string;
   /** What its node is charged for it: memory in bytes, CPU in thousandths of a core. */

@@ -161,6 +161,7 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
   for (const transition of input.transitions) {
     const instance = transition.instance && state.instances.get(transition.instance.id);
     if (!instance || instance.ref.node !== node.name) continue;
+    instance.asked = undefined;
     if (transition.usage) observeUsage(ctx, instance, transition.usage);
     if (transition.pid) instance.pid = transition.pid;
     if (transition.to === InstanceState.EXITED) {
@@ -184,7 +185,8 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
 /** The node has said which instances it has: all others of it are gone for good. */
 function confirm(ctx: Context, node: Node, inventory: readonly ReportedInstance[]): void {
   const { state } = ctx;
-  const wasUp = node.confirmed && !node.lost;
+  const wasConfirmed = node.confirmed;
+  const wasUp = wasConfirmed && !node.lost;
   node.confirmed = true;
   node.lost = false;
   const seen = new Set<string>();
@@ -200,11 +202,8 @@ function confirm(ctx: Context, node: Node, inventory: readonly ReportedInstance[
       reconcile(ctx, known, reported);
     }
   }
-  for (const instance of instancesOn(state, node)) {
-    if (!seen.has(instance.ref.id) && instance.phase.kind !== "persisting") {
-      vanish(ctx, instance, "its node does not have it");
-    }
-  }
+  // One that was sent again, or comes late, is no proof: what was started since is not in it.
+  if (!wasConfirmed) buryMissing(ctx, node, seen);
   complete(ctx, node);
   if (!wasUp)
     nodeChanged(
@@ -216,7 +215,18 @@ function confirm(ctx: Context, node: Node, inventory: readonly ReportedInstance[
   ctx.nodesChanged = true;
 }
 
+function buryMissing(ctx: Context, node: Node, seen: ReadonlySet<string>): void {
+  for (const instance of instancesOn(ctx.state, node)) {
+    const { ref, phase, asked } = instance;
+    if (seen.has(ref.id) || phase.kind === "persisting") continue;
+    // Its start may still be on its way to this agent: the answer to that, or to its stop, will tell.
+    if (asked !== undefined && asked === node.incarnation) continue;
+    vanish(ctx, instance, "its node does not have it");
+  }
+}
+
 function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance): void {
+  instance.asked = undefined;
   const tenant = ctx.state.tenants.get(instance.ref.tenant);
   if (instance.lost) {
     // Of two, the higher generation wins (rule 2); and the cap holds for those who return, too (rule 1).

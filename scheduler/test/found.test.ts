@@ -1,0 +1,89 @@
+/** What the simulator (test/sim) found, each as the few steps that it takes. */
+import { expect, test } from "bun:test";
+import { create } from "@bufbuild/protobuf";
+import { toDuration } from "@warren/common/time";
+import { IdlePolicySchema, StopPolicySchema } from "@warren/proto/common";
+import { Cluster } from "./cluster.ts";
+
+/** Feeds the core and looks at its effects: a store that takes its time is not in the model. */
+function step(c: Cluster, input: Parameters<Cluster["core"]["step"]>[0]) {
+  return c.core.step(input, c.at());
+}
+
+test("rule 4: a delete is answered by its deadline, however long the store takes it", () => {
+  const c = new Cluster();
+  c.apply("a");
+  const deadline = c.now + 100;
+  const [persist] = step(c, { type: "operation", call: "x", kind: "delete", tenant: "a", deadline });
+  expect(persist).toMatchObject({ type: "persist", write: { kind: "tenant-gone", key: "a" } });
+  c.now += 200;
+  expect(step(c, { type: "tick" })).toMatchObject([
+    { type: "refuse", call: "x", refusal: { kind: "deadline" } },
+  ]);
+  expect(step(c, { type: "delete-durable", tenant: "a" })).toEqual([]);
+  expect(c.core.state.tenants.has("a")).toBe(false);
+  expect(c.core.state.operations.size).toBe(0);
+});
+
+test("a second delete joins the one that the store is taking", () => {
+  const c = new Cluster();
+  c.apply("a");
+  const deadline = c.now + 1_000;
+  step(c, { type: "operation", call: "x", kind: "delete", tenant: "a", deadline });
+  expect(step(c, { type: "operation", call: "y", kind: "delete", tenant: "a", deadline })).toEqual([]);
+  expect(step(c, { type: "delete-durable", tenant: "a" })).toMatchObject([
+    { type: "answer", call: "x" },
+    { type: "answer", call: "y" },
+  ]);
+});
+
+test("a cordon is answered once the next leader would know it", () => {
+  const c = new Cluster();
+  const cordoned = () => c.core.state.nodes.get("n1")!.cordoned;
+  const effects = step(c, { type: "cordon", call: "x", node: "n1", cordoned: true });
+  const persist = effects.find(({ type }) => type === "persist");
+  expect(persist).toMatchObject({ type: "persist", durable: { type: "cordon-durable", call: "x" } });
+  expect(cordoned()).toBe(true);
+  if (persist?.type !== "persist") throw new Error("not persisted");
+  expect(step(c, persist.durable!)).toMatchObject([{ type: "answer", call: "x" }]);
+  const refused = step(c, persist.failed!).find(({ type }) => type === "refuse");
+  expect(refused).toMatchObject({ call: "x", refusal: { kind: "store-down" } });
+  expect(cordoned()).toBe(false);
+});
+
+test("a drain ends at its time, though the instance was to be looked at before", () => {
+  const c = new Cluster();
+  const g = c.addGateway("g");
+  c.apply("a", {
+    idle: create(IdlePolicySchema, { freezeAfter: toDuration(300) }),
+    stop: create(StopPolicySchema, { drain: toDuration(2_000) }),
+  });
+  c.ensure("a");
+  c.run(200);
+  g.connected = false; // it watches, but does not confirm
+  const call = c.operation("stop", "a");
+  c.run(1_500);
+  expect(c.live()).toHaveLength(1);
+  c.run(1_000);
+  expect(c.live()).toHaveLength(0);
+  expect(c.granted(call).kind).toBe("stopped");
+});
+
+test.each(["sent again", "of a node that joins again"])(
+  "an inventory %s does not bury what is on its way to the node",
+  (how) => {
+    const c = new Cluster();
+    c.apply("a");
+    const call = c.ensure("a");
+    while (!c.starts.has("a")) c.run(0.1);
+    expect(c.live()).toHaveLength(0);
+    const node = c.nodes.get("n1")!;
+    if (how === "sent again") c.report(node, true);
+    else c.join(node);
+    expect(c.core.state.live).toBe(1);
+    c.run(500);
+    expect(c.granted(call).kind).toBe("ensured");
+    expect(c.starts.get("a")).toBe(1);
+    expect(c.live().map(({ id }) => id)).toEqual([...c.core.state.instances.keys()]);
+  },
+);
