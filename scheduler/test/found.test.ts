@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { toDuration } from "@warren/common/time";
-import { IdlePolicySchema, StopPolicySchema } from "@warren/proto/common";
+import { IdlePolicySchema, InstanceMode, StopPolicySchema } from "@warren/proto/common";
+import { isLeaving } from "../src/core/model.ts";
 import { Cluster } from "./cluster.ts";
 
 /** Feeds the core and looks at its effects: a store that takes its time is not in the model. */
@@ -87,3 +88,42 @@ test.each(["sent again", "of a node that joins again"])(
     expect(c.live().map(({ id }) => id)).toEqual([...c.core.state.instances.keys()]);
   },
 );
+
+test("one that its agent does not know when it is to be thawed is stopped, and told nobody as serving", () => {
+  const c = new Cluster();
+  c.apply("a");
+  c.ensure("a");
+  c.run(500);
+  c.flip(c.nodes.get("n1")!, InstanceMode.FROZEN);
+  const deadline = c.now + 1_000;
+  const thaw = step(c, { type: "ensure", call: "x", tenant: "a", deadline }).find(
+    ({ type }) => type === "thaw",
+  );
+  if (thaw?.type !== "thaw") throw new Error("not thawed");
+  const { ref, command } = thaw;
+  const effects = step(c, { type: "slept", instance: ref.id, command, outcome: { kind: "gone" } });
+  expect(effects.map(({ type }) => type)).toContain("stop");
+  const named = effects.flatMap((effect) => (effect.type === "endpoints" ? effect.message.endpoints : []));
+  expect(named).toEqual([]);
+  expect(c.core.state.live).toBe(1); // until its agent has said that nothing is left
+});
+
+test("rule 2: a reload while a drain moves an instance makes no third one in its slot", () => {
+  const c = new Cluster({ nodes: 3 });
+  c.apply("a");
+  c.ensure("a");
+  c.run(500);
+  const [first] = c.live();
+  const deadline = c.now + 30_000;
+  c.ask((call) => ({ type: "drain", call, node: first!.node, deadline, until: deadline }));
+  while (c.live().length < 2) c.run(0.5);
+  const call = c.ask((call) => ({ type: "reload", call, tenant: "a", deadline }));
+  for (let i = 0; i < 400; i++) {
+    const leaving = [...c.core.state.instances.values()].filter(isLeaving).map(({ ref }) => ref.id);
+    expect(c.live().filter(({ id }) => !leaving.includes(id)).length).toBeLessThanOrEqual(2);
+    c.run(5);
+  }
+  expect(c.granted(call).kind).toBe("reloaded");
+  c.run(10_000);
+  expect(c.live()).toHaveLength(1);
+});

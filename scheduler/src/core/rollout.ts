@@ -40,10 +40,14 @@ export function startRollout(
   const to = tenant.newest;
   const calls = call === undefined ? [] : [{ call, deadline: deadline ?? Number.POSITIVE_INFINITY }];
   cutShort(ctx, tenant, `version ${to.version} was applied meanwhile, and takes its place`);
+  // A successor that is on its way for another reason would get one of its own, beside the one that it replaces.
+  for (const move of [...(tenant.moves ?? [])]) abandonMove(ctx, move);
   const standing = standingOf(ctx.state, tenant.key);
   const hasSuccessor = ({ slot, generation }: InstanceRef) =>
     standing.some(({ ref }) => ref.slot === slot && ref.generation > generation);
+  // Of which its node has not spoken, nobody knows what it is replaced beside: its turn comes then (resumeRollout).
   const todo = standing
+    .filter(({ phase }) => phase.kind !== "unconfirmed")
     .filter(({ ref }) => (all || !isOf(ref.specVersion, to)) && !hasSuccessor(ref))
     .map(({ ref }) => ref.id);
   tenant.rejected = false;
@@ -61,6 +65,7 @@ export function startRollout(
   };
   count(ctx, "rollouts");
   advance(ctx, tenant, tenant.rollout);
+  wish(ctx, tenant);
 }
 
 /** What was being brought or rolled back has no more say; its callers are told why. */
@@ -158,6 +163,9 @@ function finish(ctx: Context, tenant: Tenant, rollout: Rollout): void {
   for (const { call } of rollout.calls.splice(0)) {
     if (failed) ctx.emit({ type: "refuse", call, refusal: refusalOf(tenant, rollout) });
     else ctx.emit({ type: "answer", call, answer: { kind: "reloaded", instances: rollout.made } });
+  }
+  if (!failed && standingOf(ctx.state, tenant.key).some(({ ref }) => !isOf(ref.specVersion, rollout.to))) {
+    armTenant(ctx, tenant, ctx.at.mono + ctx.config.moveMs); // those that could not be replaced yet
   }
   if (rollout.total === 0) return;
   ctx.emit({

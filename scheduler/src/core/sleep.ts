@@ -9,7 +9,7 @@ import { type Context, count } from "./context.ts";
 import { bounds } from "./desire.ts";
 import { publish, routable } from "./endpoints.ts";
 import type { SleepOutcome } from "./inputs.ts";
-import { vanish } from "./life.ts";
+import { commandStop } from "./life.ts";
 import { type Command, type Instance, serving, standingSlots } from "./model.ts";
 import { enter, used } from "./phases.ts";
 import { beginAttempt, beginIdleStop, cancelAttempt, mayLeave } from "./quiesce.ts";
@@ -155,6 +155,7 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
   }
   if (kind === "thaw") afterThaw(ctx, instance, outcome);
   else if (hasWaiters(ctx.state, instance.ref.tenant)) commandThaw(ctx, instance);
+  if (!routable(instance)) return;
   publish(ctx, instance);
   armInstance(ctx, instance, ctx.at.mono);
 }
@@ -167,7 +168,8 @@ function afterThaw(ctx: Context, instance: Instance, outcome: SleepOutcome): voi
       answerWaiters(ctx, instance);
       return;
     case "gone":
-      vanish(ctx, instance, "its agent does not know it any more");
+      // Or it is on its way out there: only the answer to a stop says that nothing is left.
+      commandStop(ctx, instance, ExitReason.UNKNOWN);
       return;
     case "full":
       refuseWaiters(ctx, tenant, { kind: "node-busy", tenant, message: outcome.message });
