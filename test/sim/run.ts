@@ -82,7 +82,8 @@ function settle(site: Site, from: number, enough: () => boolean): number {
 /** Every tenant is asked for by a request, one after the other, and must be there. */
 function probe(site: Site, enough: () => boolean): void {
   const { agenda, setup } = site;
-  for (const node of site.hosts.keys()) cordon(site, node, false);
+  for (const { name, cordoned } of site.leader?.core.state.roster ?? [])
+    if (cordoned) cordon(site, name, false);
   // With nothing kept at all times there is room for each, and what a new spec was refused for is forgiven.
   for (let i = 0; i < setup.tenants; i++) apply(site, `t${i}`, -1, plain);
   settle(site, agenda.now, enough);

@@ -275,7 +275,9 @@ export class Scheduler extends Actor {
 
   #perform(effect: Effect): void {
     const { site } = this;
-    site.trace(() => `  ${this.name} → ${describeEffect(effect)}`);
+    // That a report was taken says nothing to whoever reads a history.
+    const isPlain = effect.type === "answer" && effect.answer.kind === "done";
+    if (!isPlain) site.trace(() => `  ${this.name} → ${describeEffect(effect)}`);
     switch (effect.type) {
       case "persist": {
         const { write, durable, failed } = effect;

@@ -56,7 +56,7 @@ export class Store {
         });
       });
     };
-    attempt(50 * this.rng.next() ** 4 + 0.1 + this.#latency());
+    attempt(5 * this.rng.next() ** 4 + this.#latency());
   }
 
   /** Appends what is not there yet, all or nothing. Whoever hears `false` does not know. */

@@ -117,7 +117,8 @@ export class Truth {
     const { site } = this;
     const single = site.availabilityOf(ref.tenant) === Availability.AT_MOST_ONE;
     const counted = [...others].filter((id) => !this.exempt.has(id) && (single || !this.#leaving.has(id)));
-    if (counted.length === 0) return;
+    const isLeaving = !single && this.#leaving.has(ref.id);
+    if (counted.length === 0 || isLeaving) return;
     const old = this.lived.get(counted[0]!)!.ref;
     // Whichever of the two is older: its start may have taken longer than that of the one that replaces it.
     const reason = site.changed.has(ref.tenant) || site.drained.has(old.node) || site.drained.has(ref.node);
