@@ -144,7 +144,7 @@ export class Agents {
       const { rawMessage: message } = ConnectError.from(error);
       if (isRpcCode(error, Code.NotFound)) return { kind: "gone" };
       if (isRpcCode(error, Code.ResourceExhausted)) return { kind: "full", message };
-      return { kind: "failed", message };
+      return { kind: isRpcCode(error, ...refusals) ? "failed" : "unknown", message };
     }
   }
 

@@ -127,3 +127,22 @@ test("rule 2: a reload while a drain moves an instance makes no third one in its
   c.run(10_000);
   expect(c.live()).toHaveLength(1);
 });
+
+test("rule 3: an instance whose freeze was not answered is told as frozen: a late freeze is undone by whoever needs it", () => {
+  const c = new Cluster();
+  c.apply("a", { idle: create(IdlePolicySchema, { freezeAfter: toDuration(1_000) }) });
+  c.ensure("a");
+  c.run(500);
+  c.now += 1_000;
+  const freeze = step(c, { type: "tick" }).find(({ type }) => type === "freeze");
+  if (freeze?.type !== "freeze") throw new Error("not frozen");
+  const { ref, command } = freeze;
+  const outcome = { kind: "unknown", message: "no answer" } as const;
+  const effects = step(c, { type: "slept", instance: ref.id, command, outcome });
+  const modes = effects
+    .flatMap((one) => (one.type === "endpoints" ? one.message.endpoints : []))
+    .map((e) => e.mode);
+  expect(modes).toEqual([InstanceMode.FROZEN]);
+  const asked = step(c, { type: "ensure", call: "x", tenant: "a", deadline: c.now + 1_000 });
+  expect(asked.map(({ type }) => type)).toEqual(["thaw"]);
+});

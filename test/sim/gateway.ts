@@ -139,6 +139,8 @@ export class Gateway extends Actor {
       end();
       done(served);
     });
+    // Written first, thawed second, whether it sleeps or is only said to.
+    if (route.asleep) this.#thaw(route);
     // Looked at now and then: a request at a process that dies is broken.
     const look = (): void => {
       if (!this.site.isAlive(route.node, process)) leave("broken");

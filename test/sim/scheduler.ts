@@ -63,7 +63,7 @@ const stopSlackMs = 20_000;
 /** Deadlines of a freeze and of a thaw. */
 const sleepMs = 60_000;
 const thawMs = 5_000;
-const unheard: SleepOutcome = { kind: "failed", message: "no answer" };
+const unheard: SleepOutcome = { kind: "unknown", message: "no answer" };
 
 export class Scheduler extends Actor {
   readonly core: Core;

@@ -348,6 +348,8 @@ function slotOf(ref: InstanceRef): string {
   return `${ref.tenant}/${ref.slot}`;
 }
 
+/** Requests in flight there, but for those of a gateway that takes the instance for asleep: it thaws it for them. */
 function flights(gateway: Gateway, instance: string): number {
-  return gateway.up ? (gateway.table.get(instance)?.inFlight ?? 0) : 0;
+  const route = gateway.up ? gateway.table.get(instance) : undefined;
+  return route && !route.asleep ? route.inFlight : 0;
 }

@@ -76,7 +76,9 @@ export type SleepOutcome =
   | { readonly kind: "gone" }
   /** The node has as many awake as it may. */
   | { readonly kind: "full"; readonly message: string }
-  | { readonly kind: "failed"; readonly message: string };
+  | { readonly kind: "failed"; readonly message: string }
+  /** Nobody knows whether it was done, or may be yet. */
+  | { readonly kind: "unknown"; readonly message: string };
 
 /** How a StartInstance ended. */
 export type StartOutcome =

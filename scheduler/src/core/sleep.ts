@@ -147,6 +147,11 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
       instance.wakes = outcome.wakes;
       instance.mode = InstanceMode.ACTIVE;
     }
+    if (kind === "freeze" && outcome.kind === "unknown") {
+      // It may be frozen, or be so any moment: whoever has a request for it is to thaw it, which also undoes what is late.
+      instance.mode = InstanceMode.FROZEN;
+      recharge(ctx, instance);
+    }
     if (kind === "freeze" || kind === "page-out") {
       count(ctx, "freezes_refused");
       instance.notBefore =
