@@ -144,7 +144,7 @@ describe("filters", () => {
   });
 
   test("the sample grows with the logarithm", () => {
-    expect([1, 2, 4, 5, 100, 10_000].map(sampleSize)).toEqual([8, 8, 8, 8, 8, 14]);
+    expect([1, 2, 4, 5, 100, 10_000].map((nodes) => sampleSize(nodes, 8))).toEqual([8, 8, 8, 8, 8, 14]);
   });
 });
 

@@ -102,7 +102,7 @@ export const mutants: readonly Mutant[] = [
     name: "what a node does not have any more is kept",
     breaks: "convergence: a place is held for ever by what is gone",
     file: "nodes.ts",
-    old: '      vanish(ctx, instance, "its node does not have it");',
+    old: '    vanish(ctx, instance, "its node does not have it");',
     new: "",
   },
 ];

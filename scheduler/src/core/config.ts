@@ -53,6 +53,8 @@ export interface CoreConfig {
   /** "pack" fills a node before the next (up to `packTo` of it); "spread" takes the emptiest. */
   readonly placement: "pack" | "spread";
   readonly packTo: number;
+  /** So few nodes are all looked at for a placement: that costs nothing, and two of three would look like a whim. */
+  readonly sampleLeast: number;
   /** Instances on their way to ready on one node, per core of it; starts are bound by CPU. */
   readonly startsPerCore: number;
   /** Above this share of time in which some task waited for memory (PSI, 10 s, in percent) a node takes no new instance. */
@@ -113,6 +115,7 @@ export const defaultCoreConfig: CoreConfig = {
   overcommitCpu: 4,
   placement: "pack",
   packTo: 0.8,
+  sampleLeast: 8,
   startsPerCore: 8,
   maxMemoryPressure: 40,
   nodePenaltyMs: 2_000,

@@ -32,11 +32,8 @@ export type PlaceResult =
       readonly transient: boolean;
     };
 
-/** So few nodes are all looked at: that costs nothing, and two of three would look like a whim. */
-const few = 8;
-
-export function sampleSize(nodes: number): number {
-  return Math.max(few, Math.ceil(Math.log2(Math.max(1, nodes))));
+export function sampleSize(nodes: number, least: number): number {
+  return Math.max(least, Math.ceil(Math.log2(Math.max(1, nodes))));
 }
 
 interface Candidate {
@@ -50,7 +47,7 @@ interface Candidate {
 
 export function place(input: PlaceInput): PlaceResult {
   const { roster, holders, spec, random } = input;
-  const wanted = sampleSize(roster.length);
+  const wanted = sampleSize(roster.length, input.config.sampleLeast);
   const candidates: Candidate[] = [];
   const refusals: Record<string, number> = {};
   const seen = new Set<Node>();
@@ -129,7 +126,7 @@ function better(a: Candidate, b: Candidate): boolean {
 }
 
 function explainChoice(best: Candidate, candidates: readonly Candidate[], nodes: number): string {
-  const of = `${nodes > few ? `${candidates.length} sampled of ` : ""}${nodes} node${nodes === 1 ? "" : "s"}`;
+  const of = `${nodes > candidates.length ? `${candidates.length} sampled of ` : ""}${nodes} node${nodes === 1 ? "" : "s"}`;
   const { placed } = best.node;
   const release = best.holds ? ", and has the release" : "";
   return `best fit of ${of}: ${(best.fill * 100).toFixed(1)} % filled by predicted peaks, ${placed} instance${placed === 1 ? "" : "s"} there${release}`;

@@ -1,0 +1,153 @@
+/**
+ * What sampling loses against a full best-fit scan, on a workload as platforms have it: few tenants are used much (Zipf),
+ * their memory differs by orders of magnitude, and the day has a peak and a trough.
+ */
+import type { Bench } from "../harness/bench.ts";
+import { short, table } from "../harness/table.ts";
+import { nodeSize, seeded, World } from "./world.ts";
+
+export interface Workload {
+  readonly nodes: number;
+  readonly tenants: number;
+  /** At the peak of the day. */
+  readonly requestsPerSecond: number;
+  readonly hours: number;
+  readonly seeds: readonly number[];
+}
+
+const arms = [
+  { name: "sample of max(8, log₂ N), pack", config: {} },
+  { name: "full scan, pack", config: { sampleLeast: Number.MAX_SAFE_INTEGER } },
+  { name: "sample, spread", config: { placement: "spread" } },
+] as const;
+
+interface Figures {
+  coldStarts: number;
+  evictions: number;
+  refused: number;
+  /** Of capacity, over nodes that hold anything: mean over the samples. */
+  filled: number;
+  /** Nodes that hold anything, of all: mean over the samples. */
+  used: number;
+  /** Nodes whose tenants use more memory than they have, at worst. */
+  over: number;
+}
+
+export function quality(bench: Bench, workload: Workload): void {
+  const rows = arms.map(({ name, config }) => {
+    const runs = workload.seeds.map((seed) => {
+      bench.say(`${name}, seed ${seed}`);
+      bench.signal.throwIfAborted();
+      return day(workload, config, seed);
+    });
+    const mean = (of: (one: Figures) => number) =>
+      short(runs.reduce((sum, one) => sum + of(one), 0) / runs.length);
+    return [
+      name,
+      mean((one) => one.used * 100),
+      mean((one) => one.filled * 100),
+      mean((one) => one.over),
+      mean((one) => one.coldStarts),
+      mean((one) => one.evictions),
+      mean((one) => one.refused),
+    ];
+  });
+  const { nodes, tenants, requestsPerSecond, hours, seeds } = workload;
+  const head = [
+    "",
+    "nodes used, %",
+    "of these filled, %",
+    "nodes over their memory",
+    "cold starts",
+    "evictions",
+    "refused",
+  ];
+  bench.print(
+    `### Quality\n\n${nodes} nodes, ${tenants} tenants by Zipf(1.0), ${hours} h with a peak of ${requestsPerSecond} requests/s, means of ${seeds.length} seeds:\n\n${table(head, rows)}`,
+  );
+}
+
+function day({ nodes, tenants, requestsPerSecond, hours }: Workload, config: object, seed: number): Figures {
+  const random = seeded(seed);
+  // Log-normal around 300 MiB: the same tenant is as large in every arm.
+  const sizes = Array.from({ length: tenants }, () => 3e8 * Math.exp(normal(random)));
+  const memoryOf = (key: string) => sizes[Number(key.slice(1))]!;
+  const stopAfter = 20 * 60_000;
+  const world = new World(
+    { maxConcurrent: tenants, idleStopAfterMs: stopAfter, ...config },
+    seeded(seed + 1),
+    memoryOf,
+  );
+  for (let i = 0; i < nodes; i++) world.addNode(`n${i}`);
+  for (let i = 0; i < tenants; i++) world.addTenant(`t${i}`);
+  const pick = zipf(tenants, random);
+  const end = hours * 3_600_000;
+  const figures = { filled: 0, used: 0, over: 0 };
+  let samples = 0;
+  let elapsed = 0;
+  const stepMs = 3_000; // nodes that have not reported for longer are late
+  for (; elapsed < end; elapsed += stepMs) {
+    // The quietest hour has a tenth of the busiest one's traffic.
+    const load = 0.55 - 0.45 * Math.cos((elapsed / 86_400_000) * 2 * Math.PI);
+    const requests = Math.round(requestsPerSecond * load * (stepMs / 1_000));
+    for (let i = 0; i < requests; i++) {
+      world.now += stepMs / requests;
+      world.ensure(`t${pick()}`);
+    }
+    world.feed({ type: "tick" });
+    const withUsage = (elapsed / stepMs) % 20 === 0;
+    for (let i = 0; i < nodes; i++) world.report(`n${i}`, false, withUsage);
+    if (!withUsage) continue;
+    samples++;
+    const held = heldBy(world, memoryOf);
+    figures.used += held.length / nodes;
+    figures.filled +=
+      held.reduce((sum, bytes) => sum + bytes / nodeSize.memoryBytes, 0) / Math.max(1, held.length);
+    figures.over = Math.max(figures.over, held.filter((bytes) => bytes > nodeSize.memoryBytes).length);
+  }
+  const { coldStarts, evictions, refused } = world;
+  return {
+    coldStarts,
+    evictions,
+    refused,
+    filled: figures.filled / samples,
+    used: figures.used / samples,
+    over: figures.over,
+  };
+}
+
+/** Memory in use by node, of nodes that hold anything. */
+function heldBy({ core }: World, memoryOf: (tenant: string) => number): number[] {
+  const held: number[] = [];
+  for (const node of core.state.roster) {
+    let bytes = 0;
+    for (const id of node.instances) bytes += memoryOf(core.state.instances.get(id)!.ref.tenant);
+    if (node.instances.size > 0) held.push(bytes);
+  }
+  return held;
+}
+
+function normal(random: () => number): number {
+  return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+}
+
+/** Ranks by 1/rank, which rank a tenant has by chance. */
+function zipf(n: number, random: () => number): () => number {
+  const sums: number[] = [];
+  let sum = 0;
+  for (let rank = 1; rank <= n; rank++) {
+    sum += 1 / rank;
+    sums.push(sum);
+  }
+  return () => {
+    const at = random() * sum;
+    let low = 0;
+    let high = n - 1;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (sums[middle]! < at) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  };
+}

@@ -1,0 +1,188 @@
+/** The production core, fed at once with what it asks for: what is measured is nothing but its decisions. */
+import { create } from "@bufbuild/protobuf";
+import {
+  EndpointSchema,
+  ExitReason,
+  ExitSchema,
+  IdlePolicySchema,
+  InstanceMode,
+  type InstanceRef,
+  InstanceSchema,
+  InstanceState,
+  NodeCapacitySchema,
+  NodePressureSchema,
+  TenantSpecSchema,
+  UsageReportSchema,
+  UsageSchema,
+} from "@warren/proto/common";
+import { type CoreConfig, defaultCoreConfig } from "@warren/scheduler/core/config";
+import { Core } from "@warren/scheduler/core/core";
+import type { Effect } from "@warren/scheduler/core/effects";
+import type { Input } from "@warren/scheduler/core/inputs";
+
+export interface NodeSize {
+  readonly memoryBytes: number;
+  readonly cpuMillis: number;
+}
+
+/** An app server of today, and what a 1 CPU-core-per-256-tenants fleet is made of. */
+export const nodeSize: NodeSize = { memoryBytes: 64 * 2 ** 30, cpuMillis: 16_000 };
+
+export class World {
+  readonly core: Core;
+  now = 1_000;
+  /** Real ms spent in the core. */
+  spentMs = 0;
+  coldStarts = 0;
+  evictions = 0;
+  refused = 0;
+  /** What each tenant's instance uses, bytes. */
+  readonly memoryOf: (tenant: string) => number;
+  #ids = 0;
+  #calls = 0;
+
+  constructor(config: Partial<CoreConfig>, random: () => number, memoryOf: (tenant: string) => number) {
+    this.memoryOf = memoryOf;
+    this.core = new Core({
+      config: { ...defaultCoreConfig, gatewayReturnMs: 0, firstPeriodMs: 0, minResidenceMs: 0, ...config },
+      epoch: 1n,
+      since: this.now,
+      random,
+      newId: () => `01J${String(++this.#ids).padStart(23, "0")}`,
+    });
+  }
+
+  /** @returns real ms that this one step took, without what follows from it */
+  feed(input: Input): number {
+    const began = performance.now();
+    const effects = this.core.step(input, { mono: this.now, wall: 1.7e12 + this.now });
+    const took = performance.now() - began;
+    this.spentMs += took;
+    for (const effect of effects) this.#perform(effect);
+    return took;
+  }
+
+  ensure(tenant: string, withinMs = 5_000): number {
+    return this.feed({ type: "ensure", call: `c${++this.#calls}`, tenant, deadline: this.now + withinMs });
+  }
+
+  use(instance: string): void {
+    const entry = { instance, idleMs: 0, inFlight: 0, seen: 0, sealed: false };
+    this.feed({ type: "touch", source: "client", entries: [entry] });
+  }
+
+  addTenant(key: string, stopAfterMs = 0): void {
+    const idle = create(IdlePolicySchema, { neverFreeze: true });
+    if (stopAfterMs > 0)
+      idle.stopAfter = {
+        seconds: BigInt(Math.round(stopAfterMs / 1000)),
+        nanos: 0,
+        $typeName: "google.protobuf.Duration",
+      };
+    const spec = create(TenantSpecSchema, { key, source: { case: "directory", value: "/app" }, idle });
+    this.feed({ type: "apply", call: `c${++this.#calls}`, spec });
+  }
+
+  addNode(name: string): void {
+    const { memoryBytes, cpuMillis } = nodeSize;
+    const capacity = create(NodeCapacitySchema, { memoryBytes: BigInt(memoryBytes), cpuMillis });
+    const info = {
+      node: name,
+      agentUrl: `https://${name}`,
+      bootId: "boot",
+      incarnation: name,
+      version: "bench",
+      capacity,
+      isolation: [],
+      labels: {},
+      allowDirectories: true,
+    };
+    this.feed({ type: "join", call: `c${++this.#calls}`, info });
+    this.report(name, true);
+  }
+
+  /** What its node reports once a second, usage included when asked for. */
+  report(name: string, first = false, withUsage = false): number {
+    const node = this.core.state.nodes.get(name)!;
+    let tenantMemoryBytes = 0;
+    const usages = [];
+    for (const id of node.instances) {
+      const { ref } = this.core.state.instances.get(id)!;
+      const memory = this.memoryOf(ref.tenant);
+      tenantMemoryBytes += memory;
+      if (!withUsage) continue;
+      const memoryBytes = BigInt(Math.round(memory));
+      const usage = create(UsageSchema, { memoryBytes, wallMs: BigInt(Math.round(this.now)), cpuUs: 1_000n });
+      usages.push(create(UsageReportSchema, { instance: ref, usage }));
+    }
+    const pressure = create(NodePressureSchema, {
+      tenantMemoryBytes: BigInt(Math.round(tenantMemoryBytes)),
+      liveInstances: node.instances.size,
+    });
+    return this.feed({
+      type: "report",
+      call: `c${++this.#calls}`,
+      node: name,
+      incarnation: name,
+      fencedEpoch: 1n,
+      transitions: [],
+      usages,
+      pressure,
+      inventory: first ? [] : undefined,
+    });
+  }
+
+  #perform(effect: Effect): void {
+    switch (effect.type) {
+      case "persist":
+        if (effect.durable) this.feed(effect.durable);
+        return;
+      case "start":
+        this.coldStarts++;
+        this.feed({
+          type: "started",
+          instance: effect.ref.id,
+          outcome: { kind: "answered", instance: running(effect.ref) },
+        });
+        return;
+      case "stop": {
+        const exit = create(ExitSchema, { reason: effect.reason });
+        if (effect.reason === ExitReason.LRU_EVICTED) this.evictions++;
+        const gone = create(InstanceSchema, { ref: effect.ref, state: InstanceState.EXITED, exit });
+        this.feed({ type: "stopped", instance: effect.ref.id, gone });
+        return;
+      }
+      case "freeze":
+      case "thaw": {
+        const outcome = { kind: "done", wakes: 0n } as const;
+        this.feed({ type: "slept", instance: effect.ref.id, command: effect.command, outcome });
+        return;
+      }
+      case "refuse":
+        this.refused++;
+        return;
+      case "answer":
+      case "endpoints":
+      case "event":
+        return;
+      default:
+        effect satisfies never;
+    }
+  }
+}
+
+function running(ref: InstanceRef) {
+  const endpoint = create(EndpointSchema, { host: "127.0.0.1", port: 1 });
+  return create(InstanceSchema, { ref, state: InstanceState.READY, mode: InstanceMode.ACTIVE, endpoint });
+}
+
+/** Mulberry32. */
+export function seeded(seed: number): () => number {
+  let a = seed >>> 0;
+  return () => {
+    a = (a + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(a ^ (a >>> 15), a | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
