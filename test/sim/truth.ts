@@ -2,7 +2,9 @@
  * What really is, and whether it may be so: the rules of DESIGN section 5, checked on processes that live, calls that wait
  * and records that were acknowledged. Never on what a core believes.
  */
-import { Availability, type InstanceRef } from "@warren/proto/common";
+import { type Account, post } from "@warren/metering/core/account";
+import { metersOf } from "@warren/metering/core/meters";
+import { Availability, type InstanceRef, InstanceState } from "@warren/proto/common";
 import type { NodeRecord } from "@warren/proto/scheduler";
 import type { Input } from "@warren/scheduler/core/inputs";
 import type { Agent, Decision } from "./agent.ts";
@@ -313,25 +315,39 @@ export class Truth {
     }
   }
 
-  /** What the journal adds up to, against what really ran. Once all is told. */
-  checkBills(): void {
-    const billed = new Map<string, number>();
-    const ended = new Map<string, number>();
-    for (const { record } of this.site.store.journal.values()) {
-      const { what } = record;
-      if (what.case === undefined) continue;
-      const id = what.value.instance?.id ?? "";
-      billed.set(id, Math.max(billed.get(id) ?? 0, Number(what.value.usage?.wallMs ?? 0n)));
-      if (what.case === "transition" && what.value.to === 6) ended.set(id, (ended.get(id) ?? 0) + 1);
+  /** The production ledger's own rule, on every record twice: repeats add nothing. */
+  #ledger(): { accounts: Map<string, Account>; ends: Map<string, number> } {
+    const accounts = new Map<string, Account>();
+    const ends = new Map<string, number>();
+    const records = [...this.site.store.journal.values()].map(({ record }) => record.what);
+    for (const what of records) {
+      if (what.case !== "transition" || what.value.to !== InstanceState.EXITED) continue;
+      const id = what.value.instance!.id;
+      ends.set(id, (ends.get(id) ?? 0) + 1);
     }
+    for (const { case: kind, value } of [...records, ...records.toReversed()]) {
+      if (kind === undefined || !value.instance) continue;
+      const { id, tenant } = value.instance;
+      const ready = kind === "transition" && value.to === InstanceState.READY;
+      const used = value.usage && metersOf(value.usage);
+      const outcome = post(accounts.get(id), { instance: id, tenant, at: 0, ownTime: true, ready, used });
+      if (outcome.kind === "refused") this.fail("rule 8", outcome.reason);
+      accounts.set(id, outcome.account);
+    }
+    return { accounts, ends };
+  }
+
+  /** What the ledger makes of the journal, against what really ran. Once all is told. */
+  checkBills(): void {
+    const { accounts, ends } = this.#ledger();
     for (const [id, lived] of this.lived) {
       if (Number.isNaN(lived.endedAt) || lived.isLost) continue;
       const real = lived.endedAt - lived.spawnedAt;
-      const bill = billed.get(id) ?? 0;
-      if ((ended.get(id) ?? 0) !== 1) {
+      const bill = Number(accounts.get(id)?.used.wallMs ?? 0n);
+      if ((ends.get(id) ?? 0) !== 1) {
         this.fail(
           "rule 8",
-          `the end of ${id} of ${lived.ref.tenant} is in the journal ${ended.get(id) ?? 0} times`,
+          `the end of ${id} of ${lived.ref.tenant} is in the journal ${ends.get(id) ?? 0} times`,
         );
       }
       if (
