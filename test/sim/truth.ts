@@ -118,7 +118,10 @@ export class Truth {
   #checkSlot(ref: InstanceRef, others: ReadonlySet<string>): void {
     const { site } = this;
     const single = site.availabilityOf(ref.tenant) === Availability.AT_MOST_ONE;
-    const counted = [...others].filter((id) => !this.exempt.has(id) && (single || !this.#leaving.has(id)));
+    let counted = [...others].filter((id) => !this.exempt.has(id) && (single || !this.#leaving.has(id)));
+    // What a leader before was replacing, on a node that has not spoken to this one, is stopped when it does.
+    if (counted.length > 1 && !single)
+      counted = counted.filter((id) => this.#isHeard(this.lived.get(id)!.ref.node));
     const isLeaving = !single && this.#leaving.has(ref.id);
     if (counted.length === 0 || isLeaving) return;
     const old = this.lived.get(counted[0]!)!.ref;
@@ -126,6 +129,10 @@ export class Truth {
     const reason = site.changed.has(ref.tenant) || site.drained.has(old.node) || site.drained.has(ref.node);
     if (counted.length === 1 && !single && (reason || site.config.rebalance)) return;
     this.fail("rule 2", `${counted.join(" and ")} and ${ref.id} all live for ${slotOf(ref)}`);
+  }
+
+  #isHeard(node: string): boolean {
+    return this.#heard.has(`${this.site.leader?.name} ${node}`);
   }
 
   /** It was commanded to stop, or nothing new is to go there: it is on its way out. */
