@@ -10,8 +10,10 @@ import {
   InstanceSchema,
   InstanceState,
   NodeCapacitySchema,
+  type NodePressure,
   NodePressureSchema,
   TenantSpecSchema,
+  type UsageReport,
   UsageReportSchema,
   UsageSchema,
 } from "@warren/proto/common";
@@ -38,6 +40,7 @@ export class World {
   refused = 0;
   /** What each tenant's instance uses, bytes. */
   readonly memoryOf: (tenant: string) => number;
+  readonly #pressure = new Map<string, NodePressure>();
   #ids = 0;
   #calls = 0;
 
@@ -101,24 +104,9 @@ export class World {
     this.report(name, true);
   }
 
-  /** What its node reports once a second, usage included when asked for. */
-  report(name: string, first = false, withUsage = false): number {
-    const node = this.core.state.nodes.get(name)!;
-    let tenantMemoryBytes = 0;
-    const usages = [];
-    for (const id of node.instances) {
-      const { ref } = this.core.state.instances.get(id)!;
-      const memory = this.memoryOf(ref.tenant);
-      tenantMemoryBytes += memory;
-      if (!withUsage) continue;
-      const memoryBytes = BigInt(Math.round(memory));
-      const usage = create(UsageSchema, { memoryBytes, wallMs: BigInt(Math.round(this.now)), cpuUs: 1_000n });
-      usages.push(create(UsageReportSchema, { instance: ref, usage }));
-    }
-    const pressure = create(NodePressureSchema, {
-      tenantMemoryBytes: BigInt(Math.round(tenantMemoryBytes)),
-      liveInstances: node.instances.size,
-    });
+  /** What its node reports; its instances' counters too when asked for, and what they add up to. */
+  report(name: string, first = false, withUsage = first): number {
+    const usages = withUsage ? this.#usagesOn(name) : [];
     return this.feed({
       type: "report",
       call: `c${++this.#calls}`,
@@ -127,9 +115,26 @@ export class World {
       fencedEpoch: 1n,
       transitions: [],
       usages,
-      pressure,
+      pressure: this.#pressure.get(name)!,
       inventory: first ? [] : undefined,
     });
+  }
+
+  #usagesOn(name: string): UsageReport[] {
+    const { nodes, instances } = this.core.state;
+    const usages: UsageReport[] = [];
+    let bytes = 0;
+    for (const id of nodes.get(name)!.instances) {
+      const { ref } = instances.get(id)!;
+      const memory = Math.round(this.memoryOf(ref.tenant));
+      bytes += memory;
+      const wallMs = BigInt(Math.round(this.now));
+      const usage = create(UsageSchema, { memoryBytes: BigInt(memory), wallMs, cpuUs: 1_000n });
+      usages.push(create(UsageReportSchema, { instance: ref, usage }));
+    }
+    const pressure = { tenantMemoryBytes: BigInt(bytes), liveInstances: usages.length };
+    this.#pressure.set(name, create(NodePressureSchema, pressure));
+    return usages;
   }
 
   #perform(effect: Effect): void {
