@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { toDuration } from "@warren/common/time";
-import { IdlePolicySchema, InstanceMode, StopPolicySchema } from "@warren/proto/common";
+import { IdlePolicySchema, InstanceMode, InstanceState, StopPolicySchema } from "@warren/proto/common";
 import { isLeaving } from "../src/core/model.ts";
 import { Cluster } from "./cluster.ts";
 
@@ -143,6 +143,13 @@ test("rule 3: an instance whose freeze was not answered is told as frozen: a lat
     .flatMap((one) => (one.type === "endpoints" ? one.message.endpoints : []))
     .map((e) => e.mode);
   expect(modes).toEqual([InstanceMode.FROZEN]);
+  // Nor does the late news that it had become ready say that it is awake.
+  c.transition(ref, {
+    to: InstanceState.READY,
+    toMode: InstanceMode.ACTIVE,
+    endpoint: { host: "127.0.0.1", port: 1 },
+  });
+  expect(c.core.state.instances.get(ref.id)?.mode).toBe(InstanceMode.FROZEN);
   const asked = step(c, { type: "ensure", call: "x", tenant: "a", deadline: c.now + 1_000 });
   expect(asked.map(({ type }) => type)).toEqual(["thaw"]);
 });

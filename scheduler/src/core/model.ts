@@ -161,6 +161,8 @@ export interface Instance {
   phase: Phase;
   /** What its node says that it does while it is ready; frozen or not, it holds its place and serves. */
   mode: InstanceMode;
+  /** It was to be frozen and nobody knows whether it was, or will be: only a thaw, which raises its wakes, says that it is awake. */
+  inDoubt?: boolean;
   /** As its node said last; a freeze that names older ones is refused. */
   wakes: bigint;
   /** The rung that it runs on; UNSPECIFIED until its node has said so. */

@@ -38,7 +38,7 @@ import { enter, giveUp, takeBack, track } from "./phases.ts";
 import { relieve } from "./pressure.ts";
 import { enterMove, oldGivenUp, placedFor } from "./replace.ts";
 import { resumeRollout } from "./rollout.ts";
-import { setMode } from "./sleep.ts";
+import { doubt, setMode } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
 import { armInstance } from "./timing.ts";
 
@@ -260,8 +260,9 @@ function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance)
       armInstance(ctx, instance, ctx.at.mono);
       break;
     case "ready":
-      // Likewise a freeze or a thaw: what it does now is what the inventory says.
+      // Likewise a freeze or a thaw: what it does now is what the inventory says, unless the freeze is still on its way.
       if (instance.phase.command) {
+        if (instance.phase.command.kind === "freeze") doubt(ctx, instance);
         enter(ctx, instance, { kind: "ready" });
         armInstance(ctx, instance, ctx.at.mono);
       }

@@ -131,6 +131,7 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
   const { kind } = phase.command;
   enter(ctx, instance, { kind: "ready" });
   if (outcome.kind === "done") {
+    instance.inDoubt = undefined;
     // News of a wake may have come before the answer to the freeze that it undid.
     const undone = kind !== "thaw" && outcome.wakes !== undefined && outcome.wakes < instance.wakes;
     if (outcome.wakes !== undefined && outcome.wakes > instance.wakes) instance.wakes = outcome.wakes;
@@ -144,13 +145,12 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
     recharge(ctx, instance);
   } else {
     if (outcome.kind === "thawed") {
+      instance.inDoubt = undefined;
       instance.wakes = outcome.wakes;
       instance.mode = InstanceMode.ACTIVE;
     }
     if (kind === "freeze" && outcome.kind === "unknown") {
-      // It may be frozen, or be so any moment: whoever has a request for it is to thaw it, which also undoes what is late.
-      instance.mode = InstanceMode.FROZEN;
-      recharge(ctx, instance);
+      doubt(ctx, instance);
     }
     if (kind === "freeze" || kind === "page-out") {
       count(ctx, "freezes_refused");
@@ -163,6 +163,13 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
   if (!routable(instance)) return;
   publish(ctx, instance);
   armInstance(ctx, instance, ctx.at.mono);
+}
+
+/** It may be frozen, or be so any moment: whoever has a request for it is to thaw it, which also undoes what is late. */
+export function doubt(ctx: Context, instance: Instance): void {
+  instance.inDoubt = true;
+  instance.mode = InstanceMode.FROZEN;
+  recharge(ctx, instance);
 }
 
 function afterThaw(ctx: Context, instance: Instance, outcome: SleepOutcome): void {
@@ -188,8 +195,9 @@ function afterThaw(ctx: Context, instance: Instance, outcome: SleepOutcome): voi
 /** What its node says that it does. Woken by a gateway, it is told to the others as awake. */
 export function setMode(ctx: Context, instance: Instance, mode: InstanceMode, wakes: bigint): void {
   if (wakes < instance.wakes) return; // it was woken since
+  if (wakes > instance.wakes || mode > InstanceMode.ACTIVE) instance.inDoubt = undefined;
   instance.wakes = wakes;
-  if (mode === InstanceMode.UNSPECIFIED || mode === instance.mode) return;
+  if (mode === InstanceMode.UNSPECIFIED || mode === instance.mode || instance.inDoubt) return;
   const slept = isAsleep(instance);
   instance.mode = mode;
   recharge(ctx, instance);
