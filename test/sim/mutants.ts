@@ -60,7 +60,7 @@ export const mutants: readonly Mutant[] = [
     name: "a node is lost at once",
     breaks: "rule 2: what runs is given up without a silence that would allow it",
     file: "nodes.ts",
-    old: "if (!node.lost && at.mono - heard >= config.nodeLostMs) lose(ctx, node);",
+    old: "if (!node.lost && at.mono - heard >= lostMs) lose(ctx, node);",
     new: "if (!node.lost && at.mono - heard >= config.nodeLateMs) lose(ctx, node);",
   },
   {
