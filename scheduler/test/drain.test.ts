@@ -128,3 +128,26 @@ test("an unknown node is refused by name", () => {
   const c = new Cluster();
   expect(c.refused(drain(c, "nobody"))).toMatchObject({ kind: "no-node-of-name", node: "nobody" });
 });
+
+test("rule 2: what has just replaced another is moved on only when that is gone: never three in a slot", () => {
+  const c = new Cluster({ nodes: 1, config: { drainMs: 3_000 } });
+  const g = c.addGateway("g");
+  c.apply("a");
+  c.ensure("a");
+  c.run(500);
+  const old = c.live()[0]!;
+  c.touch(g, old.id, 1); // it takes its whole drain time to go
+  c.apply("a", { env: { VERSION: "2" } });
+  c.run(300);
+  expect(c.live()).toHaveLength(2);
+  c.addNode("n2");
+  const call = drain(c, "n1");
+  for (let i = 0; i < 200; i++) {
+    c.run(10);
+    expect(c.live().length).toBeLessThanOrEqual(2);
+  }
+  c.touch(g, old.id, 0);
+  c.run(10_000);
+  expect(c.granted(call).kind).toBe("drained");
+  expect(on(c, "n2")).toHaveLength(1);
+});

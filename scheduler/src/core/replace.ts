@@ -7,7 +7,7 @@ import { type Exit, ExitReason } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
 import { enqueue, wish } from "./desire.ts";
 import { drainMoveEnded } from "./drain.ts";
-import { type Instance, isLeaving, type Move, type Tenant } from "./model.ts";
+import { type Instance, instancesOf, isLeaving, type Move, type Tenant } from "./model.ts";
 import { rolloutMoveEnded } from "./rollout.ts";
 import { beginStop } from "./stop.ts";
 
@@ -43,18 +43,23 @@ function leaveMove({ state }: Context, move: Move): void {
 }
 
 /**
- * The tenant's next move that waits for a place: its successor is not placed, and its old one is gone if it had to go
- * first. Those come before others, since their slot stands empty.
+ * The tenant's next move that waits for a place: its successor is not placed, its old one is gone if it had to go first,
+ * and nothing else is left in the slot: what the old one has replaced itself may still be finishing (rule 2). Those whose
+ * slot stands empty come before others.
  */
 export function waitingMove(ctx: Context, tenant: Tenant): Move | undefined {
   let next: Move | undefined;
   for (const move of tenant.moves ?? []) {
-    if (move.successor !== undefined) continue;
+    if (move.successor !== undefined || isCrowded(ctx, tenant, move)) continue;
     const isEmpty = !ctx.state.instances.has(move.old.id);
     if (isEmpty) return move;
     if (!move.stopFirst) next ??= move;
   }
   return next;
+}
+
+function isCrowded({ state }: Context, { key }: Tenant, { old }: Move): boolean {
+  return instancesOf(state, key).some(({ ref, lost }) => !lost && ref.slot === old.slot && ref.id !== old.id);
 }
 
 /** A successor was placed. */

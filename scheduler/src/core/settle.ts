@@ -1,9 +1,10 @@
 /** What follows from a step: operations that waited for an end, tenants that want a successor, places that are free. */
 import type { Context } from "./context.ts";
-import { wish } from "./desire.ts";
+import { enqueue, wish } from "./desire.ts";
 import { drainProgress } from "./drain.ts";
 import { completeOperations } from "./operations.ts";
 import { pump } from "./queue.ts";
+import { waitingMove } from "./replace.ts";
 import { resumeRollout } from "./rollout.ts";
 
 /** Ends, since each round takes what the one before left, and a round ends no instance that it has not commanded. */
@@ -16,6 +17,7 @@ export function settle(ctx: Context): void {
       const tenant = ctx.state.tenants.get(ref.tenant);
       if (tenant) {
         wish(ctx, tenant);
+        if (waitingMove(ctx, tenant)) enqueue(ctx, tenant); // it may have waited for its slot
         resumeRollout(ctx, tenant);
       }
       ctx.nodesChanged = true; // there is room again
