@@ -138,6 +138,20 @@ describe("waking", () => {
     expect(mode(c)).toBe(ACTIVE);
   });
 
+  test("rule 3: what was told to freeze, and to thaw in vain, counts as frozen until somebody has thawed it", () => {
+    const { c, ref } = warm(ladder({ stopAfter: toDuration(60_000) }));
+    while (!command(c, ref)) c.run(1);
+    c.nodes.get("n1")!.reachable = false; // the freeze is on its way; it may arrive at any time
+    c.ensure("a", 200);
+    c.run(400);
+    expect(mode(c)).toBe(FROZEN);
+    c.nodes.get("n1")!.reachable = true;
+    const call = c.ensure("a");
+    c.run(1_000);
+    expect(c.granted(call)).toMatchObject({ instance: ref.id });
+    expect(mode(c)).toBe(ACTIVE);
+  });
+
   test("rule 4: an agent that cannot be reached leaves the caller waiting until its deadline, no longer", () => {
     const { c, ref } = warm(ladder({ stopAfter: toDuration(60_000) }));
     c.run(1_500);

@@ -114,6 +114,8 @@ export function commandThaw(ctx: Context, instance: Instance): void {
   if (instance.phase.kind !== "ready" || instance.phase.command?.kind === "thaw") return;
   const node = ctx.state.nodes.get(instance.ref.node);
   if (!node) return;
+  // The freeze before it may yet be under way: only a thaw that was done says that it is undone.
+  if (instance.phase.command) doubt(ctx, instance);
   const command = giveCommand(ctx, instance, "thaw");
   ctx.emit({ type: "thaw", ref: instance.ref, command: command.number, agentUrl: node.agentUrl });
 }
