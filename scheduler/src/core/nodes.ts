@@ -35,7 +35,7 @@ import {
 import { completeOperations } from "./operations.ts";
 import { enter, giveUp, takeBack, track } from "./phases.ts";
 import { relieve } from "./pressure.ts";
-import { enterMove, oldGivenUp, placedFor } from "./replace.ts";
+import { enterMove, movesGivenUp, placedFor } from "./replace.ts";
 import { resumeRollout } from "./rollout.ts";
 import { setMode } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
@@ -319,7 +319,7 @@ function lose(ctx: Context, node: Node): void {
     if (instance.lost || atMostOne || instance.phase.kind === "persisting") continue;
     if (routable(instance)) withdraw(ctx, instance);
     giveUp(ctx, instance);
-    oldGivenUp(ctx, instance);
+    movesGivenUp(ctx, instance);
     missing.push(instance);
   }
   complete(ctx, node);
