@@ -398,6 +398,11 @@ export function specOf(tenant: Tenant, ref: InstanceRef): TenantSpec {
   return tenant.previous && version >= tenant.previous.since ? tenant.previous.spec : serving(tenant).spec;
 }
 
+/** Whether it is of a tenant of that name that was deleted: of a version from before this one's first. */
+export function isOfNamesake({ newest, previous }: Tenant, { specVersion }: InstanceRef): boolean {
+  return previous === undefined && specVersion > 0n && Number(specVersion) < newest.since;
+}
+
 /** Whether it is on its way out. */
 export function isLeaving({ phase }: Instance): boolean {
   return (

@@ -27,6 +27,7 @@ import {
   instancesOf,
   instancesOn,
   isLeaving,
+  isOfNamesake,
   type Node,
   serving,
   specOf,
@@ -228,7 +229,8 @@ function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance)
   }
   switch (instance.phase.kind) {
     case "unconfirmed": {
-      if (!tenant || tenant.deleting || reported.state >= InstanceState.DRAINING) {
+      const isOurs = tenant && !tenant.deleting && !isOfNamesake(tenant, instance.ref);
+      if (!isOurs || reported.state >= InstanceState.DRAINING) {
         commandStop(ctx, instance, ExitReason.KILLED);
         return;
       }

@@ -8,7 +8,7 @@ import { unqueue } from "./queue.ts";
 import { abandonMove } from "./replace.ts";
 import { settleOwed } from "./restart.ts";
 import { cutShort } from "./rollout.ts";
-import { beginStop } from "./stop.ts";
+import { beginStop, condemn } from "./stop.ts";
 import { refuseWaiters } from "./waiters.ts";
 
 const reasons = {
@@ -51,8 +51,10 @@ export function operate(
   }
   pending.push({ call, kind, tenant: key, deadline, stopped: [] });
   ctx.state.operations.set(key, pending);
-  for (const instance of instancesOf(ctx.state, key))
-    if (!instance.lost) beginStop(ctx, instance, reasons[kind]);
+  for (const instance of instancesOf(ctx.state, key)) {
+    if (instance.lost) condemn(ctx, instance, reasons[kind]);
+    else beginStop(ctx, instance, reasons[kind]);
+  }
   completeOperations(ctx, key);
 }
 
