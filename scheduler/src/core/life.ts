@@ -168,6 +168,7 @@ export function becameReady(
   { mode, wakes }: { mode: InstanceMode; wakes: bigint },
 ): void {
   if (instance.phase.kind !== "starting" && instance.phase.kind !== "unconfirmed") return;
+  if (instance.lost) return; // its answer comes another way than its node's reports: whether it stays is seen then
   if (instance.phase.kind === "starting") count(ctx, "starts");
   enter(ctx, instance, { kind: "ready" });
   instance.readySince = ctx.at.mono;

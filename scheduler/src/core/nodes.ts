@@ -321,6 +321,8 @@ function lose(ctx: Context, node: Node): void {
     if (instance.lost || atMostOne || instance.phase.kind === "persisting") continue;
     if (routable(instance)) withdraw(ctx, instance);
     giveUp(ctx, instance);
+    // An attempt to put it away, or an answer to a command, is of no interest any more.
+    if (instance.phase.kind === "ready") enter(ctx, instance, { kind: "ready" });
     movesGivenUp(ctx, instance);
     missing.push(instance);
   }

@@ -35,6 +35,7 @@ function take(state: State, tenant: string): readonly Waiter[] {
 }
 
 export function answerWaiters(ctx: Context, instance: Instance): void {
+  if (instance.lost) return;
   for (const { call, cold } of take(ctx.state, instance.ref.tenant)) {
     ctx.emit({ type: "answer", call, answer: { kind: "ensured", instance: instance.ref.id, cold } });
   }
