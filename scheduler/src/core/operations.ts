@@ -1,6 +1,7 @@
 /** Stop, Restart and Delete: asked by a person or a control plane, answered when nothing of the tenant is left. */
 import { ExitReason, type InstanceRef } from "@warren/proto/common";
 import type { Context } from "./context.ts";
+import { wish } from "./desire.ts";
 import { ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
 import { instancesOf, type Operation } from "./model.ts";
@@ -112,5 +113,6 @@ export function expireOperations(ctx: Context): void {
     if (tenant && !kept.length && pending.every(({ kind }) => kind === "restart")) tenant.paused = false;
     if (kept.length) state.operations.set(key, kept);
     else state.operations.delete(key);
+    if (tenant) wish(ctx, tenant); // somebody may have asked for it meanwhile
   }
 }
