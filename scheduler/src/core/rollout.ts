@@ -46,7 +46,9 @@ export function startRollout(
   const todo = standing
     .filter(({ ref }) => (all || !isOf(ref.specVersion, to)) && !hasSuccessor(ref))
     .map(({ ref }) => ref.id);
+  const wasRejected = tenant.rejected;
   tenant.rejected = false;
+  if (wasRejected) persistTenant(ctx, tenant); // else a new leader would serve the version before
   tenant.rollout = {
     state: RolloutState.RUNNING,
     to,
