@@ -28,3 +28,24 @@ test("what was rejected and is reloaded with success serves under a new leader, 
   c.run(2_000);
   expect(tenant(c).rejected).toBe(false);
 });
+
+test("of two specs applied at once the later one counts, in what runs as well", () => {
+  const c = oneReady();
+  const { spec } = tenant(c).newest;
+  const apply = (more: Partial<TenantSpec>) =>
+    c.ask((call) => ({ type: "apply", call, spec: { ...spec, ...more } }));
+  const calls = [apply({ env: { v: "2" } }), apply({ priority: 5 })];
+  c.run(5_000);
+  for (const call of calls) expect(c.granted(call).kind).toBe("done");
+  expect(tenant(c).newest.spec).toMatchObject({ env: { v: "1" }, priority: 5 });
+  const [ref] = c.live();
+  expect(Number(ref!.specVersion)).toBe(tenant(c).newest.version);
+});
+
+test("a spec that is applied and taken back at once is taken back", () => {
+  const c = oneReady();
+  const { spec } = tenant(c).newest;
+  for (const v of ["2", "1"]) c.ask((call) => ({ type: "apply", call, spec: { ...spec, env: { v } } }));
+  c.run(1_000);
+  expect(tenant(c).newest.spec.env).toEqual({ v: "1" });
+});

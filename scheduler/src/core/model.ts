@@ -41,6 +41,8 @@ export interface Tenant {
   readonly key: string;
   /** What the user wants. */
   newest: Revision;
+  /** Last version given to a spec of it: above the newest while one is being persisted, or when that has failed. */
+  offered: number;
   /** What served before the newest was applied: where a rollback leads. */
   previous?: Revision;
   /** The newest did not become ready in a rollout: `previous` serves on. */

@@ -18,7 +18,7 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
     ctx.emit({ type: "refuse", call, refusal });
     return;
   }
-  if (known && !known.rejected && equals(TenantSpecSchema, known.newest.spec, spec)) {
+  if (known && !known.rejected && !isOvertaken(known) && equals(TenantSpecSchema, known.newest.spec, spec)) {
     ctx.emit({ type: "answer", call, answer: { kind: "done" } }); // as it stands already
     return;
   }
@@ -27,12 +27,18 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
     createdAt: known?.createdAt ?? at.wall,
     updatedAt: at.wall,
   };
+  if (known) known.offered = record.version;
   ctx.emit({
     type: "persist",
     write: { kind: "tenant", record },
     durable: { type: "apply-durable", call, record },
     failed: { type: "not-durable", call, tenant: spec.key, message: "the store did not take the spec" },
   });
+}
+
+/** Another spec is on its way to the store: what stands is not what there will be. */
+function isOvertaken({ offered, newest }: Tenant): boolean {
+  return offered > newest.version;
 }
 
 /** The new spec's version, from which on processes are like its own, and what a rollback leads to. */
@@ -46,9 +52,10 @@ function revised(
   const before = serving(known);
   // What was rejected left no trace, unless it is being rolled back right now.
   const clean =
-    !known.rejected ||
-    (!isRunning(known.rollout) &&
-      standingOf(ctx.state, known.key).every(({ ref }) => Number(ref.specVersion) <= before.version));
+    !isOvertaken(known) &&
+    (!known.rejected ||
+      (!isRunning(known.rollout) &&
+        standingOf(ctx.state, known.key).every(({ ref }) => Number(ref.specVersion) <= before.version)));
   const alike = clean && processOf(before.spec) === processOf(spec);
   return {
     spec,
@@ -127,6 +134,7 @@ export function install(ctx: Context, record: TenantRecord): boolean {
     state.tenants.set(spec.key, {
       key: spec.key,
       newest,
+      offered: version,
       previous,
       rejected,
       createdAt,
