@@ -49,3 +49,19 @@ test("a spec that is applied and taken back at once is taken back", () => {
   c.run(1_000);
   expect(tenant(c).newest.spec.env).toEqual({ v: "1" });
 });
+
+test("a spec that was acknowledged is not lost to the rejection of the one before it", () => {
+  const c = oneReady();
+  const [old] = c.live();
+  const { spec } = tenant(c).newest;
+  const apply = (v: string) => c.ask((call) => ({ type: "apply", call, spec: { ...spec, env: { v } } }));
+  c.behaviour.set("a", "hangs");
+  apply("2");
+  while (c.live().length < 2) c.run(1);
+  const call = apply("3"); // on its way to the store when the one before it fails
+  c.crash(c.live().find(({ id }) => id !== old!.id)!.id);
+  c.run(100);
+  expect(c.granted(call).kind).toBe("done");
+  c.restartScheduler();
+  expect(tenant(c).newest.spec.env).toEqual({ v: "3" });
+});

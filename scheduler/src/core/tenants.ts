@@ -9,6 +9,7 @@ import { type Revision, serving, standingOf, type Tenant } from "./model.ts";
 import type { Refusal } from "./refusal.ts";
 import { isRunning, startRollout } from "./rollout.ts";
 import { isTimeZone } from "./sleep-times.ts";
+import { isOvertaken } from "./tenant-record.ts";
 
 export function apply(ctx: Context, call: string, spec: TenantSpec): void {
   const { state, at } = ctx;
@@ -34,11 +35,6 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
     durable: { type: "apply-durable", call, record },
     failed: { type: "not-durable", call, tenant: spec.key, message: "the store did not take the spec" },
   });
-}
-
-/** Another spec is on its way to the store: what stands is not what there will be. */
-function isOvertaken({ offered, newest }: Tenant): boolean {
-  return offered > newest.version;
 }
 
 /** The new spec's version, from which on processes are like its own, and what a rollback leads to. */
