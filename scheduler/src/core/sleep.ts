@@ -27,6 +27,12 @@ export function isAsleep({ mode }: Instance): boolean {
 /** Takes the next step down if it is due, and sees to it that the one after is looked at in time. */
 export function stepDown(ctx: Context, instance: Instance): void {
   if (instance.phase.kind !== "ready" || instance.lost) return;
+  const node = ctx.state.nodes.get(instance.ref.node);
+  if (!node?.confirmed || node.lost) {
+    // Nobody could be told: it is not asked to be quiet in vain, and looked at again when the node may be back.
+    armInstance(ctx, instance, ctx.at.mono + nodeLookMs);
+    return;
+  }
   const times = timesOf(ctx, instance);
   const step = nextStep(ctx, instance, times);
   if (!step) {
@@ -55,9 +61,10 @@ export function stepDown(ctx: Context, instance: Instance): void {
   }
 }
 
-/** So often an instance without a step to come is looked at, in ms; and one that is due but busy. */
+/** So often an instance without a step to come is looked at, in ms; one that is due but busy; one whose node is away. */
 const idleLookMs = 60_000;
 const busyLookMs = 250;
+const nodeLookMs = 5_000;
 
 export function timesOf(ctx: Context, instance: Instance): SleepTimes {
   const tenant = ctx.state.tenants.get(instance.ref.tenant);
