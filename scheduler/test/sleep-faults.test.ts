@@ -43,3 +43,38 @@ test("an idle at-most-one on a lost node is not asked to be quiet again and agai
   c.run(15_000);
   expect(only(c).mode).toBe(InstanceMode.FROZEN);
 });
+
+/** An Ensure of an instance whose freeze is on its way; the thaw that it asks for fails. */
+function thawFails(): { c: Cluster; call: string; thaws: () => number } {
+  const c = new Cluster();
+  c.apply("a", { idle: create(IdlePolicySchema, { freezeAfter: toDuration(1_000) }) });
+  c.ensure("a");
+  c.run(1_000);
+  while (!("command" in only(c).phase)) c.run(1);
+  const call = c.ensure("a");
+  c.nodes.get("n1")!.reachable = false;
+  let thaws = 0;
+  const step = c.core.step.bind(c.core);
+  c.core.step = (input, at) => {
+    const effects = step(input, at);
+    thaws += effects.filter(({ type }) => type === "thaw").length;
+    return effects;
+  };
+  return { c, call, thaws: () => thaws };
+}
+
+test("a thaw that failed behind a freeze is tried again, as long as somebody waits", () => {
+  const { c, call } = thawFails();
+  c.run(1_000);
+  expect(c.outcomes.has(call)).toBe(false);
+  c.nodes.get("n1")!.reachable = true;
+  c.run(1_500);
+  expect(c.granted(call).kind).toBe("ensured");
+});
+
+test("rule 9: an agent that cannot be reached is not asked to thaw at every tick", () => {
+  const { c, thaws } = thawFails();
+  c.run(2_000);
+  expect(thaws()).toBeGreaterThan(1);
+  expect(thaws()).toBeLessThanOrEqual(5);
+});

@@ -154,6 +154,11 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
       instance.wakes = outcome.wakes;
       instance.mode = InstanceMode.ACTIVE;
     }
+    if (kind === "thaw" && (outcome.kind === "failed" || outcome.kind === "full")) {
+      // It may have overtaken a freeze that nobody heard of: whoever waits goes on thawing it, awake or not.
+      if (!isAsleep(instance)) instance.mode = InstanceMode.FROZEN;
+      recharge(ctx, instance);
+    }
     if (kind === "freeze" || kind === "page-out") {
       count(ctx, "freezes_refused");
       instance.notBefore =
@@ -163,7 +168,9 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
   if (kind === "thaw") afterThaw(ctx, instance, outcome);
   else if (hasWaiters(ctx.state, instance.ref.tenant)) commandThaw(ctx, instance);
   publish(ctx, instance);
-  armInstance(ctx, instance, ctx.at.mono);
+  // A thaw that failed is not tried again at once.
+  const pause = kind === "thaw" && outcome.kind === "failed" ? ctx.config.stopAgainMs : 0;
+  armInstance(ctx, instance, ctx.at.mono + pause);
 }
 
 function afterThaw(ctx: Context, instance: Instance, outcome: SleepOutcome): void {
@@ -179,9 +186,10 @@ function afterThaw(ctx: Context, instance: Instance, outcome: SleepOutcome): voi
     case "full":
       refuseWaiters(ctx, tenant, { kind: "node-busy", tenant, message: outcome.message });
       return;
-    default:
+    case "thawed":
+    case "failed":
       // Whoever waits goes on waiting, and it is tried again as long as somebody does.
-      if (hasWaiters(ctx.state, tenant)) armInstance(ctx, instance, ctx.at.mono + ctx.config.stopAgainMs);
+      return;
   }
 }
 
