@@ -6,6 +6,7 @@ import { ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
 import { instancesOf, type Operation } from "./model.ts";
 import { unqueue } from "./queue.ts";
+import { crowded } from "./refusal.ts";
 import { abandonMove } from "./replace.ts";
 import { settleOwed } from "./restart.ts";
 import { cutShort } from "./rollout.ts";
@@ -28,12 +29,8 @@ export function operate(
     return;
   }
   const pending = ctx.state.operations.get(key) ?? [];
-  if (pending.length >= ctx.config.maxWaitingPerTenant) {
-    const refusal = {
-      kind: "too-many" as const,
-      what: `operations on tenant ${key}`,
-      limit: ctx.config.maxWaitingPerTenant,
-    };
+  const refusal = crowded(pending, `operations on tenant ${key}`, ctx.config);
+  if (refusal) {
     ctx.emit({ type: "refuse", call, refusal });
     return;
   }

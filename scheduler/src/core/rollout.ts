@@ -14,7 +14,7 @@ import {
 import { type Context, count } from "./context.ts";
 import { wish } from "./desire.ts";
 import { type Move, type Revision, type Rollout, serving, standingOf, type Tenant } from "./model.ts";
-import type { Refusal } from "./refusal.ts";
+import { crowded, type Refusal } from "./refusal.ts";
 import { abandonMove, type MoveEnd, requestMove } from "./replace.ts";
 import { persistTenant } from "./tenant-record.ts";
 import { armTenant } from "./timing.ts";
@@ -206,7 +206,9 @@ export function reload(ctx: Context, call: string, key: string, deadline: number
   }
   const from = serving(tenant);
   if (isRunning(tenant.rollout) && tenant.rollout.to.version === tenant.newest.version) {
-    tenant.rollout.calls.push({ call, deadline }); // it is on its way already
+    const refusal = crowded(tenant.rollout.calls, `reloads of tenant ${key}`, ctx.config);
+    if (refusal) ctx.emit({ type: "refuse", call, refusal });
+    else tenant.rollout.calls.push({ call, deadline }); // it is on its way already
     return;
   }
   startRollout(ctx, tenant, { all: true, from, call, deadline });
