@@ -21,3 +21,17 @@ test("rule 9: calls that wait for a reload or for a drain are bounded", () => {
     for (const call of calls.slice(0, 3)) expect(c.outcomes.has(call)).toBe(false);
   }
 });
+
+test("rule 9: a store that takes nothing is not asked in a circle, and is asked again", () => {
+  const c = new Cluster();
+  c.apply("a", { instances: create(InstancesSchema, { min: 1 }) });
+  c.run(200);
+  c.storeUp = false;
+  const placed = c.core.state.placements;
+  c.crash(c.live()[0]!.id);
+  c.run(5_000);
+  expect(c.core.state.placements - placed).toBeLessThanOrEqual(11);
+  c.storeUp = true;
+  c.run(1_000);
+  expect(c.live()).toHaveLength(1);
+});

@@ -109,6 +109,7 @@ export function placementDurable(ctx: Context, instance: Instance): void {
 }
 
 export function placementFailed(ctx: Context, instance: Instance, message: string): void {
+  ctx.state.placeAgainAt = ctx.at.mono + ctx.config.stopAgainMs;
   if (!instance.replaces) refuseWaiters(ctx, instance.ref.tenant, { kind: "store-down", message });
   vanish(ctx, instance, message);
 }

@@ -303,6 +303,8 @@ export interface State {
   readonly operations: Map<string, Operation[]>;
   readonly gateways: Map<string, Gateway>;
   readonly timers: Timers;
+  /** Not before this moment (mono) is another placement tried: the store did not take the last one. */
+  placeAgainAt: number;
   /** The last tick, and since when (mono) they came without a gap: whoever is stopped hears no reports. */
   lastTick: number;
   awakeSince: number;
@@ -343,6 +345,7 @@ export function emptyState(epoch: bigint, since: number): State {
     operations: new Map(),
     gateways: new Map(),
     timers: new Timers(),
+    placeAgainAt: 0,
     lastTick: since,
     awakeSince: since,
     placements: 0,

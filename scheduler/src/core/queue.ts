@@ -21,12 +21,14 @@ const enoughRefused = 8;
 
 /** Admits whom it can, and makes room for the others. */
 export function pump(ctx: Context): void {
-  const { state, config } = ctx;
+  const { state, config, at } = ctx;
+  // A store that refuses at once would be asked in a circle by whoever is to run without anybody's asking.
+  const isHeld = at.mono < state.placeAgainAt;
   if (ctx.nodesChanged) {
     ctx.nodesChanged = false;
-    retryParked(ctx);
+    if (!isHeld) retryParked(ctx);
   }
-  while (state.live < config.maxConcurrent) {
+  while (!isHeld && state.live < config.maxConcurrent) {
     const key = state.queue.first();
     if (key === undefined) break;
     admit(ctx, key);
