@@ -132,8 +132,9 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
     (!node.confirmed && !input.inventory) ||
     (node.lost && !input.inventory);
   if (!node || stranger) {
-    // A lost node joins again, so that its inventory settles what became of its instances.
-    if (node) node.confirmed = false;
+    // A lost node joins again, so that its inventory settles what became of its instances. What an agent process says that
+    // is not the node's any more, or is not yet, is none of the one that is.
+    if (node?.incarnation === input.incarnation) node.confirmed = false;
     ctx.emit({
       type: "refuse",
       call: input.call,
