@@ -14,7 +14,7 @@ import { instancesOf, type Move, type Revision, serving, type Tenant } from "./m
 import { type PlaceResult, place } from "./place.ts";
 import { placedFor, waitingMove } from "./replace.ts";
 import { armTenant } from "./timing.ts";
-import { refuseWaiters } from "./waiters.ts";
+import { refuseUnserved } from "./waiters.ts";
 
 /** After so many of those parked have been refused again, the others need not be asked. */
 const enoughRefused = 8;
@@ -50,7 +50,7 @@ function admit(ctx: Context, key: string): void {
   const held = slot === undefined ? undefined : backingOff(ctx, tenant);
   if (held) {
     state.queue.delete(key);
-    refuseWaiters(ctx, key, held);
+    refuseUnserved(ctx, key, held);
     armTenant(ctx, tenant, tenant.backoffUntil);
     return;
   }
@@ -73,7 +73,7 @@ function admit(ctx: Context, key: string): void {
     return;
   }
   count(ctx, "refused_no_node");
-  refuseWaiters(ctx, key, { kind: "no-node", tenant: key, refused: result.refused, transient: false });
+  refuseUnserved(ctx, key, { kind: "no-node", tenant: key, refused: result.refused, transient: false });
 }
 
 function choose(ctx: Context, tenant: Tenant, revision: Revision, move: Move | undefined): PlaceResult {

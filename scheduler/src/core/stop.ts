@@ -8,6 +8,7 @@ import { type Instance, isLeaving, specOf, standingSlots } from "./model.ts";
 import { enter } from "./phases.ts";
 import { settleQuiet } from "./quiesce.ts";
 import { armInstance } from "./timing.ts";
+import { answerWaiters } from "./waiters.ts";
 
 /** Ends an instance: drains it first if it serves. Asked again, it changes nothing. */
 export function beginStop(ctx: Context, instance: Instance, reason: ExitReason): void {
@@ -67,4 +68,5 @@ export function drainOver(ctx: Context, instance: Instance): void {
   if (tenant) tenant.scale = Math.max(tenant.scale, standingSlots(ctx.state, tenant.key));
   publish(ctx, instance);
   armInstance(ctx, instance, ctx.at.mono);
+  answerWaiters(ctx, instance);
 }
