@@ -8,6 +8,7 @@ import type { TenantRecord } from "./inputs.ts";
 import { type Revision, serving, standingOf, type Tenant } from "./model.ts";
 import type { Refusal } from "./refusal.ts";
 import { isRunning, startRollout } from "./rollout.ts";
+import { rescale } from "./scale.ts";
 import { isTimeZone } from "./sleep-times.ts";
 import { isOvertaken } from "./tenant-record.ts";
 
@@ -108,6 +109,7 @@ export function applied(ctx: Context, call: string, record: TenantRecord): void 
     startRollout(ctx, tenant, { all: false, from: before });
   }
   wish(ctx, tenant);
+  rescale(ctx, tenant);
 }
 
 function deployed(ctx: Context, { key, newest }: Tenant, before: Revision | undefined): void {
