@@ -62,11 +62,18 @@ export class StateWriter {
         ? undefined
         : setTimeout(() => {
             waiting.expired = true;
+            this.#drop(waiting);
             reject(new Error(`the store has not confirmed ${entry.key} within ${deadlineMs} ms`));
           }, deadlineMs);
       this.#queue.push(waiting);
       this.#start();
     });
+  }
+
+  /** One that nobody waits for takes no place in the queue, unless it may be on its way. */
+  #drop(waiting: Waiting): void {
+    const i = this.#queue.indexOf(waiting);
+    if (i > 0) this.#queue.splice(i, 1);
   }
 
   #start(): void {

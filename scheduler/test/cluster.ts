@@ -22,6 +22,7 @@ import {
   type TenantSpec,
   TenantSpecSchema,
   TransitionSchema,
+  type UsageReport,
 } from "@warren/proto/common";
 import { type CoreConfig, defaultCoreConfig } from "../src/core/config.ts";
 import { Core } from "../src/core/core.ts";
@@ -220,7 +221,7 @@ export class Cluster {
     });
   }
 
-  join(node: ModelNode): void {
+  join(node: ModelNode, usages: readonly UsageReport[] = []): void {
     const call = this.ask((call) => ({
       type: "join",
       call,
@@ -240,10 +241,10 @@ export class Cluster {
     const outcome = this.outcomes.get(call);
     if (!outcome || !("answer" in outcome)) return;
     node.fencedEpoch = this.epoch;
-    this.report(node, true);
+    this.report(node, true, usages);
   }
 
-  report(node: ModelNode, withInventory = false): void {
+  report(node: ModelNode, withInventory = false, usages: readonly UsageReport[] = []): void {
     const instances = [...node.instances.values()];
     const call = this.ask((call) => ({
       type: "report",
@@ -252,7 +253,7 @@ export class Cluster {
       incarnation: `${node.name}-${node.incarnation}`,
       fencedEpoch: node.fencedEpoch,
       transitions: [],
-      usages: [],
+      usages,
       pressure: create(NodePressureSchema, {
         tenantMemoryBytes: BigInt(instances.length * 10 * 1024 * 1024),
         liveInstances: instances.length,

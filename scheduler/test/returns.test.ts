@@ -140,3 +140,13 @@ test("a scheduler that was itself stopped for a while does not give up all nodes
   c.feed({ type: "tick" });
   expect(c.core.state.counts.nodes_lost ?? 0).toBe(0);
 });
+
+test("a late word of an agent that was started again since does not take its node out of use", () => {
+  const c = oneWarm();
+  const before = "n1-1";
+  c.startAgent(c.nodes.get("n1")!);
+  const report = { type: "report", node: "n1", incarnation: before, transitions: [], usages: [] } as const;
+  const call = c.ask((call) => ({ ...report, call, fencedEpoch: c.epoch }));
+  expect(c.refused(call).kind).toBe("join-again");
+  expect(c.core.state.nodes.get("n1")!.confirmed).toBe(true);
+});

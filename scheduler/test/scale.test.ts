@@ -51,6 +51,25 @@ describe("by load", () => {
     expect(c.live().map(({ id }) => id)).toEqual([lasting.id]);
   });
 
+  test("a maximum that is lowered is come down to, by one at a time", () => {
+    const c = new Cluster({ config: { scaleDownMs: 2_000 } });
+    const g = c.addGateway("g");
+    const instances = (max: number) => ({
+      instances: create(InstancesSchema, { max, targetConcurrency: 1 }),
+    });
+    c.apply("a", instances(4));
+    c.ensure("a");
+    c.run(200);
+    c.touch(g, c.live()[0]!.id, 4);
+    c.run(500);
+    expect(c.live()).toHaveLength(4);
+    c.apply("a", instances(1));
+    c.run(3_000);
+    expect(c.live()).toHaveLength(3);
+    c.run(10_000);
+    expect(c.live()).toHaveLength(1);
+  });
+
   test("a restart of a tenant with a minimum is answered, and leaves none of those before", () => {
     const { c } = warm(3, {}, { min: 3 });
     c.run(500);

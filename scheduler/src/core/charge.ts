@@ -32,12 +32,13 @@ export function recharge(ctx: Context, instance: Instance): void {
 }
 
 export function charge(ctx: Context, instance: Instance, { memory, cpu }: Need): void {
+  if (instance.lost) return;
   const before = instance.charge;
   const small = (a: number, b: number) => Math.abs(a - b) <= worthwhile * Math.max(a, b);
   if (memory > 0 && small(memory, before.memory) && small(cpu, before.cpu)) return;
   instance.charge = { memory, cpu };
   const node = ctx.state.nodes.get(instance.ref.node);
-  if (!node || instance.lost) return;
+  if (!node) return;
   node.charged.memory += memory - before.memory;
   node.charged.cpu += cpu - before.cpu;
 }

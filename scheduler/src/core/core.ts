@@ -195,6 +195,8 @@ function load(ctx: Context, { tenants, releases, nodes, placements }: Loaded): v
     // Without its node in the roster nothing would ever end it: it is to be lost like any other, or forgotten.
     if (!ctx.state.nodes.has(ref.node))
       expected(ctx, { name: ref.node, agentUrl: "", bootId: "", cordoned: false });
+    // Versions rise for a tenant deleted and made anew, too: what is left of the old one is known by them.
+    ctx.state.specs = Math.max(ctx.state.specs, Number(ref.specVersion));
     track(ctx, ref, { kind: "unconfirmed" });
   }
   for (const tenant of ctx.state.tenants.values()) {

@@ -16,6 +16,8 @@ export function bounds({ instances }: TenantSpec): { min: number; max: number } 
 export function desired(ctx: Context, tenant: Tenant): number {
   const { spec } = serving(tenant);
   if (tenant.deleting || spec.source.case === undefined) return 0;
+  // While it is being stopped nothing is started, in no slot: the stop would have no end.
+  if (ctx.state.operations.has(tenant.key)) return 0;
   const { min, max } = bounds(spec);
   const floor = tenant.paused ? 0 : min;
   return Math.min(max, Math.max(floor, tenant.scale, hasWaiters(ctx.state, tenant.key) ? 1 : 0));

@@ -7,6 +7,7 @@ import type { Context } from "./context.ts";
 import { nodeChanged, setCordon } from "./cordon.ts";
 import { type Instance, inFlight, instancesOn, type Move, type Node, specOf } from "./model.ts";
 import { beginIdleStop, mayLeave } from "./quiesce.ts";
+import { crowded } from "./refusal.ts";
 import { type MoveEnd, requestMove } from "./replace.ts";
 import { isAsleep, isNeeded } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
@@ -23,6 +24,11 @@ export function drainNode(
   const node = ctx.state.nodes.get(name);
   if (!node) {
     ctx.emit({ type: "refuse", call, refusal: { kind: "no-node-of-name", node: name } });
+    return;
+  }
+  const refusal = crowded(node.draining?.calls ?? [], `drains of node ${name}`, ctx.config);
+  if (refusal) {
+    ctx.emit({ type: "refuse", call, refusal });
     return;
   }
   setCordon(ctx, node, true);

@@ -23,8 +23,9 @@ export function endpointOf(ctx: Context, instance: Instance): TenantEndpoint {
   });
 }
 
-/** Tells all watchers of a new or changed endpoint. */
+/** Tells all watchers of a new or changed endpoint; of what is given up with its node they have been told. */
 export function publish(ctx: Context, instance: Instance): void {
+  if (instance.lost) return;
   instance.version = ++ctx.state.n;
   tellAll(ctx, [endpointOf(ctx, instance)], []);
 }

@@ -23,10 +23,9 @@ export function makeRoom(ctx: Context, excess: number): void {
   if (wanted <= 0) return;
   // In the order in which they will be admitted, past those for whom room is being made already.
   const beneficiaries = waiting.slice(leaving);
-  let looked = 0;
   let made = 0;
-  for (const id of state.lru) {
-    if (made >= wanted || ++looked > mostLooked) return;
+  for (const id of state.lru.look(mostLooked)) {
+    if (made >= wanted) return;
     const victim = state.instances.get(id)!;
     const forWhom = excess > made ? undefined : (beneficiaries[made - excess] ?? waiting[0]);
     if (!mayEvict(ctx, victim, forWhom)) continue;
@@ -55,9 +54,7 @@ export function makeRoomFor(ctx: Context, tenant: Tenant, spec: TenantSpec): voi
     lateMs,
     config,
   };
-  let looked = 0;
-  for (const id of state.lru) {
-    if (++looked > mostLooked) return;
+  for (const id of state.lru.look(mostLooked)) {
     const victim = state.instances.get(id)!;
     const node = state.nodes.get(victim.ref.node);
     if (!node || !mayEvict(ctx, victim, tenant.key) || refusing(node, wanted, roomFilters)) continue;

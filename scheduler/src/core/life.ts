@@ -34,7 +34,7 @@ import { moveEnded, successorReady } from "./replace.ts";
 import { noteDeparture, settleOwed } from "./restart.ts";
 import { setMode } from "./sleep.ts";
 import { armInstance } from "./timing.ts";
-import { answerWaiters, refuseWaiters } from "./waiters.ts";
+import { answerWaiters, refuseUnserved } from "./waiters.ts";
 
 /** A generation is (epoch, number of the placement in it): it rises over epochs with nothing but the epoch persisted. */
 const placementsPerEpoch = 1_000_000_000n;
@@ -110,7 +110,10 @@ export function placementDurable(ctx: Context, instance: Instance): void {
 }
 
 export function placementFailed(ctx: Context, instance: Instance, message: string): void {
-  if (!instance.replaces) refuseWaiters(ctx, instance.ref.tenant, { kind: "store-down", message });
+  ctx.state.placeAgainAt = ctx.at.mono + ctx.config.stopAgainMs;
+  if (!instance.replaces) {
+    refuseUnserved(ctx, instance.ref.tenant, { kind: "store-down", message }, instance);
+  }
   vanish(ctx, instance, message);
 }
 
@@ -124,7 +127,8 @@ export function started(ctx: Context, instance: Instance, outcome: StartOutcome)
       const exit = create(ExitSchema, { reason: ExitReason.UNSPECIFIED, message: outcome.message });
       if (outcome.elsewhere) avoid(ctx, instance);
       else if (!instance.replaces) {
-        refuseWaiters(ctx, instance.ref.tenant, { kind: "start-failed", instance: instance.ref, exit });
+        const refusal = { kind: "start-failed", instance: instance.ref, exit } as const;
+        refuseUnserved(ctx, instance.ref.tenant, refusal, instance);
       }
       vanish(ctx, instance, outcome.message, outcome.elsewhere ? undefined : exit);
       return;
@@ -170,6 +174,7 @@ export function becameReady(
   { mode, wakes }: { mode: InstanceMode; wakes: bigint },
 ): void {
   if (instance.phase.kind !== "starting" && instance.phase.kind !== "unconfirmed") return;
+  if (instance.lost) return; // its answer comes another way than its node's reports: whether it stays is seen then
   if (instance.phase.kind === "starting") count(ctx, "starts");
   enter(ctx, instance, { kind: "ready" });
   instance.readySince = ctx.at.mono;
@@ -283,7 +288,8 @@ export function gone(ctx: Context, instance: Instance, exit: Exit): void {
   const onTrial = instance.replaces !== undefined && served === 0;
   if (tenant && !onTrial) noteEnd(ctx, tenant, exit, served);
   if (phase.kind === "starting" && !onTrial) {
-    refuseWaiters(ctx, instance.ref.tenant, { kind: "start-failed", instance: instance.ref, exit });
+    const refusal = { kind: "start-failed", instance: instance.ref, exit } as const;
+    refuseUnserved(ctx, instance.ref.tenant, refusal, instance);
   }
   vanish(ctx, instance, "it ended before it was ready", exit);
 }

@@ -5,6 +5,8 @@
 export class Lru {
   readonly #classes: { readonly rank: number; readonly ids: Set<string> }[] = [];
   readonly #ranks = new Map<string, number>();
+  /** Where the last look stopped before the end; what comes and goes meanwhile does not trouble it. */
+  #rest: Iterator<string> | undefined;
 
   /** It may go from now on; one that might already keeps its turn. */
   add(id: string, rank: number): void {
@@ -29,6 +31,21 @@ export class Lru {
     const i = this.#classes.findIndex((one) => one.rank === rank);
     this.#classes[i]!.ids.delete(id);
     if (this.#classes[i]!.ids.size === 0) this.#classes.splice(i, 1);
+  }
+
+  /**
+   * At most so many, the first to go first. Where that were not all, the next look goes on from there: a thousand that may
+   * not go do not hide those behind them for ever.
+   */
+  *look(most: number): Generator<string> {
+    const from = this.#rest ?? this[Symbol.iterator]();
+    this.#rest = undefined;
+    for (let left = most; left > 0; left--) {
+      const next = from.next();
+      if (next.done) return;
+      yield next.value;
+    }
+    this.#rest = from;
   }
 
   /** The first to go first. */

@@ -41,6 +41,8 @@ export interface Tenant {
   readonly key: string;
   /** What the user wants. */
   newest: Revision;
+  /** Last version given to a spec of it: above the newest while one is being persisted, or when that has failed. */
+  offered: number;
   /** What served before the newest was applied: where a rollback leads. */
   previous?: Revision;
   /** The newest did not become ready in a rollout: `previous` serves on. */
@@ -307,6 +309,8 @@ export interface State {
   readonly operations: Map<string, Operation[]>;
   readonly gateways: Map<string, Gateway>;
   readonly timers: Timers;
+  /** Not before this moment (mono) is another placement tried: the store did not take the last one. */
+  placeAgainAt: number;
   /** The last tick, and since when (mono) they came without a gap: whoever is stopped hears no reports. */
   lastTick: number;
   awakeSince: number;
@@ -347,6 +351,7 @@ export function emptyState(epoch: bigint, since: number): State {
     operations: new Map(),
     gateways: new Map(),
     timers: new Timers(),
+    placeAgainAt: 0,
     lastTick: since,
     awakeSince: since,
     placements: 0,
@@ -402,6 +407,11 @@ export function specOf(tenant: Tenant, ref: InstanceRef): TenantSpec {
   const version = Number(ref.specVersion);
   if (version >= tenant.newest.since) return tenant.newest.spec;
   return tenant.previous && version >= tenant.previous.since ? tenant.previous.spec : serving(tenant).spec;
+}
+
+/** Whether it is of a tenant of that name that was deleted: of a version from before this one's first. */
+export function isOfNamesake({ newest, previous }: Tenant, { specVersion }: InstanceRef): boolean {
+  return previous === undefined && specVersion > 0n && Number(specVersion) < newest.since;
 }
 
 /** Whether it is on its way out. */

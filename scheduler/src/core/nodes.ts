@@ -27,6 +27,7 @@ import {
   instancesOf,
   instancesOn,
   isLeaving,
+  isOfNamesake,
   type Node,
   serving,
   specOf,
@@ -36,7 +37,7 @@ import { completeOperations } from "./operations.ts";
 import { periodsOf } from "./periods.ts";
 import { enter, giveUp, takeBack, track } from "./phases.ts";
 import { relieve } from "./pressure.ts";
-import { enterMove, oldGivenUp, placedFor } from "./replace.ts";
+import { enterMove, movesGivenUp, placedFor } from "./replace.ts";
 import { resumeRollout } from "./rollout.ts";
 import { doubt, setMode } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
@@ -136,8 +137,9 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
     (!node.confirmed && !input.inventory) ||
     (node.lost && !input.inventory);
   if (!node || stranger) {
-    // A lost node joins again, so that its inventory settles what became of its instances.
-    if (node) node.confirmed = false;
+    // A lost node joins again, so that its inventory settles what became of its instances. What an agent process says that
+    // is not the node's any more, or is not yet, is none of the one that is.
+    if (node?.incarnation === input.incarnation) node.confirmed = false;
     ctx.emit({
       type: "refuse",
       call: input.call,
@@ -243,7 +245,8 @@ function reconcile(ctx: Context, instance: Instance, reported: ReportedInstance)
   }
   switch (instance.phase.kind) {
     case "unconfirmed": {
-      if (!tenant || tenant.deleting || reported.state >= InstanceState.DRAINING) {
+      const isOurs = tenant && !tenant.deleting && !isOfNamesake(tenant, instance.ref);
+      if (!isOurs || reported.state >= InstanceState.DRAINING) {
         commandStop(ctx, instance, ExitReason.KILLED);
         return;
       }
@@ -336,7 +339,9 @@ function lose(ctx: Context, node: Node): void {
     if (instance.lost || atMostOne || instance.phase.kind === "persisting") continue;
     if (routable(instance)) withdraw(ctx, instance);
     giveUp(ctx, instance);
-    oldGivenUp(ctx, instance);
+    // An attempt to put it away, or an answer to a command, is of no interest any more.
+    if (instance.phase.kind === "ready") enter(ctx, instance, { kind: "ready" });
+    movesGivenUp(ctx, instance);
     missing.push(instance);
   }
   complete(ctx, node);

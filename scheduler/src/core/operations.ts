@@ -1,15 +1,16 @@
 /** Stop, Restart and Delete: asked by a person or a control plane, answered when nothing of the tenant is left. */
 import { ExitReason, type InstanceRef } from "@warren/proto/common";
 import type { Context } from "./context.ts";
+import { wish } from "./desire.ts";
 import { ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
 import { instancesOf, type Operation } from "./model.ts";
 import { unqueue } from "./queue.ts";
-import type { Refusal } from "./refusal.ts";
+import { crowded, type Refusal } from "./refusal.ts";
 import { abandonMove } from "./replace.ts";
 import { settleOwed } from "./restart.ts";
 import { cutShort } from "./rollout.ts";
-import { beginStop } from "./stop.ts";
+import { beginStop, condemn } from "./stop.ts";
 import { refuseWaiters } from "./waiters.ts";
 
 const reasons = {
@@ -28,12 +29,8 @@ export function operate(
     return;
   }
   const pending = ctx.state.operations.get(key) ?? [];
-  if (pending.length >= ctx.config.maxWaitingPerTenant) {
-    const refusal = {
-      kind: "too-many" as const,
-      what: `operations on tenant ${key}`,
-      limit: ctx.config.maxWaitingPerTenant,
-    };
+  const refusal = crowded(pending, `operations on tenant ${key}`, ctx.config);
+  if (refusal) {
     ctx.emit({ type: "refuse", call, refusal });
     return;
   }
@@ -52,8 +49,10 @@ export function operate(
   }
   pending.push({ call, kind, tenant: key, deadline, stopped: [] });
   ctx.state.operations.set(key, pending);
-  for (const instance of instancesOf(ctx.state, key))
-    if (!instance.lost) beginStop(ctx, instance, reasons[kind]);
+  for (const instance of instancesOf(ctx.state, key)) {
+    if (instance.lost) condemn(ctx, instance, reasons[kind]);
+    else beginStop(ctx, instance, reasons[kind]);
+  }
   completeOperations(ctx, key);
 }
 
@@ -119,5 +118,6 @@ export function expireOperations(ctx: Context): void {
     if (tenant && !kept.length && pending.every(({ kind }) => kind === "restart")) tenant.paused = false;
     if (kept.length) state.operations.set(key, kept);
     else state.operations.delete(key);
+    if (tenant) wish(ctx, tenant); // somebody may have asked for it meanwhile
   }
 }

@@ -15,19 +15,21 @@ import { periodsOf } from "./periods.ts";
 import { type PlaceResult, place } from "./place.ts";
 import { placedFor, waitingMove } from "./replace.ts";
 import { armTenant } from "./timing.ts";
-import { refuseWaiters } from "./waiters.ts";
+import { refuseUnserved } from "./waiters.ts";
 
 /** After so many of those parked have been refused again, the others need not be asked. */
 const enoughRefused = 8;
 
 /** Admits whom it can, and makes room for the others. */
 export function pump(ctx: Context): void {
-  const { state, config } = ctx;
+  const { state, config, at } = ctx;
+  // A store that refuses at once would be asked in a circle by whoever is to run without anybody's asking.
+  const isHeld = at.mono < state.placeAgainAt;
   if (ctx.nodesChanged) {
     ctx.nodesChanged = false;
-    retryParked(ctx);
+    if (!isHeld) retryParked(ctx);
   }
-  while (state.live < config.maxConcurrent) {
+  while (!isHeld && state.live < config.maxConcurrent) {
     const key = state.queue.first();
     if (key === undefined) break;
     admit(ctx, key);
@@ -49,7 +51,7 @@ function admit(ctx: Context, key: string): void {
   const held = slot === undefined ? undefined : backingOff(ctx, tenant);
   if (held) {
     state.queue.delete(key);
-    refuseWaiters(ctx, key, held);
+    refuseUnserved(ctx, key, held);
     armTenant(ctx, tenant, tenant.backoffUntil);
     return;
   }
@@ -72,7 +74,7 @@ function admit(ctx: Context, key: string): void {
     return;
   }
   count(ctx, "refused_no_node");
-  refuseWaiters(ctx, key, { kind: "no-node", tenant: key, refused: result.refused, transient: false });
+  refuseUnserved(ctx, key, { kind: "no-node", tenant: key, refused: result.refused, transient: false });
 }
 
 function choose(ctx: Context, tenant: Tenant, revision: Revision, move: Move | undefined): PlaceResult {

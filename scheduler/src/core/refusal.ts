@@ -1,6 +1,15 @@
 /** Why a call is not granted. The shell turns each into a Connect/gRPC code with its typed detail. */
 import type { Exit, InstanceRef } from "@warren/proto/common";
 
+/** Too many calls wait already, or undefined. */
+export function crowded(
+  calls: readonly unknown[],
+  what: string,
+  { maxWaitingPerTenant: limit }: { readonly maxWaitingPerTenant: number },
+): Refusal | undefined {
+  return calls.length >= limit ? { kind: "too-many", what, limit } : undefined;
+}
+
 export type Refusal =
   | { readonly kind: "no-tenant"; readonly tenant: string }
   | { readonly kind: "deleting"; readonly tenant: string }

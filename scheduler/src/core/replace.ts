@@ -83,13 +83,7 @@ export function moveEnded(ctx: Context, instance: Instance, why: string, exit: E
   const { state } = ctx;
   const asNew = state.successors.get(instance.ref.id);
   if (asNew) {
-    state.successors.delete(instance.ref.id);
-    asNew.successor = undefined;
-    const tenant = state.tenants.get(asNew.old.tenant);
-    // A node that would not have it is no fault of its release: another one is tried, as long as there is time.
-    const elsewhere = exit === undefined && ctx.at.mono < asNew.placeBy;
-    if (tenant && elsewhere && !tenant.deleting) enqueue(ctx, tenant);
-    else endMove(ctx, asNew, { kind: "failed", message: exit?.message || why, exit });
+    successorEnded(ctx, asNew, why, exit);
     return;
   }
   const asOld = state.moves.get(instance.ref.id);
@@ -99,10 +93,22 @@ export function moveEnded(ctx: Context, instance: Instance, why: string, exit: E
   else endMove(ctx, asOld, { kind: "moot" });
 }
 
-/** Its node was given up: it is started anew like any other of that node. */
-export function oldGivenUp(ctx: Context, instance: Instance): void {
-  const move = ctx.state.moves.get(instance.ref.id);
-  if (move && move.successor === undefined) endMove(ctx, move, { kind: "moot" });
+function successorEnded(ctx: Context, move: Move, why: string, exit: Exit | undefined): void {
+  if (move.successor !== undefined) ctx.state.successors.delete(move.successor);
+  move.successor = undefined;
+  const tenant = ctx.state.tenants.get(move.old.tenant);
+  // A node that would not have it is no fault of its release: another one is tried, as long as there is time.
+  const elsewhere = exit === undefined && ctx.at.mono < move.placeBy;
+  if (tenant && elsewhere && !tenant.deleting) enqueue(ctx, tenant);
+  else endMove(ctx, move, { kind: "failed", message: exit?.message || why, exit });
+}
+
+/** Its node was given up: it is started anew like any other of that node, and as a successor somewhere else. */
+export function movesGivenUp(ctx: Context, instance: Instance): void {
+  const asNew = ctx.state.successors.get(instance.ref.id);
+  if (asNew) successorEnded(ctx, asNew, "its node was lost before it was ready", undefined);
+  const asOld = ctx.state.moves.get(instance.ref.id);
+  if (asOld && asOld.successor === undefined) endMove(ctx, asOld, { kind: "moot" });
 }
 
 /** Gives moves up that have waited too long for a place, and drops those that are not wanted any more. */

@@ -14,7 +14,7 @@ import {
 import { type Context, count } from "./context.ts";
 import { wish } from "./desire.ts";
 import { type Move, type Revision, type Rollout, serving, standingOf, type Tenant } from "./model.ts";
-import type { Refusal } from "./refusal.ts";
+import { crowded, type Refusal } from "./refusal.ts";
 import { abandonMove, type MoveEnd, requestMove } from "./replace.ts";
 import { persistTenant } from "./tenant-record.ts";
 import { armTenant } from "./timing.ts";
@@ -50,7 +50,9 @@ export function startRollout(
     .filter(({ phase }) => phase.kind !== "unconfirmed")
     .filter(({ ref }) => (all || !isOf(ref.specVersion, to)) && !hasSuccessor(ref))
     .map(({ ref }) => ref.id);
+  const wasRejected = tenant.rejected;
   tenant.rejected = false;
+  if (wasRejected) persistTenant(ctx, tenant); // else a new leader would serve the version before
   tenant.rollout = {
     state: RolloutState.RUNNING,
     to,
@@ -212,7 +214,9 @@ export function reload(ctx: Context, call: string, key: string, deadline: number
   }
   const from = serving(tenant);
   if (isRunning(tenant.rollout) && tenant.rollout.to.version === tenant.newest.version) {
-    tenant.rollout.calls.push({ call, deadline }); // it is on its way already
+    const refusal = crowded(tenant.rollout.calls, `reloads of tenant ${key}`, ctx.config);
+    if (refusal) ctx.emit({ type: "refuse", call, refusal });
+    else tenant.rollout.calls.push({ call, deadline }); // it is on its way already
     return;
   }
   startRollout(ctx, tenant, { all: true, from, call, deadline });

@@ -20,7 +20,9 @@ export function needed(ctx: Context, tenant: Tenant, standing: readonly Instance
 
 /** The load may have changed. */
 export function rescale(ctx: Context, tenant: Tenant): void {
-  if (bounds(serving(tenant).spec).max <= 1) return;
+  // One that may have a single instance can have more: its maximum was lowered.
+  const tracked = ctx.state.byTenant.get(tenant.key)?.size ?? 0;
+  if (tracked <= 1 && bounds(serving(tenant).spec).max <= 1) return;
   const standing = standingOf(ctx.state, tenant.key);
   if (standing.length === 0) return;
   const need = needed(ctx, tenant, standing);
@@ -45,7 +47,8 @@ export function scaleDown(ctx: Context, tenant: Tenant): void {
   }
   tenant.load = undefined;
   const standing = standingOf(ctx.state, tenant.key);
-  const least = Math.max(1, bounds(serving(tenant).spec).min, load.peak);
+  const { min, max } = bounds(serving(tenant).spec);
+  const least = Math.max(1, min, Math.min(max, load.peak));
   if (standing.length > least && tenant.scale > least) {
     const ready = standing.filter(({ phase }) => phase.kind === "ready" && !phase.command);
     // The one with the least to finish; of equals the last one that came.

@@ -27,6 +27,12 @@ export function isAsleep({ mode }: Instance): boolean {
 /** Takes the next step down if it is due, and sees to it that the one after is looked at in time. */
 export function stepDown(ctx: Context, instance: Instance): void {
   if (instance.phase.kind !== "ready" || instance.lost) return;
+  const node = ctx.state.nodes.get(instance.ref.node);
+  if (!node?.confirmed || node.lost) {
+    // Nobody could be told: it is not asked to be quiet in vain, and looked at again when the node may be back.
+    armInstance(ctx, instance, ctx.at.mono + nodeLookMs);
+    return;
+  }
   const times = timesOf(ctx, instance);
   const step = nextStep(ctx, instance, times);
   if (!step) {
@@ -55,9 +61,10 @@ export function stepDown(ctx: Context, instance: Instance): void {
   }
 }
 
-/** So often an instance without a step to come is looked at, in ms; and one that is due but busy. */
+/** So often an instance without a step to come is looked at, in ms; one that is due but busy; one whose node is away. */
 const idleLookMs = 60_000;
 const busyLookMs = 250;
+const nodeLookMs = 5_000;
 
 export function timesOf(ctx: Context, instance: Instance): SleepTimes {
   const tenant = ctx.state.tenants.get(instance.ref.tenant);
@@ -151,9 +158,9 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
       instance.wakes = outcome.wakes;
       instance.mode = InstanceMode.ACTIVE;
     }
-    if (kind === "freeze" && outcome.kind === "unknown") {
-      doubt(ctx, instance);
-    }
+    if (kind === "freeze" && outcome.kind === "unknown") doubt(ctx, instance);
+    // A thaw may have overtaken a freeze that nobody heard of: whoever waits goes on thawing it, awake or not.
+    if (kind === "thaw" && outcome.kind !== "thawed" && outcome.kind !== "gone") doubt(ctx, instance);
     if (kind === "freeze" || kind === "page-out") {
       count(ctx, "freezes_refused");
       instance.notBefore =
@@ -164,7 +171,10 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
   else if (hasWaiters(ctx.state, instance.ref.tenant)) commandThaw(ctx, instance);
   if (!routable(instance)) return;
   publish(ctx, instance);
-  armInstance(ctx, instance, ctx.at.mono);
+  // A thaw that failed is not tried again at once.
+  const vain = kind === "thaw" && (outcome.kind === "failed" || outcome.kind === "unknown");
+  const pause = vain ? ctx.config.stopAgainMs : 0;
+  armInstance(ctx, instance, ctx.at.mono + pause);
 }
 
 /** It may be frozen, or be so any moment: whoever has a request for it is to thaw it, which also undoes what is late. */
@@ -188,9 +198,10 @@ function afterThaw(ctx: Context, instance: Instance, outcome: SleepOutcome): voi
     case "full":
       refuseWaiters(ctx, tenant, { kind: "node-busy", tenant, message: outcome.message });
       return;
-    default:
+    case "thawed":
+    case "failed":
       // Whoever waits goes on waiting, and it is tried again as long as somebody does.
-      if (hasWaiters(ctx.state, tenant)) armInstance(ctx, instance, ctx.at.mono + ctx.config.stopAgainMs);
+      return;
   }
 }
 

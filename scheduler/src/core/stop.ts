@@ -4,10 +4,11 @@ import type { ExitReason } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { publish, withdraw } from "./endpoints.ts";
 import { commandStop } from "./life.ts";
-import { type Instance, specOf, standingSlots } from "./model.ts";
+import { type Instance, isLeaving, specOf, standingSlots } from "./model.ts";
 import { enter } from "./phases.ts";
 import { settleQuiet } from "./quiesce.ts";
 import { armInstance } from "./timing.ts";
+import { answerWaiters } from "./waiters.ts";
 
 /** Ends an instance: drains it first if it serves. Asked again, it changes nothing. */
 export function beginStop(ctx: Context, instance: Instance, reason: ExitReason): void {
@@ -31,6 +32,12 @@ export function beginStop(ctx: Context, instance: Instance, reason: ExitReason):
     case "stopping":
       return;
   }
+}
+
+/** Its node is lost: it is stopped at first contact, whatever stands by its tenant's name by then. */
+export function condemn(ctx: Context, instance: Instance, reason: ExitReason): void {
+  if (isLeaving(instance)) return;
+  enter(ctx, instance, { kind: "stopping", reason, askAgainAt: ctx.at.mono, asked: false });
 }
 
 /** Takes one away that the load does not need: it goes once nothing is in flight, else it stays. */
@@ -61,4 +68,5 @@ export function drainOver(ctx: Context, instance: Instance): void {
   if (tenant) tenant.scale = Math.max(tenant.scale, standingSlots(ctx.state, tenant.key));
   publish(ctx, instance);
   armInstance(ctx, instance, ctx.at.mono);
+  answerWaiters(ctx, instance);
 }

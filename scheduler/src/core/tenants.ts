@@ -9,7 +9,9 @@ import { type Revision, serving, standingOf, type Tenant } from "./model.ts";
 import { settleDeletes } from "./operations.ts";
 import type { Refusal } from "./refusal.ts";
 import { isRunning, startRollout } from "./rollout.ts";
+import { rescale } from "./scale.ts";
 import { isTimeZone } from "./sleep-times.ts";
+import { isOvertaken } from "./tenant-record.ts";
 
 export function apply(ctx: Context, call: string, spec: TenantSpec): void {
   const { state, at } = ctx;
@@ -19,7 +21,7 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
     ctx.emit({ type: "refuse", call, refusal });
     return;
   }
-  if (known && !known.rejected && equals(TenantSpecSchema, known.newest.spec, spec)) {
+  if (known && !known.rejected && !isOvertaken(known) && equals(TenantSpecSchema, known.newest.spec, spec)) {
     ctx.emit({ type: "answer", call, answer: { kind: "done" } }); // as it stands already
     return;
   }
@@ -28,6 +30,7 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
     createdAt: known?.createdAt ?? at.wall,
     updatedAt: at.wall,
   };
+  if (known) known.offered = record.version;
   ctx.emit({
     type: "persist",
     write: { kind: "tenant", record },
@@ -47,9 +50,10 @@ function revised(
   const before = serving(known);
   // What was rejected left no trace, unless it is being rolled back right now.
   const clean =
-    !known.rejected ||
-    (!isRunning(known.rollout) &&
-      standingOf(ctx.state, known.key).every(({ ref }) => Number(ref.specVersion) <= before.version));
+    !isOvertaken(known) &&
+    (!known.rejected ||
+      (!isRunning(known.rollout) &&
+        standingOf(ctx.state, known.key).every(({ ref }) => Number(ref.specVersion) <= before.version)));
   const alike = clean && processOf(before.spec) === processOf(spec);
   return {
     spec,
@@ -106,6 +110,7 @@ export function applied(ctx: Context, call: string, record: TenantRecord): void 
     startRollout(ctx, tenant, { all: false, from: before });
   }
   wish(ctx, tenant);
+  rescale(ctx, tenant);
 }
 
 function deployed(ctx: Context, { key, newest }: Tenant, before: Revision | undefined): void {
@@ -128,6 +133,7 @@ export function install(ctx: Context, record: TenantRecord): boolean {
     state.tenants.set(spec.key, {
       key: spec.key,
       newest,
+      offered: version,
       previous,
       rejected,
       createdAt,

@@ -1,6 +1,6 @@
 /** Calls of Ensure that wait. Each gets exactly one answer, by its deadline (rule 4). */
 import type { Context } from "./context.ts";
-import type { Instance, State, Waiter } from "./model.ts";
+import { type Instance, type State, standingOf, type Waiter } from "./model.ts";
 import type { Refusal } from "./refusal.ts";
 
 export function hasWaiters(state: State, tenant: string): boolean {
@@ -35,6 +35,7 @@ function take(state: State, tenant: string): readonly Waiter[] {
 }
 
 export function answerWaiters(ctx: Context, instance: Instance): void {
+  if (instance.lost) return;
   for (const { call, cold } of take(ctx.state, instance.ref.tenant)) {
     ctx.emit({ type: "answer", call, answer: { kind: "ensured", instance: instance.ref.id, cold } });
   }
@@ -42,6 +43,12 @@ export function answerWaiters(ctx: Context, instance: Instance): void {
 
 export function refuseWaiters(ctx: Context, tenant: string, refusal: Refusal): void {
   for (const { call } of take(ctx.state, tenant)) ctx.emit({ type: "refuse", call, refusal });
+}
+
+/** That no further instance could be started: whoever waits for one that is there, or on its way, goes on waiting. */
+export function refuseUnserved(ctx: Context, tenant: string, refusal: Refusal, but?: Instance): void {
+  if (standingOf(ctx.state, tenant).some((one) => one !== but)) return;
+  refuseWaiters(ctx, tenant, refusal);
 }
 
 /** Takes out those that match, for the caller to answer. */
