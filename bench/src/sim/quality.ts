@@ -30,6 +30,8 @@ interface Figures {
   filled: number;
   /** Nodes that hold anything, of all: mean over the samples. */
   used: number;
+  /** Of all memory there is, at the fullest moment. */
+  peak: number;
   /** Nodes whose tenants use more memory than they have, at worst. */
   over: number;
 }
@@ -48,6 +50,7 @@ export async function quality(bench: Bench, workload: Workload): Promise<void> {
       name,
       mean((one) => one.used * 100),
       mean((one) => one.filled * 100),
+      mean((one) => one.peak * 100),
       mean((one) => one.over),
       mean((one) => one.coldStarts),
       mean((one) => one.evictions),
@@ -59,6 +62,7 @@ export async function quality(bench: Bench, workload: Workload): Promise<void> {
     "",
     "nodes used, %",
     "of these filled, %",
+    "of all, at the peak, %",
     "nodes over their memory",
     "cold starts",
     "evictions",
@@ -89,7 +93,7 @@ async function day(
   for (let i = 0; i < tenants; i++) world.addTenant(`t${i}`);
   const pick = zipf(tenants, random);
   const end = hours * 3_600_000;
-  const figures = { filled: 0, used: 0, over: 0 };
+  const figures = { filled: 0, used: 0, over: 0, peak: 0 };
   let samples = 0;
   let elapsed = 0;
   const stepMs = 3_000; // nodes that have not reported for longer are late
@@ -109,6 +113,8 @@ async function day(
     await yielding(signal);
     const held = heldBy(world, memoryOf);
     figures.used += held.length / nodes;
+    const all = held.reduce((sum, bytes) => sum + bytes, 0);
+    figures.peak = Math.max(figures.peak, all / (nodes * nodeSize.memoryBytes));
     figures.filled +=
       held.reduce((sum, bytes) => sum + bytes / nodeSize.memoryBytes, 0) / Math.max(1, held.length);
     figures.over = Math.max(figures.over, held.filter((bytes) => bytes > nodeSize.memoryBytes).length);
@@ -121,6 +127,7 @@ async function day(
     filled: figures.filled / samples,
     used: figures.used / samples,
     over: figures.over,
+    peak: figures.peak,
   };
 }
 
