@@ -10,9 +10,9 @@ const budgetMs = 600_000;
 
 await runBench("sim", budgetMs, async (bench) => {
   const most = setting("TENANTS", 1_000_000, 20_000, 1_000_000);
-  const nodes = setting("NODES", 50, 10, 5_000);
-  const hours = setting("HOURS", 24, 1, 48);
-  scale(bench, [
+  const nodes = setting("NODES", 100, 10, 5_000);
+  const hours = setting("HOURS", 2, 1, 48);
+  await scale(bench, [
     { nodes: 100, tenants: most / 100 },
     { nodes: 1_000, tenants: most / 10 },
     { nodes: 10_000, tenants: most },
@@ -20,5 +20,5 @@ await runBench("sim", budgetMs, async (bench) => {
   bench.print(
     "\nAnchors, of whole systems with their stores and networks: Kubernetes' scheduler must reach 680–810 pods/s at 5,000 nodes in its CI; Nomad started 3,750 containers/s on 5,000 hosts (C1M).\n",
   );
-  quality(bench, { nodes, tenants: nodes * 250, requestsPerSecond: nodes, hours, seeds: [1, 2] });
+  await quality(bench, { nodes, tenants: nodes * 250, requestsPerSecond: nodes, hours, seeds: [1, 2] });
 });

@@ -15,6 +15,7 @@ import {
   InstanceSchema,
   InstanceState,
   type NodeCapacity,
+  NodeHostSchema,
   NodePressureSchema,
   type TenantSpec,
 } from "@warren/proto/common";
@@ -302,6 +303,7 @@ export class Agent extends Actor {
       version: "sim",
       capacity: this.capacity,
       isolation: [],
+      host: create(NodeHostSchema, { kind: "sim", canPageOut: Number(host.name.slice(1)) % 2 === 0 }),
       labels: this.labels,
       allowDirectories: true,
     };

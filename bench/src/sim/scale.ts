@@ -3,6 +3,7 @@ import { heapStats } from "bun:jsc";
 import type { Bench } from "../harness/bench.ts";
 import { short, table } from "../harness/table.ts";
 import { seeded, World } from "./world.ts";
+import { yielding } from "./yielding.ts";
 
 export interface Size {
   readonly nodes: number;
@@ -12,12 +13,13 @@ export interface Size {
 /** Placements measured at each size, below the cap and at it. */
 const placements = 20_000;
 
-export function scale(bench: Bench, sizes: readonly Size[]): void {
-  const rows = sizes.map((size) => {
+export async function scale(bench: Bench, sizes: readonly Size[]): Promise<void> {
+  const rows: string[][] = [];
+  for (const size of sizes) {
     bench.say(`${size.nodes} nodes, ${size.tenants} tenants`);
-    bench.signal.throwIfAborted();
-    return measure(size);
-  });
+    await yielding(bench.signal);
+    rows.push(measure(size));
+  }
   const head = [
     "nodes",
     "tenants",
@@ -38,7 +40,7 @@ function measure({ nodes, tenants }: Size): string[] {
   const below = Math.min(placements, tenants / 2);
   const random = seeded(1);
   const world = new World(
-    { maxConcurrent: below, maxTenants: tenants, idleStopAfterMs: 1e12 },
+    { maxConcurrent: below, maxTenants: tenants, minResidenceMs: 0, idleStopAfterMs: 1e12 },
     random,
     () => 3e7,
   );

@@ -41,13 +41,14 @@ export class World {
   /** What each tenant's instance uses, bytes. */
   readonly memoryOf: (tenant: string) => number;
   readonly #pressure = new Map<string, NodePressure>();
+  #inputs: Input[] = [];
   #ids = 0;
   #calls = 0;
 
   constructor(config: Partial<CoreConfig>, random: () => number, memoryOf: (tenant: string) => number) {
     this.memoryOf = memoryOf;
     this.core = new Core({
-      config: { ...defaultCoreConfig, gatewayReturnMs: 0, firstPeriodMs: 0, minResidenceMs: 0, ...config },
+      config: { ...defaultCoreConfig, gatewayReturnMs: 0, firstPeriodMs: 0, ...config },
       epoch: 1n,
       since: this.now,
       random,
@@ -57,12 +58,19 @@ export class World {
 
   /** @returns real ms that this one step took, without what follows from it */
   feed(input: Input): number {
-    const began = performance.now();
-    const effects = this.core.step(input, { mono: this.now, wall: 1.7e12 + this.now });
-    const took = performance.now() - began;
-    this.spentMs += took;
-    for (const effect of effects) this.#perform(effect);
-    return took;
+    this.#inputs.push(input);
+    if (this.#inputs.length > 1) return 0; // its turn comes after those before it
+    let first = 0;
+    for (let i = 0; i < this.#inputs.length; i++) {
+      const began = performance.now();
+      const effects = this.core.step(this.#inputs[i]!, { mono: this.now, wall: 1.7e12 + this.now });
+      const took = performance.now() - began;
+      this.spentMs += took;
+      if (i === 0) first = took;
+      for (const effect of effects) this.#perform(effect);
+    }
+    this.#inputs = [];
+    return first;
   }
 
   ensure(tenant: string, withinMs = 5_000): number {
