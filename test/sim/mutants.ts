@@ -18,8 +18,8 @@ export const mutants: readonly Mutant[] = [
     name: "one over the cap",
     breaks: "rule 1: one instance more than maxConcurrent is admitted",
     file: "queue.ts",
-    old: "  while (state.live < config.maxConcurrent) {\n    const key",
-    new: "  while (state.live <= config.maxConcurrent) {\n    const key",
+    old: "while (!isHeld && state.live < config.maxConcurrent) {",
+    new: "while (!isHeld && state.live <= config.maxConcurrent) {",
   },
   {
     name: "a stop that failed counts as done",

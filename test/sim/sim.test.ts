@@ -9,7 +9,7 @@ const fixed = [
   4, 12, 19, 23, 26, 30, 38, 50, 60, 119, 143, 158, 200, 213, 217, 258, 291, 333, 347, 360, 423, 564,
 ];
 /** So long fresh ones are tried, in real ms. */
-const freshMs = 15_000;
+const freshMs = 10_000;
 
 function hold(plan: Plan): number {
   const result = run(plan);
