@@ -138,6 +138,7 @@ test("a broken release is rolled back by itself, rollback and reload on demand, 
   expect(broken.stderr).toContain("serves on");
   expect(await text("rolled")).toStartWith("hello from");
   expect((await json("explain", "rolled"))[0]!.text).toContain("rolled back");
+  expect(await json("clear-backoff", "rolled")).toEqual([{ tenant: "rolled", cleared: true }]);
 
   await writeFile(
     join(app, "index.ts"),

@@ -1,4 +1,4 @@
-/** `warren ensure | stop | restart | rm`: one tenant's life. */
+/** `warren ensure | stop | restart | clear-backoff | rm`: one tenant's life. */
 import type { Command } from "commander";
 import pc from "picocolors";
 import { printJson } from "../output.ts";
@@ -62,6 +62,16 @@ export function instanceCommands(program: Command): void {
           { tenant, url, instance: instance?.id, node: instance?.node },
           `${pc.green("restarted")} ${tenant} ${pc.dim(`${instance?.id} on ${instance?.node}`)}\n${url}`,
         );
+      }),
+    );
+
+  asVerb(program.command("clear-backoff"))
+    .description("let a tenant that failed be started at once")
+    .argument("<tenant>")
+    .action((tenant: string, options: VerbOptions) =>
+      withWarren(options, async (warren) => {
+        await warren.scheduler.clearBackoff({ tenant });
+        say(options, { tenant, cleared: true }, `${pc.green("cleared")} ${tenant} may be started at once`);
       }),
     );
 
