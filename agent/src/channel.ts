@@ -5,7 +5,7 @@
 import type { Logger } from "@warren/common/log";
 import { type Clock, systemClock } from "@warren/common/time";
 import type { Socket } from "bun";
-import { Bucket } from "./bucket.ts";
+import { Bucket } from "@warren/common/bucket";
 import { Door } from "./door.ts";
 import { messageOf } from "./files.ts";
 import { errorReply, type Message, okReply, parseMessage } from "./messages.ts";

@@ -3,7 +3,7 @@
  * the median of a burst by about a fifth, and a rate keeps a crowd of cold tenants from starving the warm ones.
  */
 import { pause } from "@warren/common/time";
-import { Bucket } from "./bucket.ts";
+import { Bucket } from "@warren/common/bucket";
 
 export interface GateOptions {
   /** Starts at once. */

@@ -56,6 +56,8 @@ const forUsers = new Set([
   "NodeLockedError",
   "GatewayError",
   "DeadlineError",
+  "JoinTokenError",
+  "PinError",
 ]);
 
 export function exitCodeOf(error: unknown): number {

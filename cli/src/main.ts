@@ -9,6 +9,7 @@ import { nodeCommand } from "./commands/nodes.ts";
 import { placingCommands } from "./commands/placing.ts";
 import { rolloutCommands } from "./commands/rollouts.ts";
 import { streamCommands } from "./commands/streams.ts";
+import { tokenCommand } from "./commands/token.ts";
 import { topCommands } from "./commands/top.ts";
 import { exitCodes, exitCodesHelp, fail } from "./exit.ts";
 import { processCommands } from "./processes/index.ts";
@@ -36,6 +37,7 @@ topCommands(program);
 streamCommands(program);
 processCommands(program);
 caCommand(program);
+tokenCommand(program);
 completionCommand(program);
 for (const command of program.commands) command.exitOverride();
 

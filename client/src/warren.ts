@@ -18,7 +18,7 @@ import type {
   TenantSpecSchema,
 } from "@warren/proto/common";
 import { MeteringService } from "@warren/proto/metering";
-import { type LogLine, SchedulerService } from "@warren/proto/scheduler";
+import { EnrolService, type LogLine, SchedulerService } from "@warren/proto/scheduler";
 import { type PackOptions, pack } from "./pack.ts";
 
 export interface WarrenOptions {
@@ -41,6 +41,8 @@ export interface UploadOptions extends PackOptions {
 
 export class Warren implements Disposable {
   readonly scheduler: Client<typeof SchedulerService>;
+  /** Join tokens: which were used, and revoking one. */
+  readonly enrol: Client<typeof EnrolService>;
   readonly #connection: LeaderConnection;
   readonly #metering: RpcConnection | undefined;
 
@@ -53,6 +55,7 @@ export class Warren implements Disposable {
       deadlineMs,
     });
     this.scheduler = this.#connection.client(SchedulerService);
+    this.enrol = this.#connection.client(EnrolService);
     this.#metering = meteringUrl ? connectRpc({ url: meteringUrl, credentials, deadlineMs }) : undefined;
   }
 

@@ -6,15 +6,18 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Logger } from "@warren/common/log";
 import type { Credentials } from "@warren/common/rpc/credentials";
-import { type RpcServer, serveRpc } from "@warren/common/rpc/server";
+import { type RpcServer, ServeError, serveRpc } from "@warren/common/rpc/server";
 import { DeadlineError, systemClock, withDeadline } from "@warren/common/time";
-import { NodeService, SchedulerService } from "@warren/proto/scheduler";
+import { type CertificateAuthority, fingerprintOf } from "@warren/common/tls/ca";
+import { joinTokenVerifier } from "@warren/common/tls/join-token";
+import { EnrolService, NodeService, SchedulerService } from "@warren/proto/scheduler";
 import { leaseTimings, openStore, type Store } from "@warren/store";
 import { Campaign } from "./campaign.ts";
 import { type CoreConfig, defaultCoreConfig } from "./core/config.ts";
 import { Leadership } from "./leadership.ts";
 import { type SchedulerMetrics, schedulerMetrics } from "./metrics.ts";
 import { Releases } from "./releases.ts";
+import { gated } from "./services/enrol-gate.ts";
 import { led } from "./services/led.ts";
 
 export interface SchedulerOptions {
@@ -32,6 +35,8 @@ export interface SchedulerOptions {
   /** "https://host:port" where agents, gateways and clients reach it, told by those that follow. Default: where it listens. */
   readonly advertiseUrl?: string;
   readonly credentials: Credentials;
+  /** The cell's CA: with it hosts may join by token. Whoever has it can make any credential of the cell. */
+  readonly authority?: CertificateAuthority;
   readonly config?: Partial<CoreConfig>;
   readonly version: string;
   readonly log: Logger;
@@ -56,6 +61,7 @@ const settleMs = 5_000;
  */
 export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
   const config: CoreConfig = { ...defaultCoreConfig, ...options.config };
+  checkAuthority(options);
   const store = await openStore({
     url: options.natsUrl,
     directory: options.stateDirectory,
@@ -74,6 +80,12 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     await store.close();
     throw error;
   }
+}
+
+/** @throws ServeError */
+function checkAuthority({ credentials, authority }: SchedulerOptions): void {
+  if (authority && fingerprintOf(authority.cert) !== fingerprintOf(credentials.ca))
+    throw new ServeError("the CA that the scheduler was given is not that of its own credentials");
 }
 
 function serve(
@@ -97,6 +109,14 @@ function serve(
         led(NodeService, leadership, (term) => term.nodeService),
       );
       router.service(
+        EnrolService,
+        gated(
+          led(EnrolService, leadership, (term) => term.enrolService),
+          joinTokenVerifier(credentials.tokenKey, credentials.ca),
+          systemClock.monotonic,
+        ),
+      );
+      router.service(
         SchedulerService,
         led(SchedulerService, leadership, (term) => term.schedulerService),
       );
@@ -112,7 +132,7 @@ async function campaign(
   leadership: Leadership,
   { decided: onDecided }: SchedulerMetrics,
 ): Promise<Scheduler> {
-  const { log, credentials, version, name = "scheduler" } = options;
+  const { log, credentials, authority, version, name = "scheduler" } = options;
   const releases = new Releases({
     blobs: store.blobs,
     directory: join(options.stateDirectory, "uploads"),
@@ -126,7 +146,7 @@ async function campaign(
     if (serving) options.onFatal(error);
   };
   const running = new Campaign(
-    { name, address, store, releases, config, credentials, version, log, leadership, onDecided },
+    { name, address, store, releases, config, credentials, authority, version, log, leadership, onDecided },
     onFatal,
   );
   try {

@@ -6,8 +6,9 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { Logger } from "@warren/common/log";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { systemClock, withDeadline } from "@warren/common/time";
-import type { NodeService, SchedulerService } from "@warren/proto/scheduler";
-import type { Lease, Store } from "@warren/store";
+import type { CertificateAuthority } from "@warren/common/tls/ca";
+import type { EnrolService, NodeService, SchedulerService } from "@warren/proto/scheduler";
+import type { Lease, StateSnapshot, Store } from "@warren/store";
 import { Agents } from "./agents.ts";
 import { collectReleases } from "./collector.ts";
 import type { CoreConfig } from "./core/config.ts";
@@ -16,10 +17,12 @@ import { Engine, type EngineOptions } from "./engine.ts";
 import { Outbox } from "./outbox.ts";
 import { loadedFrom } from "./records.ts";
 import type { Releases } from "./releases.ts";
+import { enrolRpcs } from "./services/enrol-rpcs.ts";
 import { instanceRpcs } from "./services/instance-rpcs.ts";
 import { nodeService } from "./services/node-service.ts";
 import { streamRpcs } from "./services/stream-rpcs.ts";
 import { tenantRpcs } from "./services/tenant-rpcs.ts";
+import { spentFrom } from "./spent-tokens.ts";
 import { StateWriter } from "./state-writer.ts";
 import { Watchers } from "./watchers.ts";
 
@@ -34,6 +37,8 @@ export interface TermOptions {
   readonly version: string;
   readonly log: Logger;
   readonly onDecided: EngineOptions["onDecided"];
+  /** The cell's CA, if this scheduler may sign. */
+  readonly authority?: CertificateAuthority;
 }
 
 /** Appends and events under way get so long at an end that was asked for. */
@@ -47,6 +52,7 @@ const mostEpochsAhead = 1n << 32n;
 export class Term {
   readonly epoch: bigint;
   readonly nodeService: ServiceImpl<typeof NodeService>;
+  readonly enrolService: ServiceImpl<typeof EnrolService>;
   readonly schedulerService: Partial<ServiceImpl<typeof SchedulerService>>;
   readonly #lease: Lease;
   readonly #engine: Engine;
@@ -64,10 +70,10 @@ export class Term {
    */
   static async begin(options: TermOptions): Promise<Term> {
     const snapshot = await options.store.state.load();
-    return new Term(options, snapshot.lastSeq, loadedFrom(snapshot));
+    return new Term(options, snapshot);
   }
 
-  private constructor(options: TermOptions, lastSeq: bigint, loaded: ReturnType<typeof loadedFrom>) {
+  private constructor(options: TermOptions, snapshot: StateSnapshot) {
     const { store, lease, log, config, credentials, releases, version, name } = options;
     const { epoch } = lease;
     this.epoch = epoch;
@@ -76,7 +82,7 @@ export class Term {
     const { signal } = this.#over;
     const onStale = (error: Error, seen?: bigint) => this.#supersede(error, seen);
     lease.lost.addEventListener("abort", () => onStale(lease.lost.reason as Error), { once: true, signal });
-    this.#writer = new StateWriter({ state: store.state, lastSeq, log, onStale });
+    this.#writer = new StateWriter({ state: store.state, lastSeq: snapshot.lastSeq, log, onStale });
     this.#outbox = new Outbox({ journal: store.journal, source: name, epoch, log });
     this.#watchers = new Watchers(epoch);
     this.#agents = new Agents({ credentials, epoch, signal, onStale });
@@ -92,7 +98,7 @@ export class Term {
       watchers: this.#watchers,
       onDecided: options.onDecided,
     });
-    this.#engine.feed({ type: "load", loaded });
+    this.#engine.feed({ type: "load", loaded: loadedFrom(snapshot) });
     const services = {
       engine: this.#engine,
       store,
@@ -107,6 +113,11 @@ export class Term {
       onStale,
     };
     this.nodeService = nodeService(services);
+    this.enrolService = enrolRpcs(services, {
+      authority: options.authority,
+      tokenKey: credentials.tokenKey ?? "",
+      spent: spentFrom(snapshot),
+    });
     this.schedulerService = {
       ...tenantRpcs(services),
       ...instanceRpcs(services),

@@ -25,7 +25,7 @@ export function caCommand(program: Command): void {
     .description("make the CA and the token key of a cell; one that is there is kept")
     .option("--cell <name>", "name of the cell (default: local)", keyOption, "local")
     .action(async (options: CaOptions & { cell: string }) => {
-      const directory = directoryOf(options);
+      const directory = caDirectory(options);
       const isNew = !hasCellSecrets(directory);
       const { cell } = await openCellSecrets(directory, options.cell);
       if (options.json) printJson({ directory, cell, isNew });
@@ -44,7 +44,7 @@ export function caCommand(program: Command): void {
     )
     .option("--renew", "make it anew: the one before stays valid until it expires")
     .action(async (name: string, options: CaOptions & { role: string; host: string[]; renew?: boolean }) => {
-      const secrets = await readCellSecrets(directoryOf(options));
+      const secrets = await readCellSecrets(caDirectory(options));
       const role = roleOf(options.role);
       const hosts = [...loopbackHosts, ...options.host];
       const { directory, isNew } = await secrets.credentialsFor(name, role, hosts, options.renew);
@@ -64,7 +64,8 @@ function asCaVerb(command: Command): Command {
     .option("--json", "print JSON");
 }
 
-function directoryOf({ dir }: CaOptions): string {
+/** Where the cell's CA is, on a machine that has it. */
+export function caDirectory({ dir }: CaOptions): string {
   return dir === undefined ? join(defaultStateDirectory(), "credentials") : resolve(dir);
 }
 

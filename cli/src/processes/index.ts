@@ -5,9 +5,12 @@
 import { availableParallelism, totalmem } from "node:os";
 import { createLogger } from "@warren/common/log";
 import { loadCredentials } from "@warren/common/rpc/credentials";
+import { readCa } from "@warren/common/tls/cell";
+import { Role } from "@warren/proto/common";
 import type { Command } from "commander";
 import { version } from "../version.ts";
 import { processCommand } from "./command.ts";
+import { joinFirst } from "./join.ts";
 import { runProcess } from "./run.ts";
 import { agentSchema, gatewaySchema, meteringSchema, schedulerSchema } from "./schemas.ts";
 
@@ -37,6 +40,7 @@ export function processCommands(program: Command): void {
             port: config.port,
             advertiseUrl: config.advertise,
             credentials: loadCredentials(config.credentials),
+            authority: config.ca === undefined ? undefined : await readCa(config.ca),
             config: {
               cell: config.cell,
               maxConcurrent: config.maxConcurrent,
@@ -80,6 +84,7 @@ export function processCommands(program: Command): void {
         readyFile: config.readyFile,
         stopDeadlineMs: agentStopDeadlineMs,
         async start() {
+          await joinFirst({ ...config, name: config.node, role: Role.AGENT, log });
           const agent = await (await import("@warren/agent")).startAgent({
             node: config.node,
             runtimeDirectory: config.runtime,
@@ -130,6 +135,7 @@ export function processCommands(program: Command): void {
         readyFile: config.readyFile,
         stopDeadlineMs,
         async start() {
+          await joinFirst({ ...config, role: Role.GATEWAY, log });
           const gateway = await (await import("@warren/gateway")).startGateway({
             name: config.name,
             host: config.host,

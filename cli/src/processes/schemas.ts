@@ -14,6 +14,14 @@ const schedulers = () =>
       "the scheduler, or several of one cell: https://host:port,https://host:port; the leader is found",
     );
 
+const join = () =>
+  field
+    .text()
+    .optional()
+    .describe(
+      "join token, or a file that holds one ('warren token create'): with it the credentials are fetched if the directory has none yet",
+    );
+
 const everyProcess = {
   credentials: field
     .text()
@@ -26,6 +34,12 @@ export const schedulerSchema = z.object({
   ...everyProcess,
   name: name().default("scheduler").describe("its name: stable over restarts"),
   state: field.text().describe("state directory: the embedded store, or its identity on NATS"),
+  ca: field
+    .text()
+    .optional()
+    .describe(
+      "directory with the cell's CA (ca.crt, ca.key), to let hosts join by token; whoever has it can make any credential of the cell",
+    ),
   port: field.port().default(ports.scheduler).describe("port of its API; 0 takes a free one"),
   nats: field
     .text()
@@ -99,6 +113,7 @@ export const agentSchema = z.object({
     .text()
     .describe("runtime directory: records of what runs, logs, releases; gone after a reboot"),
   scheduler: schedulers(),
+  join: join(),
   port: field.port().default(ports.agent).describe("port of its API; 0 takes a free one"),
   advertise: field
     .text()
@@ -168,6 +183,7 @@ export const gatewaySchema = z.object({
   ...everyProcess,
   name: name().default("gateway").describe("its name"),
   scheduler: schedulers(),
+  join: join(),
   port: field.port().default(ports.gateway).describe("port of tenants' HTTP; 0 takes a free one"),
   adminPort: field
     .port()

@@ -104,6 +104,8 @@ export class Cell {
         schedulerState,
         "--credentials",
         await credentials("scheduler", Role.SCHEDULER),
+        "--ca",
+        secrets.directory,
         "--max-concurrent",
         `${this.#options.maxConcurrent}`,
         "--idle-after",

@@ -1,11 +1,11 @@
 /**
  * Who calls, and whether they may (DESIGN rule 10). A caller shows a client certificate of the cell's CA or a bearer
  * token; the RPC's `allow` option names the roles. No option: nobody. Health answers everybody, reflection anybody
- * with a credential.
+ * with a credential; an RPC `by_join_token` asks for its token itself.
  */
 import { getOption, hasOption } from "@bufbuild/protobuf";
 import { Code, createContextKey, type Interceptor } from "@connectrpc/connect";
-import { allow, type Role } from "@warren/proto/common";
+import { allow, by_join_token, type Role } from "@warren/proto/common";
 import { Health } from "@warren/proto/grpc";
 import type { TokenVerifier } from "../tls/tokens.ts";
 import { rpcError } from "./errors.ts";
@@ -58,7 +58,8 @@ export async function authenticate(
 
 export function authInterceptor(verify: TokenVerifier): Interceptor {
   return (next) => async (request) => {
-    if (request.service.typeName === Health.typeName) return next(request);
+    if (request.service.typeName === Health.typeName || getOption(request.method, by_join_token))
+      return next(request);
     const principal = await authenticate(
       request.header.get("Authorization"),
       request.contextValues.get(peerKey),

@@ -1,5 +1,6 @@
 /** The cell's own certificate authority. */
 import "reflect-metadata"; // @peculiar/x509 needs it before it is loaded
+import { createHash, createPublicKey } from "node:crypto";
 import { isIP } from "node:net";
 import {
   BasicConstraintsExtension,
@@ -10,6 +11,9 @@ import {
   KeyUsageFlags,
   KeyUsagesExtension,
   PemConverter,
+  Pkcs10CertificateRequest,
+  Pkcs10CertificateRequestGenerator,
+  type PublicKeyType,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509Certificate,
@@ -69,15 +73,78 @@ export function cellOf(caCert: string): string {
   return new X509Certificate(caCert).subjectName.getField("O")[0] ?? "";
 }
 
-/**
- * A certificate for one process, for serving and for calling: CN its name, OU its role, O its cell.
- * @param hosts names and addresses it may be reached by
- */
+/** sha256 of the CA's certificate, in hex: what pins it. */
+export function fingerprintOf(caCert: string): string {
+  return createHash("sha256")
+    .update(Buffer.from(new X509Certificate(caCert).rawData))
+    .digest("hex");
+}
+
+/** Who a certificate is for. */
+export interface Subject {
+  readonly cell: string;
+  readonly role: Role;
+  readonly name: string;
+  /** Names and addresses its server may be reached by. */
+  readonly hosts: readonly string[];
+  readonly days?: number;
+}
+
+/** A certificate for one process, for serving and for calling, and its key. */
 export async function issueCertificate(
   ca: CertificateAuthority,
-  who: { cell: string; role: Role; name: string; hosts: readonly string[]; days?: number },
+  who: Subject,
 ): Promise<{ cert: string; key: string }> {
   const keys = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
+  return { cert: await certify(ca, who, keys.publicKey), key: await privateKeyPem(keys.privateKey) };
+}
+
+/** A new private key, PEM. */
+export async function createKey(): Promise<string> {
+  return privateKeyPem((await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"])).privateKey);
+}
+
+/** A request (PKCS#10, PEM) for a certificate. It names nobody: whoever signs it knows whom it is for. */
+export async function signingRequest(key: string): Promise<string> {
+  const spki = createPublicKey(key).export({ type: "spki", format: "der" });
+  const keys = {
+    privateKey: await importKey(key),
+    publicKey: await crypto.subtle.importKey("spki", spki, keyAlgorithm, true, ["verify"]),
+  };
+  const request = await Pkcs10CertificateRequestGenerator.create({ keys, signingAlgorithm: signing });
+  return request.toString("pem");
+}
+
+/** A request that was read, whose maker has proven to have the key. */
+export interface SigningRequest {
+  /** sha256 of the public key (SPKI), in hex. */
+  readonly keyHash: string;
+  readonly publicKey: PublicKeyType;
+}
+
+/**
+ * @returns nothing for what is no request, is for another kind of key than ours, or was not signed with that key
+ */
+export async function readSigningRequest(pem: string): Promise<SigningRequest | undefined> {
+  try {
+    const request = new Pkcs10CertificateRequest(pem);
+    const { algorithm, rawData } = request.publicKey;
+    const isOurs = (algorithm as EcKeyAlgorithm).namedCurve === keyAlgorithm.namedCurve;
+    if (algorithm.name !== keyAlgorithm.name || !isOurs || !(await request.verify())) return undefined;
+    return { keyHash: keyHashOf(rawData), publicKey: request.publicKey };
+  } catch {
+    return undefined; // whatever it is, it is no request
+  }
+}
+
+const keyHashOf = (spki: ArrayBuffer): string => createHash("sha256").update(Buffer.from(spki)).digest("hex");
+
+/** A certificate for somebody else's key: CN its name, OU its role, O its cell. */
+export async function certify(
+  ca: CertificateAuthority,
+  who: Subject,
+  publicKey: PublicKeyType,
+): Promise<string> {
   const issuer = new X509Certificate(ca.cert);
   const names: JsonGeneralNames = who.hosts.map((host) => ({
     type: isIP(host) ? ("ip" as const) : ("dns" as const),
@@ -90,15 +157,15 @@ export async function issueCertificate(
     notBefore: new Date(Date.now() - day),
     notAfter: new Date(Date.now() + (who.days ?? 825) * day),
     signingAlgorithm: signing,
-    publicKey: keys.publicKey,
+    publicKey,
     signingKey: await importKey(ca.key),
     extensions: [
       new BasicConstraintsExtension(false, undefined, true),
       new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
       new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
       ...(names.length ? [new SubjectAlternativeNameExtension(names)] : []),
-      await SubjectKeyIdentifierExtension.create(keys.publicKey),
+      await SubjectKeyIdentifierExtension.create(publicKey),
     ],
   });
-  return { cert: cert.toString("pem"), key: await privateKeyPem(keys.privateKey) };
+  return cert.toString("pem");
 }

@@ -10,13 +10,16 @@ import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Role } from "@warren/proto/common";
 import { type Credentials, CredentialsError, credentialFiles, loadCredentials } from "../rpc/credentials.ts";
-import { cellOf, createCa, issueCertificate } from "./ca.ts";
+import { type CertificateAuthority, cellOf, createCa, issueCertificate } from "./ca.ts";
 import { createTokenKeys, issueToken } from "./tokens.ts";
 
 /** Issues credentials for the processes of one cell. */
 export interface CellSecrets {
   readonly cell: string;
   readonly directory: string;
+  readonly ca: CertificateAuthority;
+  /** Private half (PEM) of the key that signs the cell's tokens. */
+  readonly tokenKey: string;
   /**
    * The directory of that name's credentials, made if it is not there yet.
    * @param hosts names and addresses that its server is called by; default: those of this machine for itself
@@ -48,6 +51,19 @@ export function hasCellSecrets(directory: string): boolean {
   return existsSync(join(directory, files.caKey));
 }
 
+/**
+ * The CA alone, for a process that signs with it: it needs neither the token key nor anything that was issued.
+ * @throws CredentialsError when it is not there
+ */
+export async function readCa(directory: string): Promise<CertificateAuthority> {
+  const read = (file: string) =>
+    readFile(join(directory, file), "utf8").catch((error: Error) => {
+      throw new CredentialsError(`no CA in ${directory}: ${error.message}`);
+    });
+  const [cert, key] = await Promise.all([read(credentialFiles.ca), read(files.caKey)]);
+  return { cert, key };
+}
+
 /** Makes a CA and a token key. With those before them, every credential that they signed would be worth nothing. */
 async function makeCellSecrets(directory: string, cell: string): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -76,16 +92,19 @@ export async function readCellSecrets(directory: string): Promise<CellSecrets> {
     read(files.tokensKey),
     read(credentialFiles.tokenKey),
   ]);
+  const ca = { cert: caCert, key: caKey };
   const cell = cellOf(caCert);
   return {
     cell,
     directory,
+    ca,
+    tokenKey,
     async credentialsFor(name, role, hosts = loopbackHosts, renew = false) {
       const own = at(name);
       const isNew = renew || !existsSync(join(own, credentialFiles.token));
       if (isNew) {
         await mkdir(own, { recursive: true, mode: 0o700 });
-        const pair = await issueCertificate({ cert: caCert, key: caKey }, { cell, role, name, hosts });
+        const pair = await issueCertificate(ca, { cell, role, name, hosts });
         await secret(join(own, credentialFiles.ca), caCert);
         await secret(join(own, credentialFiles.tokenKey), tokenPublic);
         // A control plane shows a token only: certificates are for the cell's own processes.
@@ -100,8 +119,8 @@ export async function readCellSecrets(directory: string): Promise<CellSecrets> {
   };
 }
 
-/** Whole or not at all, and never readable by others. */
-async function secret(path: string, text: string): Promise<void> {
+/** Writes it whole or not at all, and never readable by others. */
+export async function secret(path: string, text: string): Promise<void> {
   await writeFile(`${path}.new`, text, { mode: 0o600 });
   await rename(`${path}.new`, path);
 }

@@ -4,7 +4,11 @@ import { Role } from "@warren/proto/common";
 import { exportPKCS8, exportSPKI, generateKeyPair, importPKCS8, importSPKI, jwtVerify, SignJWT } from "jose";
 import { type Principal, roleName, roleOf } from "../rpc/roles.ts";
 
-const algorithm = "EdDSA";
+/** Of everything that the cell's token key signs. */
+export const tokenAlgorithm = "EdDSA";
+
+/** What tokens of that cell name as their issuer. */
+export const issuerOf = (cell: string): string => `warren:${cell}`;
 
 /** PEM texts of a key pair for tokens. */
 export interface TokenKeys {
@@ -13,7 +17,7 @@ export interface TokenKeys {
 }
 
 export async function createTokenKeys(): Promise<TokenKeys> {
-  const pair = await generateKeyPair(algorithm, { crv: "Ed25519", extractable: true });
+  const pair = await generateKeyPair(tokenAlgorithm, { crv: "Ed25519", extractable: true });
   return { privateKey: await exportPKCS8(pair.privateKey), publicKey: await exportSPKI(pair.publicKey) };
 }
 
@@ -26,12 +30,12 @@ export async function issueToken(
   days = 3650,
 ): Promise<string> {
   return new SignJWT({ role: roleName(who.role) })
-    .setProtectedHeader({ alg: algorithm, typ: "JWT" })
-    .setIssuer(`warren:${who.cell}`)
+    .setProtectedHeader({ alg: tokenAlgorithm, typ: "JWT" })
+    .setIssuer(issuerOf(who.cell))
     .setSubject(who.name)
     .setIssuedAt()
     .setExpirationTime(`${days}d`)
-    .sign(await importPKCS8(privateKey, algorithm));
+    .sign(await importPKCS8(privateKey, tokenAlgorithm));
 }
 
 /** Answers who a token is for, or nothing for one that is not the cell's or has expired. */
@@ -42,7 +46,7 @@ const cacheSize = 1024;
 
 export function tokenVerifier(publicKey: string | undefined): TokenVerifier {
   if (!publicKey) return async () => undefined;
-  const key = importSPKI(publicKey, algorithm);
+  const key = importSPKI(publicKey, tokenAlgorithm);
   const believed = new Map<string, { principal: Principal; expires: number }>();
   return async (token) => {
     const known = believed.get(token);
@@ -50,7 +54,8 @@ export function tokenVerifier(publicKey: string | undefined): TokenVerifier {
     believed.delete(token);
     try {
       const { payload } = await jwtVerify(token, await key, {
-        algorithms: [algorithm],
+        algorithms: [tokenAlgorithm],
+        typ: "JWT", // the same key signs join tokens, which must not open anything else
         requiredClaims: ["exp", "sub"],
       });
       const role = roleOf(String(payload.role));
