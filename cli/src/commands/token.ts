@@ -1,14 +1,18 @@
-/** `warren token create | list | revoke`: letting hosts into a cell. */
+/** `warren token create | use | list | revoke`: letting hosts into a cell. */
+import { resolve } from "node:path";
+import { listOf } from "@warren/common/config";
 import { isKey } from "@warren/common/ids";
 import { roleName, roleOf } from "@warren/common/rpc/roles";
 import { fromTimestamp } from "@warren/common/time";
 import { readCellSecrets } from "@warren/common/tls/cell";
+import { enrol, hasCredentials } from "@warren/common/tls/enrol";
 import { createJoinToken, joinTokenPrefix, mostUses, readJoinToken } from "@warren/common/tls/join-token";
 import { Role } from "@warren/proto/common";
 import { type SpentJoinToken, SpentJoinTokenSchema } from "@warren/proto/scheduler";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import pc from "picocolors";
 import { age, messageJson, printJson, printTable } from "../output.ts";
+import { joinTokenOf } from "../processes/join.ts";
 import { asVerb, countOption, durationOption, type VerbOptions, withWarren } from "../verb.ts";
 import { caDirectory } from "./ca.ts";
 
@@ -20,6 +24,13 @@ interface CreateOptions {
   readonly uses: number;
   readonly dir?: string;
   readonly json?: boolean;
+}
+
+interface UseOptions {
+  readonly name: string;
+  readonly role: string;
+  readonly scheduler: string;
+  readonly credentials: string;
 }
 
 export function tokenCommand(program: Command): void {
@@ -37,11 +48,7 @@ export function tokenCommand(program: Command): void {
       "name of the node (or gateway) that may join; 'web-*' lets in any new one that begins so",
       namesOption,
     )
-    .addOption(
-      new Option("--role <role>", "what it may be")
-        .choices([Role.AGENT, Role.GATEWAY].map(roleName))
-        .default(roleName(Role.AGENT)),
-    )
+    .addOption(roleOption())
     .option(
       "--host <name>",
       "name or address that others reach it by, besides localhost; {node} stands for its name; may be repeated",
@@ -68,6 +75,26 @@ export function tokenCommand(program: Command): void {
       process.stderr.write(
         pc.dim(`join token ${made.id} for ${options.role} ${names}, good until ${expiresAt}: a secret\n`),
       );
+    });
+
+  token
+    .command("use")
+    .description("fetch credentials with a join token, for a process that cannot write them itself (--join)")
+    .argument("<token>", "the token, or a file that holds it")
+    .requiredOption("--name <name>", "of the node or gateway")
+    .addOption(roleOption())
+    .requiredOption("--scheduler <urls>", "the cell's schedulers, with commas")
+    .requiredOption("--credentials <dir>", "where they are to be; what is there is kept")
+    .action(async (join: string, { name, role, scheduler, credentials }: UseOptions) => {
+      const directory = resolve(credentials);
+      if (hasCredentials(directory)) {
+        process.stdout.write(`${pc.green("kept")} ${directory}\n`);
+        return;
+      }
+      const onWaiting = (why: string) => process.stderr.write(`${pc.dim(why)}\n`);
+      const urls = listOf(scheduler);
+      await enrol({ directory, token: joinTokenOf(join), name, role: roleOf(role), urls, onWaiting });
+      process.stdout.write(`${pc.green("joined")} ${role} ${name}\n${directory}\n`);
     });
 
   asVerb(token.command("list"))
@@ -102,6 +129,12 @@ function row({ id, revoked, uses }: SpentJoinToken): string[] {
       `${roleName(role)} ${name}, ${age(Math.max(0, now - fromTimestamp(at, now)))} ago`,
   );
   return [id, revoked ? "revoked" : "used", letIn.join("; ") || "-"];
+}
+
+function roleOption(): Option {
+  return new Option("--role <role>", "what it may be")
+    .choices([Role.AGENT, Role.GATEWAY].map(roleName))
+    .default(roleName(Role.AGENT));
 }
 
 function namesOption(text: string): string {

@@ -28,20 +28,21 @@ export async function joinFirst(options: JoinOptions): Promise<void> {
   if (join === undefined || hasCredentials(directory)) return;
   const host = URL.canParse(advertise) ? new URL(advertise).hostname.replace(/^\[|\]$/g, "") : undefined;
   const onWaiting = (why: string): void => log.warn({ why }, "not joined yet; trying on");
-  await enrol({ directory, token: tokenOf(join), name, role, urls, host, onWaiting });
+  await enrol({ directory, token: joinTokenOf(join), name, role, urls, host, onWaiting });
   log.info(
     { directory, name },
     "joined: the credentials are there, and the join token is not needed any more",
   );
 }
 
-function tokenOf(join: string): string {
+/** What a user gave as a join token, itself or a file with it. @throws UserError when there is no such file */
+export function joinTokenOf(join: string): string {
   if (join.startsWith(joinTokenPrefix)) return join;
   try {
     return readFileSync(join, "utf8").trim();
   } catch (error) {
     throw new UserError(
-      `--join is neither a join token (it begins with ${joinTokenPrefix}) nor a file with one: ${(error as Error).message}`,
+      `that is neither a join token (it begins with ${joinTokenPrefix}) nor a file with one: ${(error as Error).message}`,
     );
   }
 }
