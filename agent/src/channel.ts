@@ -2,10 +2,11 @@
  * The agent's end of what a tenant may tell it (`@warren/worker`): a unix socket per instance. Whoever connects is not
  * trusted: connections, bytes, lines and their rate are bounded, and nothing that is sent throws, waits or is kept.
  */
+
+import { Bucket } from "@warren/common/bucket";
 import type { Logger } from "@warren/common/log";
 import { type Clock, systemClock } from "@warren/common/time";
 import type { Socket } from "bun";
-import { Bucket } from "@warren/common/bucket";
 import { Door } from "./door.ts";
 import { messageOf } from "./files.ts";
 import { errorReply, type Message, okReply, parseMessage } from "./messages.ts";

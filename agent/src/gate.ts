@@ -2,8 +2,9 @@
  * Bounds how many instances start at once, and how many a second. Starts are CPU-bound (~10 CPU-ms each): a gate cuts
  * the median of a burst by about a fifth, and a rate keeps a crowd of cold tenants from starving the warm ones.
  */
-import { pause } from "@warren/common/time";
+
 import { Bucket } from "@warren/common/bucket";
+import { pause } from "@warren/common/time";
 
 export interface GateOptions {
   /** Starts at once. */

@@ -55,13 +55,12 @@ export function tokenCommand(program: Command): void {
       (value: string, before: string[]) => [...before, value],
       [],
     )
-    .option(
-      "--ttl <duration>",
-      "how long it is good for, at most 7d (default: 1h)",
-      durationOption,
-      3_600_000,
+    .addOption(
+      new Option("--ttl <duration>", "how long it is good for, at most 7d")
+        .argParser(durationOption)
+        .default(3_600_000, "1h"),
     )
-    .option("--uses <n>", `how many hosts it lets in, at most ${mostUses} (default: 1)`, countOption, 1)
+    .option("--uses <n>", `how many hosts it lets in, at most ${mostUses}`, countOption, 1)
     .option("--dir <dir>", "directory of the CA (default: credentials/ in the state directory)")
     .option("--json", "print JSON")
     .action(async (options: CreateOptions) => {
