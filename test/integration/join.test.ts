@@ -5,8 +5,15 @@ import { existsSync, statSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect } from "node:tls";
 import { loadCredentials, Warren } from "@warren/client";
+import { connectRpc } from "@warren/common/rpc/client";
+import { Code, isRpcCode } from "@warren/common/rpc/errors";
 import { waitUntil } from "@warren/common/time";
+import { renew } from "@warren/common/tls/ca";
+import { readCa } from "@warren/common/tls/cell";
+import { NodeState } from "@warren/proto/common";
+import { EnrolService } from "@warren/proto/scheduler";
 import { writeApp } from "../src/apps.ts";
 import { cli } from "../src/cli.ts";
 import { FleetProcess } from "../src/fleet.ts";
@@ -184,3 +191,62 @@ test("a scheduler without the CA says what to do; a CA that is not its cell's is
     expect.stringContaining("is not that of its own credentials"),
   ]);
 }, 60_000);
+
+test("a certificate that is about to expire is renewed while its agent runs, for the same key and hosts", async () => {
+  await ca("issue", "n8", "--role", "agent", "--host", "n8.internal", "--host", "10.0.0.8");
+  const own = at("ca", "n8");
+  const authority = await readCa(at("ca"));
+  const file = join(own, "tls.crt");
+  const before = new X509Certificate(await readFile(file));
+  // As it was issued, but that it ends in six hours: less than a third of its life is left.
+  const dying = await renew(authority, before.raw, 0.25);
+  await writeFile(file, dying);
+  const agent = await start("n8", [
+    ...["agent", "--node", "n8", "--runtime", at("run", "n8"), "--scheduler", scheduler.url],
+    ...["--credentials", own, "--isolation", "none", "--on-stop", "stop"],
+  ]);
+  const stored = await waitUntil(
+    async () => {
+      const now = new X509Certificate(await readFile(file));
+      return now.serialNumber === new X509Certificate(dying).serialNumber ? undefined : now;
+    },
+    { deadlineMs: 20_000, what: "another certificate" },
+  );
+  expect(Date.parse(stored.validTo)).toBeGreaterThan(Date.now() + 800 * 86_400_000);
+  expect(stored.publicKey.equals(before.publicKey)).toBe(true);
+  expect([stored.subject, stored.subjectAltName]).toEqual([before.subject, before.subjectAltName]);
+  expect(stored.checkIP("10.0.0.8")).toBe("10.0.0.8");
+  // Its server shows it, without a restart.
+  expect(await shownBy(agent.url)).toBe(stored.fingerprint256);
+  await waitUntil(
+    async () =>
+      (await warren.scheduler.listNodes({})).nodes.some(
+        ({ name, state }) => name === "n8" && state === NodeState.UP,
+      ),
+    {
+      deadlineMs: 20_000,
+      what: "n8 to report",
+    },
+  );
+
+  const bearer = loadCredentials(own);
+  const connection = connectRpc({ url: scheduler.url, credentials: { ca: bearer.ca, token: bearer.token } });
+  const why = await connection
+    .client(EnrolService)
+    .renew({})
+    .catch((error: unknown) => error);
+  connection.close();
+  expect(isRpcCode(why, Code.Unauthenticated)).toBe(true);
+}, 60_000);
+
+/** Fingerprint of the certificate that a server shows. */
+function shownBy(url: string): Promise<string> {
+  const { hostname, port } = new URL(url);
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: hostname, port: Number(port), rejectUnauthorized: false }, () => {
+      resolve(socket.getPeerCertificate().fingerprint256);
+      socket.destroy();
+    });
+    socket.on("error", reject);
+  });
+}

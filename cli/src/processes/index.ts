@@ -4,13 +4,14 @@
  */
 import { availableParallelism, totalmem } from "node:os";
 import { createLogger } from "@warren/common/log";
-import { loadCredentials } from "@warren/common/rpc/credentials";
+import { LiveCredentials, loadCredentials } from "@warren/common/rpc/credentials";
 import { readCa } from "@warren/common/tls/cell";
 import { Role } from "@warren/proto/common";
 import type { Command } from "commander";
 import { version } from "../version.ts";
 import { processCommand } from "./command.ts";
 import { joinFirst } from "./join.ts";
+import { renewing } from "./renewing.ts";
 import { runProcess } from "./run.ts";
 import { agentSchema, gatewaySchema, meteringSchema, schedulerSchema } from "./schemas.ts";
 
@@ -85,6 +86,7 @@ export function processCommands(program: Command): void {
         stopDeadlineMs: agentStopDeadlineMs,
         async start() {
           await joinFirst({ ...config, name: config.node, role: Role.AGENT, log });
+          const credentials = new LiveCredentials(loadCredentials(config.credentials));
           const agent = await (await import("@warren/agent")).startAgent({
             node: config.node,
             runtimeDirectory: config.runtime,
@@ -92,7 +94,7 @@ export function processCommands(program: Command): void {
             port: config.port,
             advertiseUrl: config.advertise,
             schedulerUrls: config.scheduler,
-            credentials: loadCredentials(config.credentials),
+            credentials,
             tenantHost: config.tenantHost,
             capacity: {
               memoryBytes: config.memory ?? totalmem(),
@@ -117,7 +119,10 @@ export function processCommands(program: Command): void {
             version,
             log,
           });
-          return { facts: { url: agent.url, node: config.node }, stop: () => agent.stop() };
+          return renewing(
+            { facts: { url: agent.url, node: config.node }, stop: () => agent.stop() },
+            { directory: config.credentials, credentials, urls: config.scheduler, log },
+          );
         },
       });
     },
@@ -136,6 +141,7 @@ export function processCommands(program: Command): void {
         stopDeadlineMs,
         async start() {
           await joinFirst({ ...config, role: Role.GATEWAY, log });
+          const credentials = new LiveCredentials(loadCredentials(config.credentials));
           const gateway = await (await import("@warren/gateway")).startGateway({
             name: config.name,
             host: config.host,
@@ -145,11 +151,14 @@ export function processCommands(program: Command): void {
             domain: config.domain,
             publicUrl: config.publicUrl,
             schedulerUrls: config.scheduler,
-            credentials: loadCredentials(config.credentials),
+            credentials,
             holdDeadlineMs: config.hold,
             log,
           });
-          return { facts: { url: gateway.url, port: `${gateway.port}` }, stop: () => gateway.stop() };
+          return renewing(
+            { facts: { url: gateway.url, port: `${gateway.port}` }, stop: () => gateway.stop() },
+            { directory: config.credentials, credentials, urls: config.scheduler, log },
+          );
         },
       });
     },

@@ -17,6 +17,8 @@ export interface PeerCertificate {
   readonly name: string;
   /** Whether the cell's CA signed it. */
   readonly trusted: boolean;
+  /** All of it, DER. */
+  readonly raw: Uint8Array;
 }
 
 export const principalKey = createContextKey<Principal | undefined>(undefined, { description: "principal" });

@@ -53,7 +53,10 @@ export function connectRpc(options: ConnectOptions): RpcConnection {
     },
     {
       ca: credentials.ca,
-      cert: credentials.cert,
+      // Asked for at each connect: it may have been renewed.
+      get cert() {
+        return credentials.cert;
+      },
       key: credentials.key,
       maxSessionMemory: rpcLimits.sessionMemoryMb,
       minVersion: "TLSv1.3",

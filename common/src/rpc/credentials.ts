@@ -15,6 +15,39 @@ export interface Credentials {
   readonly tokenKey?: string;
 }
 
+/** Those of a process that renews its certificate while it runs: its servers and its next connections show the new one. */
+export class LiveCredentials implements Credentials {
+  readonly ca: string;
+  readonly key?: string;
+  readonly token?: string;
+  readonly tokenKey?: string;
+  #cert: string | undefined;
+  readonly #told: (() => void)[] = [];
+
+  constructor({ ca, cert, key, token, tokenKey }: Credentials) {
+    this.ca = ca;
+    this.key = key;
+    this.token = token;
+    this.tokenKey = tokenKey;
+    this.#cert = cert;
+  }
+
+  get cert(): string | undefined {
+    return this.#cert;
+  }
+
+  /** @param cert for the same key */
+  renewed(cert: string): void {
+    this.#cert = cert;
+    for (const tell of this.#told) tell();
+  }
+
+  /** For as long as the process runs. */
+  onRenewed(tell: () => void): void {
+    this.#told.push(tell);
+  }
+}
+
 /** Credentials could not be read; the message names the file and the remedy. */
 export class CredentialsError extends Error {
   override readonly name = "CredentialsError";

@@ -32,7 +32,7 @@ import { pause } from "../time.ts";
 import { tokenVerifier } from "../tls/tokens.ts";
 import { authenticate, authInterceptor, type PeerCertificate, peerKey, principalKey } from "./auth.ts";
 import { type ConnectionBounds, Connections } from "./connections.ts";
-import type { Credentials } from "./credentials.ts";
+import { type Credentials, LiveCredentials } from "./credentials.ts";
 import { HealthState, healthRoutes } from "./health.ts";
 import { rpcLimits } from "./limits.ts";
 import { reflectionRoutes } from "./reflection.ts";
@@ -120,11 +120,10 @@ export async function serveRpc(options: ServeOptions): Promise<RpcServer> {
     },
   });
 
+  const identity = () => ({ ca: credentials.ca, cert: credentials.cert, key: credentials.key });
   const server = createSecureServer(
     {
-      ca: credentials.ca,
-      cert: credentials.cert,
-      key: credentials.key,
+      ...identity(),
       minVersion: "TLSv1.3",
       requestCert: true,
       // A foreign certificate is refused by the auth interceptor, with a sentence instead of a reset.
@@ -144,6 +143,9 @@ export async function serveRpc(options: ServeOptions): Promise<RpcServer> {
   );
   const connections = new Connections(server, options.connections, options.metrics);
   const sessions = track(server);
+  // Connections that are open keep what they were made with.
+  if (credentials instanceof LiveCredentials)
+    credentials.onRenewed(() => server.setSecureContext({ ...identity(), minVersion: "TLSv1.3" }));
   server.on("error", (error) => log.error({ err: error }, `the ${name}'s server failed`));
   server.on("sessionError", (error) => log.debug({ err: error }, "a session failed"));
   await listen(server, host, options.port, name);
@@ -229,6 +231,7 @@ function peerOf(socket: TLSSocket): PeerCertificate | undefined {
     role: roleOf(String(certificate.subject.OU ?? "")),
     name: String(certificate.subject.CN ?? ""),
     trusted: socket.authorized === true,
+    raw: certificate.raw,
   };
 }
 

@@ -20,7 +20,7 @@ import {
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import type { Role } from "@warren/proto/common";
-import { roleName } from "../rpc/roles.ts";
+import { roleName, roleOf } from "../rpc/roles.ts";
 
 cryptoProvider.set(globalThis.crypto as Crypto);
 
@@ -138,6 +138,29 @@ export async function readSigningRequest(pem: string): Promise<SigningRequest | 
 }
 
 const keyHashOf = (spki: ArrayBuffer): string => createHash("sha256").update(Buffer.from(spki)).digest("hex");
+
+/**
+ * That certificate of this CA (DER), valid anew: the same key, name, role and hosts.
+ * @throws Error when it is none
+ */
+export async function renew(
+  ca: CertificateAuthority,
+  certificate: Uint8Array,
+  days?: number,
+): Promise<string> {
+  const before = new X509Certificate(Buffer.from(certificate));
+  const { subjectName: subject, publicKey } = before;
+  const first = (field: string) => subject.getField(field)[0] ?? "";
+  const names = before.getExtension(SubjectAlternativeNameExtension)?.names.items ?? [];
+  const who = {
+    cell: first("O"),
+    role: roleOf(first("OU")),
+    name: first("CN"),
+    hosts: names.map(({ value }) => value),
+    days,
+  };
+  return certify(ca, who, publicKey);
+}
 
 /** A certificate for somebody else's key: CN its name, OU its role, O its cell. */
 export async function certify(

@@ -1,9 +1,10 @@
 /** EnrolService: a certificate for a host that shows a join token. */
 import type { ServiceImpl } from "@connectrpc/connect";
+import { peerKey } from "@warren/common/rpc/auth";
 import { Code, rpcError } from "@warren/common/rpc/errors";
 import { roleName } from "@warren/common/rpc/roles";
 import { fromTimestamp } from "@warren/common/time";
-import { type CertificateAuthority, certify, readSigningRequest } from "@warren/common/tls/ca";
+import { type CertificateAuthority, certify, readSigningRequest, renew } from "@warren/common/tls/ca";
 import { loopbackHosts } from "@warren/common/tls/cell";
 import { hostsFor, isOpen, type JoinToken } from "@warren/common/tls/join-token";
 import { Role } from "@warren/proto/common";
@@ -65,16 +66,19 @@ export function enrolRpcs(
     }
   };
 
+  const signer = (): CertificateAuthority => {
+    if (authority) return authority;
+    throw rpcError(
+      Code.FailedPrecondition,
+      "this scheduler was given no CA to sign with: start it with '--ca DIR', or carry credentials to the host ('warren ca issue')",
+    );
+  };
+
   return {
     async enrol({ name, signingRequest }, context) {
       const token = context.values.get(joinTokenKey);
       if (!token) throw rpcError(Code.Unauthenticated, "no join token was shown");
-      if (!authority) {
-        throw rpcError(
-          Code.FailedPrecondition,
-          "this scheduler was given no CA to sign with: start it with '--ca DIR', or carry credentials to the host ('warren ca issue')",
-        );
-      }
+      const ca = signer();
       const request = await readSigningRequest(signingRequest);
       if (!request) {
         throw rpcError(
@@ -96,9 +100,21 @@ export function enrolRpcs(
       }
       const { cell, role } = token;
       const hosts = [...loopbackHosts, ...hostsFor(token, name)];
-      const certificate = await certify(authority, { cell, role, name, hosts }, request.publicKey);
+      const certificate = await certify(ca, { cell, role, name, hosts }, request.publicKey);
       log.info({ token: token.id, name, role: roleName(role), hosts }, "enrolled by a join token");
       return { certificate, tokenKey };
+    },
+
+    async renew(_request, context) {
+      const peer = context.values.get(peerKey);
+      if (!peer?.trusted)
+        throw rpcError(
+          Code.Unauthenticated,
+          "a certificate is renewed for who shows it, not for a bearer token",
+        );
+      const certificate = await renew(signer(), peer.raw);
+      log.info({ name: peer.name, role: roleName(peer.role) }, "a certificate was renewed");
+      return { certificate };
     },
 
     listJoinTokens() {

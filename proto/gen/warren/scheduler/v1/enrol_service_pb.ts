@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/scheduler/v1/enrol_service.proto.
  */
 export const file_warren_scheduler_v1_enrol_service: GenFile = /*@__PURE__*/
-  fileDesc("Cid3YXJyZW4vc2NoZWR1bGVyL3YxL2Vucm9sX3NlcnZpY2UucHJvdG8SE3dhcnJlbi5zY2hlZHVsZXIudjEiiQIKDEVucm9sUmVxdWVzdBIZCgV0b2tlbhgBIAEoCUIKukgHcgUQARiAIBK4AQoEbmFtZRgCIAEoCUKpAbpIpQG6AaEBCgplbnJvbC5uYW1lEl1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykSIwoPc2lnbmluZ19yZXF1ZXN0GAMgASgJQgq6SAdyBRABGIAgIjcKDUVucm9sUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAkSEQoJdG9rZW5fa2V5GAIgASgJIhcKFUxpc3RKb2luVG9rZW5zUmVxdWVzdCJNChZMaXN0Sm9pblRva2Vuc1Jlc3BvbnNlEjMKBnRva2VucxgBIAMoCzIjLndhcnJlbi5zY2hlZHVsZXIudjEuU3BlbnRKb2luVG9rZW4ijgEKDlNwZW50Sm9pblRva2VuEgoKAmlkGAEgASgJEg8KB3Jldm9rZWQYAiABKAgSLgoKa2VwdF91bnRpbBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEdXNlcxgEIAMoCzIhLndhcnJlbi5zY2hlZHVsZXIudjEuSm9pblRva2VuVXNlInwKDEpvaW5Ub2tlblVzZRIMCgRuYW1lGAEgASgJEiQKBHJvbGUYAiABKA4yFi53YXJyZW4uY29tbW9uLnYxLlJvbGUSJgoCYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGtleV9oYXNoGAQgASgJIkUKFlJldm9rZUpvaW5Ub2tlblJlcXVlc3QSKwoCaWQYASABKAlCH7pIHHIaMhheWzAtOUEtSEpLTU5QLVRWLVpdezI2fSQiGQoXUmV2b2tlSm9pblRva2VuUmVzcG9uc2Uy1AIKDEVucm9sU2VydmljZRJXCgVFbnJvbBIhLndhcnJlbi5zY2hlZHVsZXIudjEuRW5yb2xSZXF1ZXN0GiIud2FycmVuLnNjaGVkdWxlci52MS5FbnJvbFJlc3BvbnNlIgeQAgKwuxgBEnMKDkxpc3RKb2luVG9rZW5zEioud2FycmVuLnNjaGVkdWxlci52MS5MaXN0Sm9pblRva2Vuc1JlcXVlc3QaKy53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RKb2luVG9rZW5zUmVzcG9uc2UiCJACAaq7GAEBEnYKD1Jldm9rZUpvaW5Ub2tlbhIrLndhcnJlbi5zY2hlZHVsZXIudjEuUmV2b2tlSm9pblRva2VuUmVxdWVzdBosLndhcnJlbi5zY2hlZHVsZXIudjEuUmV2b2tlSm9pblRva2VuUmVzcG9uc2UiCJACAqq7GAEBYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_warren_common_v1_role]);
+  fileDesc("Cid3YXJyZW4vc2NoZWR1bGVyL3YxL2Vucm9sX3NlcnZpY2UucHJvdG8SE3dhcnJlbi5zY2hlZHVsZXIudjEiiQIKDEVucm9sUmVxdWVzdBIZCgV0b2tlbhgBIAEoCUIKukgHcgUQARiAIBK4AQoEbmFtZRgCIAEoCUKpAbpIpQG6AaEBCgplbnJvbC5uYW1lEl1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykSIwoPc2lnbmluZ19yZXF1ZXN0GAMgASgJQgq6SAdyBRABGIAgIjcKDUVucm9sUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAkSEQoJdG9rZW5fa2V5GAIgASgJIg4KDFJlbmV3UmVxdWVzdCIkCg1SZW5ld1Jlc3BvbnNlEhMKC2NlcnRpZmljYXRlGAEgASgJIhcKFUxpc3RKb2luVG9rZW5zUmVxdWVzdCJNChZMaXN0Sm9pblRva2Vuc1Jlc3BvbnNlEjMKBnRva2VucxgBIAMoCzIjLndhcnJlbi5zY2hlZHVsZXIudjEuU3BlbnRKb2luVG9rZW4ijgEKDlNwZW50Sm9pblRva2VuEgoKAmlkGAEgASgJEg8KB3Jldm9rZWQYAiABKAgSLgoKa2VwdF91bnRpbBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEdXNlcxgEIAMoCzIhLndhcnJlbi5zY2hlZHVsZXIudjEuSm9pblRva2VuVXNlInwKDEpvaW5Ub2tlblVzZRIMCgRuYW1lGAEgASgJEiQKBHJvbGUYAiABKA4yFi53YXJyZW4uY29tbW9uLnYxLlJvbGUSJgoCYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGtleV9oYXNoGAQgASgJIkUKFlJldm9rZUpvaW5Ub2tlblJlcXVlc3QSKwoCaWQYASABKAlCH7pIHHIaMhheWzAtOUEtSEpLTU5QLVRWLVpdezI2fSQiGQoXUmV2b2tlSm9pblRva2VuUmVzcG9uc2UyrwMKDEVucm9sU2VydmljZRJXCgVFbnJvbBIhLndhcnJlbi5zY2hlZHVsZXIudjEuRW5yb2xSZXF1ZXN0GiIud2FycmVuLnNjaGVkdWxlci52MS5FbnJvbFJlc3BvbnNlIgeQAgKwuxgBElkKBVJlbmV3EiEud2FycmVuLnNjaGVkdWxlci52MS5SZW5ld1JlcXVlc3QaIi53YXJyZW4uc2NoZWR1bGVyLnYxLlJlbmV3UmVzcG9uc2UiCZACAqq7GAIDAhJzCg5MaXN0Sm9pblRva2VucxIqLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdEpvaW5Ub2tlbnNSZXF1ZXN0Gisud2FycmVuLnNjaGVkdWxlci52MS5MaXN0Sm9pblRva2Vuc1Jlc3BvbnNlIgiQAgGquxgBARJ2Cg9SZXZva2VKb2luVG9rZW4SKy53YXJyZW4uc2NoZWR1bGVyLnYxLlJldm9rZUpvaW5Ub2tlblJlcXVlc3QaLC53YXJyZW4uc2NoZWR1bGVyLnYxLlJldm9rZUpvaW5Ub2tlblJlc3BvbnNlIgiQAgKquxgBAWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_timestamp, file_warren_common_v1_role]);
 
 /**
  * Asks for a certificate.
@@ -84,6 +84,42 @@ export const EnrolResponseSchema: GenMessage<EnrolResponse> = /*@__PURE__*/
   messageDesc(file_warren_scheduler_v1_enrol_service, 1);
 
 /**
+ * The certificate is that of the connection.
+ *
+ * @generated from message warren.scheduler.v1.RenewRequest
+ */
+export type RenewRequest = Message<"warren.scheduler.v1.RenewRequest"> & {
+};
+
+/**
+ * Describes the message warren.scheduler.v1.RenewRequest.
+ * Use `create(RenewRequestSchema)` to create a new message.
+ */
+export const RenewRequestSchema: GenMessage<RenewRequest> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_enrol_service, 2);
+
+/**
+ * It is valid anew.
+ *
+ * @generated from message warren.scheduler.v1.RenewResponse
+ */
+export type RenewResponse = Message<"warren.scheduler.v1.RenewResponse"> & {
+  /**
+   * The certificate, PEM.
+   *
+   * @generated from field: string certificate = 1;
+   */
+  certificate: string;
+};
+
+/**
+ * Describes the message warren.scheduler.v1.RenewResponse.
+ * Use `create(RenewResponseSchema)` to create a new message.
+ */
+export const RenewResponseSchema: GenMessage<RenewResponse> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_enrol_service, 3);
+
+/**
  * Asks for all.
  *
  * @generated from message warren.scheduler.v1.ListJoinTokensRequest
@@ -96,7 +132,7 @@ export type ListJoinTokensRequest = Message<"warren.scheduler.v1.ListJoinTokensR
  * Use `create(ListJoinTokensRequestSchema)` to create a new message.
  */
 export const ListJoinTokensRequestSchema: GenMessage<ListJoinTokensRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_enrol_service, 2);
+  messageDesc(file_warren_scheduler_v1_enrol_service, 4);
 
 /**
  * By id.
@@ -117,7 +153,7 @@ export type ListJoinTokensResponse = Message<"warren.scheduler.v1.ListJoinTokens
  * Use `create(ListJoinTokensResponseSchema)` to create a new message.
  */
 export const ListJoinTokensResponseSchema: GenMessage<ListJoinTokensResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_enrol_service, 3);
+  messageDesc(file_warren_scheduler_v1_enrol_service, 5);
 
 /**
  * A join token that was used or revoked.
@@ -159,7 +195,7 @@ export type SpentJoinToken = Message<"warren.scheduler.v1.SpentJoinToken"> & {
  * Use `create(SpentJoinTokenSchema)` to create a new message.
  */
 export const SpentJoinTokenSchema: GenMessage<SpentJoinToken> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_enrol_service, 4);
+  messageDesc(file_warren_scheduler_v1_enrol_service, 6);
 
 /**
  * One credential that was issued for a join token.
@@ -201,7 +237,7 @@ export type JoinTokenUse = Message<"warren.scheduler.v1.JoinTokenUse"> & {
  * Use `create(JoinTokenUseSchema)` to create a new message.
  */
 export const JoinTokenUseSchema: GenMessage<JoinTokenUse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_enrol_service, 5);
+  messageDesc(file_warren_scheduler_v1_enrol_service, 7);
 
 /**
  * Names a token.
@@ -222,7 +258,7 @@ export type RevokeJoinTokenRequest = Message<"warren.scheduler.v1.RevokeJoinToke
  * Use `create(RevokeJoinTokenRequestSchema)` to create a new message.
  */
 export const RevokeJoinTokenRequestSchema: GenMessage<RevokeJoinTokenRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_enrol_service, 6);
+  messageDesc(file_warren_scheduler_v1_enrol_service, 8);
 
 /**
  * It is revoked.
@@ -237,7 +273,7 @@ export type RevokeJoinTokenResponse = Message<"warren.scheduler.v1.RevokeJoinTok
  * Use `create(RevokeJoinTokenResponseSchema)` to create a new message.
  */
 export const RevokeJoinTokenResponseSchema: GenMessage<RevokeJoinTokenResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_enrol_service, 7);
+  messageDesc(file_warren_scheduler_v1_enrol_service, 9);
 
 /**
  * How a host that has no credential yet gets one, and what became of the join tokens.
@@ -258,6 +294,17 @@ export const EnrolService: GenService<{
     methodKind: "unary";
     input: typeof EnrolRequestSchema;
     output: typeof EnrolResponseSchema;
+  },
+  /**
+   * The certificate that the caller shows, valid anew: for the same key, name, role and hosts. FAILED_PRECONDITION: this
+   * scheduler was given no CA to sign with. UNAUTHENTICATED: it shows a bearer token only.
+   *
+   * @generated from rpc warren.scheduler.v1.EnrolService.Renew
+   */
+  renew: {
+    methodKind: "unary";
+    input: typeof RenewRequestSchema;
+    output: typeof RenewResponseSchema;
   },
   /**
    * Tokens that were used or revoked and have not been forgotten since. One that nobody has shown is known to nobody but
