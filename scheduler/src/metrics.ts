@@ -1,5 +1,5 @@
 /** `warren_scheduler_*`: read from the core's state at each scrape, so that nothing is counted twice. */
-import { createMetrics, Gauge, Histogram, type Registry } from "@warren/common/metrics";
+import { Counter, createMetrics, Gauge, Histogram, type Registry } from "@warren/common/metrics";
 import { emptyState, type State } from "./core/model.ts";
 import type { EngineOptions } from "./engine.ts";
 import type { Leadership } from "./leadership.ts";
@@ -8,6 +8,8 @@ import { modesOf } from "./services/views.ts";
 export interface SchedulerMetrics {
   readonly registry: Registry;
   readonly decided: EngineOptions["onDecided"];
+  /** Somebody has shown a join token: "enrolled", or the code of the refusal. */
+  readonly enrolled: (outcome: string) => void;
 }
 
 /** Of one that does not lead: it knows of nothing. */
@@ -86,7 +88,17 @@ export function schedulerMetrics(leadership: Leadership, maxConcurrent: number):
     buckets: [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5],
     registers: [registry],
   });
-  return { registry, decided: (input, ms) => decisions.observe({ input }, ms / 1000) };
+  const enrolments = new Counter({
+    name: "warren_scheduler_enrolments_total",
+    help: "Hosts that have shown a join token, by outcome.",
+    labelNames: ["outcome"],
+    registers: [registry],
+  });
+  return {
+    registry,
+    decided: (input, ms) => decisions.observe({ input }, ms / 1000),
+    enrolled: (outcome) => enrolments.inc({ outcome }),
+  };
 }
 
 function nodesByState(state: State): Record<string, number> {

@@ -112,8 +112,11 @@ function serve(
         EnrolService,
         gated(
           led(EnrolService, leadership, (term) => term.enrolService),
-          joinTokenVerifier(credentials.tokenKey, credentials.ca),
-          systemClock.monotonic,
+          {
+            verify: joinTokenVerifier(credentials.tokenKey, credentials.ca),
+            monotonic: systemClock.monotonic,
+            onOutcome: metrics.enrolled,
+          },
         ),
       );
       router.service(

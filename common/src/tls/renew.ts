@@ -35,13 +35,8 @@ export function renewalDue(cert: string, random: number): number {
 }
 
 /** Goes on until the signal aborts; never throws. What could not be done is said in the log, and tried again. */
-export async function keepRenewed({
-  directory,
-  credentials,
-  urls,
-  log,
-  signal,
-}: RenewOptions): Promise<void> {
+export async function keepRenewed(options: RenewOptions): Promise<void> {
+  const { credentials, log, signal } = options;
   const random = Math.random();
   for (let attempt = 0; !signal.aborted; ) {
     const leftMs = credentials.cert ? renewalDue(credentials.cert, random) - Date.now() : lookMs;
@@ -50,9 +45,10 @@ export async function keepRenewed({
       continue;
     }
     try {
-      const until = await renewOnce(directory, credentials, urls, signal);
+      const until = await renewOnce(options);
       log.info({ until }, "the certificate was renewed");
       attempt = 0;
+      await pause(lookMs, signal); // were the clocks far apart, it would be due again at once
     } catch (error) {
       if (signal.aborted) return;
       const until = new X509Certificate(credentials.cert!).validTo;
@@ -66,12 +62,7 @@ export async function keepRenewed({
 }
 
 /** @returns until when it is valid */
-async function renewOnce(
-  directory: string,
-  credentials: LiveCredentials,
-  urls: readonly string[],
-  signal: AbortSignal,
-): Promise<string> {
+async function renewOnce({ directory, credentials, urls, log, signal }: RenewOptions): Promise<string> {
   const connection = connectLeader({ urls, credentials });
   try {
     const { certificate } = await connection.client(EnrolService).renew({}, { signal });
@@ -81,9 +72,11 @@ async function renewOnce(
       !after.publicKey.equals(before.publicKey)
     )
       throw new Error("what the scheduler has answered is no certificate of this CA for this process's key");
-    // First in use: where the directory cannot be written to, it is renewed again after the next start.
     credentials.renewed(certificate);
-    await secret(join(directory, credentialFiles.cert), certificate);
+    // It is in use; where the directory is not to be written to, it is renewed again after the next start.
+    await secret(join(directory, credentialFiles.cert), certificate).catch((error: Error) => {
+      log.warn({ why: error.message }, "the renewed certificate is in use, but not kept");
+    });
     return after.validTo;
   } finally {
     connection.close();
