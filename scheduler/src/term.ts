@@ -6,7 +6,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { Logger } from "@warren/common/log";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { systemClock, withDeadline } from "@warren/common/time";
-import type { CertificateAuthority } from "@warren/common/tls/ca";
+import { type CertificateAuthority, hostsOf } from "@warren/common/tls/ca";
 import type { EnrolService, NodeService, SchedulerService } from "@warren/proto/scheduler";
 import type { Lease, StateSnapshot, Store } from "@warren/store";
 import { Agents } from "./agents.ts";
@@ -116,6 +116,7 @@ export class Term {
     this.enrolService = enrolRpcs(services, {
       authority: options.authority,
       tokenKey: credentials.tokenKey ?? "",
+      ownHosts: credentials.cert ? hostsOf(credentials.cert) : [],
       spent: spentFrom(snapshot),
     });
     this.schedulerService = {

@@ -66,7 +66,7 @@ const schedulerArgs = (...more: string[]) => [
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), "warren-join-"));
   await ca("init", "--cell", "prod");
-  await ca("issue", "s1", "--role", "scheduler");
+  await ca("issue", "s1", "--role", "scheduler", "--host", "s1.internal");
   const client = await ca("issue", "client", "--role", "client");
   scheduler = await start("s1", schedulerArgs("--ca", at("ca")));
   warren = new Warren({ url: scheduler.url, credentials: loadCredentials(client) });
@@ -160,6 +160,9 @@ test("a name that is live, a revoked token, one for another name, another cell's
   ]);
   const open = await tryJoin("n2", "third", await token("--node", "n*", "--uses", "5"));
   expect([open.code, open.stderr]).toEqual([4, expect.stringContaining("there is a node n2 already")]);
+
+  const posing = await tryJoin("s1", "s1", await token("--node", "s*", "--host", "{node}.internal"));
+  expect([posing.code, posing.stderr]).toEqual([7, expect.stringContaining("which is this scheduler")]);
 
   const revoked = await token("--node", "n3");
   expect((await verb("revoke", revoked)).code).toBe(0);

@@ -139,6 +139,16 @@ export async function readSigningRequest(pem: string): Promise<SigningRequest | 
 
 const keyHashOf = (spki: ArrayBuffer): string => createHash("sha256").update(Buffer.from(spki)).digest("hex");
 
+/** Names and addresses that a certificate (PEM) is for. */
+export function hostsOf(cert: string): string[] {
+  return namesIn(new X509Certificate(cert));
+}
+
+function namesIn(certificate: X509Certificate): string[] {
+  const names = certificate.getExtension(SubjectAlternativeNameExtension)?.names.items ?? [];
+  return names.map(({ value }) => value);
+}
+
 /**
  * That certificate of this CA (DER), valid anew: the same key, name, role and hosts.
  * @throws Error when it is none
@@ -151,12 +161,11 @@ export async function renew(
   const before = new X509Certificate(Buffer.from(certificate));
   const { subjectName: subject, publicKey } = before;
   const first = (field: string) => subject.getField(field)[0] ?? "";
-  const names = before.getExtension(SubjectAlternativeNameExtension)?.names.items ?? [];
   const who = {
     cell: first("O"),
     role: roleOf(first("OU")),
     name: first("CN"),
-    hosts: names.map(({ value }) => value),
+    hosts: namesIn(before),
     days,
   };
   return certify(ca, who, publicKey);

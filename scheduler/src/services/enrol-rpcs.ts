@@ -19,13 +19,15 @@ export interface Enrolment {
   readonly authority?: CertificateAuthority;
   /** Public half (PEM) of the cell's token key, which servers need. */
   readonly tokenKey: string;
+  /** Names and addresses of this scheduler's own certificate. */
+  readonly ownHosts: readonly string[];
   /** What became of tokens before this term. */
   readonly spent: readonly SpentJoinToken[];
 }
 
 export function enrolRpcs(
   { engine, writer, log }: Services,
-  { authority, tokenKey, spent: before }: Enrolment,
+  { authority, tokenKey, ownHosts, spent: before }: Enrolment,
 ): ServiceImpl<typeof EnrolService> {
   const spent = new Map(before.map((record) => [record.id, record]));
 
@@ -66,6 +68,16 @@ export function enrolRpcs(
     }
   };
 
+  /** Of a pattern nobody has looked at each name that it allows. @throws ConnectError */
+  const checkHosts = (token: JoinToken, name: string): void => {
+    const ours = isOpen(token) ? hostsFor(token, name).find((host) => ownHosts.includes(host)) : undefined;
+    if (ours === undefined) return;
+    throw rpcError(
+      Code.PermissionDenied,
+      `${name} would be reached by ${ours}, which is this scheduler: give the host another name, or take a token for that very name`,
+    );
+  };
+
   const signer = (): CertificateAuthority => {
     if (authority) return authority;
     throw rpcError(
@@ -96,6 +108,7 @@ export function enrolRpcs(
       if (outcome.kind === "again") await persist(outcome.record);
       else {
         checkName(token, name);
+        checkHosts(token, name);
         await remember(outcome.record);
       }
       const { cell, role } = token;
