@@ -83,6 +83,9 @@ async function run({ name, paths }: Group, directory: string): Promise<Counts> {
       env: {
         ...process.env,
         WARREN_LOG: process.env.WARREN_LOG ?? "silent",
+        // A CI's environment says CI, which is taken for a terminal that shows colours; tests compare plain text.
+        NO_COLOR: "1",
+        FORCE_COLOR: undefined,
         // The quick gate leaves out what is only another way to the same: see agent/test/lifecycle.test.ts.
         ...(isQuick ? { WARREN_TEST_QUICK: "1" } : {}),
       },

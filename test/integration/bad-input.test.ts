@@ -67,16 +67,22 @@ describe("deploying", () => {
   });
 });
 
-describe("wishes that are not built yet are refused by their field, not forgotten", () => {
+describe("wishes that cannot be are refused by their field, not forgotten", () => {
   test.each([
-    ["restart", { restart: "RESTART_POLICY_ALWAYS" }],
-    ["instances", { instances: { min: 1 } }],
-    ["instances", { instances: { max: 2 } }],
-    ["instances", { instances: { sharePort: true } }],
-  ])("%s: %j", async (field, wish) => {
+    [{ instances: { min: 3, max: 2 } }, "instances.max must not be below instances.min"],
+    [{ instances: { min: 100_000 } }, "instances.min"],
+    [{ instances: { min: 900 } }, "spec.instances: it asks for 900, and the whole cluster may have"],
+    [{ priority: 101 }, "priority"],
+    [{ idle: { freezeAfter: "60s", pageOutAfter: "30s" } }, "page_out_after must not be below freeze_after"],
+    [{ idle: { warm: [{ from: "25:00", until: "18:00" }] } }, "idle.warm"],
+    [
+      { idle: { warm: [{ from: "08:00", until: "18:00", timeZone: "Middle/Earth" }] } },
+      "there is no time zone Middle/Earth",
+    ],
+  ])("%j", async (wish, message) => {
     const { code, stderr } = await cli(at("deploy", await writeApp(directory, "eager", "hello", wish)));
-    expect(stderr).toContain(`spec.${field} asks for what this version does not do yet`);
-    expect(code).toBe(4);
+    expect(stderr).toContain(message);
+    expect(code).toBe(2);
   });
 });
 
