@@ -8,6 +8,7 @@ import { type Context, count } from "./context.ts";
 import { nextSlot } from "./desire.ts";
 import { makeRoom, makeRoomFor, roomFilters } from "./evict.ts";
 import { backingOff } from "./failures.ts";
+import type { Wanted } from "./filters.ts";
 import { holdersOf } from "./holders.ts";
 import { placeOn } from "./life.ts";
 import { instancesOf, type Move, type Revision, serving, type Tenant } from "./model.ts";
@@ -56,7 +57,8 @@ function admit(ctx: Context, key: string): void {
     return;
   }
   const revision = move?.revision ?? serving(tenant);
-  const result = choose(ctx, tenant, revision, move);
+  const wanted = wantedOf(ctx, tenant, revision, move);
+  const result = choose(ctx, wanted);
   if (result.kind === "placed") {
     const at = { slot: move?.old.slot ?? slot ?? 0, revision, replaces: move?.old.id };
     const instance = placeOn(ctx, tenant, result.node, result.why, at);
@@ -70,20 +72,17 @@ function admit(ctx: Context, key: string): void {
   state.queue.delete(key);
   if (result.transient || move) {
     state.parked.add(key); // nodes come and go; its callers' deadlines bound the wait
-    if (roomFilters.some((name) => result.refusals[name])) makeRoomFor(ctx, tenant, revision.spec);
+    if (roomFilters.some((name) => result.refusals[name])) makeRoomFor(ctx, tenant, wanted);
     return;
   }
   count(ctx, "refused_no_node");
   refuseUnserved(ctx, key, { kind: "no-node", tenant: key, refused: result.refused, transient: false });
 }
 
-function choose(ctx: Context, tenant: Tenant, revision: Revision, move: Move | undefined): PlaceResult {
-  const { state, config, at, random } = ctx;
-  const { spec } = revision;
-  const result = place({
+function wantedOf(ctx: Context, tenant: Tenant, { spec }: Revision, move: Move | undefined): Wanted {
+  const { state, config, at } = ctx;
+  return {
     spec,
-    roster: state.roster,
-    holders: spec.source.case === "release" ? holdersOf(state, spec.source.value) : [],
     need: needOf(tenant, config),
     avoided: tenant.avoid,
     perNode: spec.instances?.maxPerNode ? countByNode(ctx, tenant.key, move) : undefined,
@@ -91,8 +90,13 @@ function choose(ctx: Context, tenant: Tenant, revision: Revision, move: Move | u
     mono: at.mono,
     lateMs: periodsOf(config, state.nodes.size).late,
     config,
-    random,
-  });
+  };
+}
+
+function choose({ state, random }: Context, wanted: Wanted): PlaceResult {
+  const { source } = wanted.spec;
+  const holders = source.case === "release" ? holdersOf(state, source.value) : [];
+  const result = place({ ...wanted, roster: state.roster, holders, random });
   for (const [name, n] of Object.entries(result.refusals)) {
     state.refusals[name] = (state.refusals[name] ?? 0) + n;
   }
