@@ -112,13 +112,23 @@ function countByNode(ctx: Context, tenant: string, move: Move | undefined): Map<
   return counts;
 }
 
-/** Nodes came, or have room again: those that no node could take are asked anew, the longest waiting first. */
+/**
+ * Nodes came, or have room again: those that no node could take are asked anew, the longest waiting first; after whoever
+ * stands in the queue with a higher priority.
+ */
 function retryParked(ctx: Context): void {
   const { state, config } = ctx;
+  let left = state.parked.size; // those that are refused again come last, and are not asked twice
   let refused = 0;
-  for (const key of [...state.parked]) {
-    if (state.live >= config.maxConcurrent || refused >= enoughRefused) return;
+  for (const key of state.parked) {
+    if (left-- === 0 || refused >= enoughRefused) return;
     const tenant = state.tenants.get(key);
+    const priority = tenant ? serving(tenant).spec.priority : 0;
+    for (let first = state.queue.first(); first !== undefined; first = state.queue.first()) {
+      if (state.live >= config.maxConcurrent || state.queue.priority <= priority) break;
+      admit(ctx, first);
+    }
+    if (state.live >= config.maxConcurrent) return;
     state.parked.delete(key);
     if (!tenant) continue;
     admit(ctx, key);
