@@ -245,7 +245,8 @@ export interface Node {
 /** A node is being emptied. */
 export interface NodeDrain {
   readonly calls: { readonly call: string; readonly deadline: number }[];
-  readonly until: number;
+  /** The soonest that anybody asked for (mono). */
+  until: number;
   moved: number;
   stopped: number;
   /** When what could not be moved is tried again (mono). */
