@@ -211,8 +211,13 @@ export class EndpointTable {
   take(max: number): Touched[] {
     const now = this.#now();
     const touched: Touched[] = [];
-    const waited = [...this.#changed].sort((a, b) => Number(this.#settled(b)) - Number(this.#settled(a)));
-    for (const id of waited.slice(0, max)) {
+    const waitedFor: string[] = [];
+    const others: string[] = [];
+    for (const id of this.#changed) {
+      const list = this.#settled(id) ? waitedFor : others;
+      if (list.length < max) list.push(id);
+    }
+    for (const id of [...waitedFor, ...others].slice(0, max)) {
       this.#changed.delete(id);
       const route = this.#byId.get(id);
       if (route) touched.push(touchedOf(route, now));
