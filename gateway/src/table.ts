@@ -50,6 +50,8 @@ export class EndpointTable {
   readonly #agents = new Map<string, string>();
   readonly #byId = new Map<string, Route>();
   readonly #byTenant = new Map<string, Route[]>();
+  /** Withdrawn ones included. */
+  readonly #byNode = new Map<string, Set<Route>>();
   /** Withdrawn and confirmed, oldest first. */
   readonly #gone = new Set<string>();
   /** Instances of which the scheduler has not heard the newest. */
@@ -115,8 +117,8 @@ export class EndpointTable {
     for (const id of message.withdrawn) urgent = this.#withdraw(id, version) || urgent;
     if (message.update === EndpointUpdate.COMPLETE) {
       if (message.agentUrl) this.#agents.set(message.node, message.agentUrl);
-      for (const route of [...this.#byId.values()]) {
-        if (route.node !== message.node || named.has(route.id) || route.standing === "withdrawn") continue;
+      for (const route of this.#byNode.get(message.node) ?? []) {
+        if (named.has(route.id) || route.standing === "withdrawn") continue;
         // An Ensure's answer may be newer than the list that was made before it.
         if (compareVersions(route.version, version) > 0) continue;
         urgent = this.#withdraw(route.id, version) || urgent;
@@ -209,8 +211,13 @@ export class EndpointTable {
   take(max: number): Touched[] {
     const now = this.#now();
     const touched: Touched[] = [];
-    const waited = [...this.#changed].sort((a, b) => Number(this.#settled(b)) - Number(this.#settled(a)));
-    for (const id of waited.slice(0, max)) {
+    const waitedFor: string[] = [];
+    const others: string[] = [];
+    for (const id of this.#changed) {
+      const list = this.#settled(id) ? waitedFor : others;
+      if (list.length < max) list.push(id);
+    }
+    for (const id of [...waitedFor, ...others].slice(0, max)) {
       this.#changed.delete(id);
       const route = this.#byId.get(id);
       if (route) touched.push(touchedOf(route, now));
@@ -306,6 +313,9 @@ export class EndpointTable {
       version,
     };
     this.#byId.set(route.id, route);
+    const there = this.#byNode.get(route.node);
+    if (there) there.add(route);
+    else this.#byNode.set(route.node, new Set([route]));
     const routes = this.#byTenant.get(route.tenant);
     if (routes) routes.push(route);
     else this.#byTenant.set(route.tenant, [route]);
@@ -355,8 +365,16 @@ export class EndpointTable {
     for (const first of this.#gone) {
       if (this.#gone.size <= this.#maxWithdrawn) break;
       this.#gone.delete(first);
-      this.#byId.delete(first);
+      this.#forget(first);
     }
+  }
+
+  #forget(id: string): void {
+    const route = this.#byId.get(id);
+    if (!route) return;
+    this.#byId.delete(id);
+    const there = this.#byNode.get(route.node);
+    if (there?.delete(route) && there.size === 0) this.#byNode.delete(route.node);
   }
 }
 

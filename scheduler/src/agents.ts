@@ -148,6 +148,11 @@ export class Agents {
     }
   }
 
+  /** Connections that there are. */
+  get size(): number {
+    return this.#connections.size;
+  }
+
   /** Closes connections to agents that are in no roster any more. */
   keepOnly(urls: ReadonlySet<string>): void {
     for (const [url, connection] of this.#connections) {

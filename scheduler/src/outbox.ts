@@ -40,8 +40,14 @@ export class Outbox {
         this.#log.warn("the journal is away: the oldest of the scheduler's own events are dropped");
     }
     this.#queue.push(encodeEvent({ id, source: this.#source, time, tenant, payload }));
+    this.#start();
+  }
+
+  #start(): void {
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
+      // An event may have come between the end of the last batch and this.
+      if (this.#queue.length && !this.#stop.signal.aborted) this.#start();
     });
   }
 

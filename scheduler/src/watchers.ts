@@ -19,8 +19,16 @@ class Watcher {
   overflowed = false;
   wake: () => void = () => {};
 
+  /** What it was told when it came, one message for each node, is not for its being slow. */
+  #snapshot = 0;
+
+  pushSnapshot(message: WatchEndpointsResponse): void {
+    this.#snapshot++;
+    this.push(message);
+  }
+
   push(message: WatchEndpointsResponse): void {
-    if (this.queue.length >= queueLimit) this.overflowed = true;
+    if (this.queue.length >= queueLimit + this.#snapshot) this.overflowed = true;
     else this.queue.push(message);
     this.wake();
   }
@@ -45,7 +53,7 @@ export class Watchers {
     }
     let newest: Watcher | undefined;
     for (const [watcher, id] of this.#watchers) if (id === to) newest = watcher;
-    newest?.push(response);
+    newest?.pushSnapshot(response);
   }
 
   /**

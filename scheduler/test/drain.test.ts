@@ -86,6 +86,17 @@ test("rule 4: a caller whose deadline comes first is told so; the drain goes on"
   expect(on(c, from)).toEqual([]);
 });
 
+test("asked for again with a sooner deadline, it ends by that", () => {
+  const c = new Cluster({ nodes: 1 });
+  c.addGateway("g");
+  c.apply("a", { idle: create(IdlePolicySchema, { keepWarm: true }) });
+  c.ensure("a");
+  c.run(500);
+  const calls = [drain(c, "n1", 600_000, 600_000), drain(c, "n1", 30_000, 2_000)];
+  c.run(10_000);
+  for (const call of calls) expect(c.granted(call)).toMatchObject({ kind: "drained", stopped: 1 });
+});
+
 test("uncordoned, it is given up", () => {
   const c = new Cluster({ nodes: 1 });
   c.addGateway("g");

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { InstancesSchema } from "@warren/proto/common";
 import { Lru } from "../src/core/lru.ts";
-import { Cluster } from "./cluster.ts";
+import { atMostOne, Cluster } from "./cluster.ts";
 
 test("rule 9: a thousand that their specs keep do not hide the one behind them that may go", () => {
   const c = new Cluster({
@@ -42,4 +42,44 @@ test("Lru: a look that was cut short is gone on with, whatever changes meanwhile
   expect([...lru.look(2)]).toEqual(["c", "a"]);
   expect([...lru.look(5)]).toEqual(["z"]);
   expect([...lru.look(5)]).toEqual(["c", "a", "z"]);
+});
+
+test("nobody is evicted for a tenant that would not be placed there all the same", () => {
+  const c = new Cluster({ config: { minResidenceMs: 100 } });
+  const node = c.core.state.nodes.get("n1")!;
+  node.capacity = { ...node.capacity!, maxInstances: 2 };
+  c.apply("b");
+  c.ensure("b");
+  c.run(200);
+  c.apply("a", { instances: create(InstancesSchema, { min: 2, maxPerNode: 1 }) });
+  c.run(20_000);
+  expect(
+    c
+      .live()
+      .map(({ tenant }) => tenant)
+      .sort(),
+  ).toEqual(["a", "b"]);
+  expect(c.core.state.counts.evictions).toBeUndefined();
+});
+
+test("a stop that a dead node cannot confirm does not keep room from being made on others", () => {
+  const c = new Cluster({
+    nodes: 2,
+    config: { nodeLostMs: 3_000, minResidenceMs: 100, placement: "spread" },
+  });
+  c.apply("a", atMostOne);
+  c.ensure("a");
+  c.run(200);
+  const [dead, other] = ["n1", "n2"].sort((name) => (name === c.live()[0]!.node ? -1 : 1));
+  c.nodes.get(dead!)!.reachable = false;
+  c.operation("stop", "a", 1_000);
+  c.run(5_000);
+  const node = c.core.state.nodes.get(other!)!;
+  node.capacity = { ...node.capacity!, maxInstances: 1 };
+  for (const key of ["b", "d"]) {
+    c.apply(key);
+    c.ensure(key);
+    c.run(5_000);
+  }
+  expect(c.live().map(({ tenant }) => tenant)).toContain("d");
 });

@@ -16,8 +16,10 @@ export interface Context {
   readonly ended: InstanceRef[];
   /** Something may be admitted now that could not before. */
   pumpWanted: boolean;
-  /** Nodes have come, gone or have room again: what no node could take is tried anew. */
-  nodesChanged: boolean;
+  /** Names of nodes that have come, or may have room again: what no node could take is tried there. */
+  readonly roomOn: Set<string>;
+  /** What no node could take is tried everywhere. */
+  retryWanted: boolean;
   /** Adds an effect to this step. */
   readonly emit: (effect: Effect) => void;
 }

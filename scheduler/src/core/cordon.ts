@@ -53,7 +53,7 @@ function note(ctx: Context, node: Node, cordoned: boolean): void {
   node.cordoned = cordoned;
   const change = cordoned ? NodeChange.CORDONED : NodeChange.UNCORDONED;
   nodeChanged(ctx, node.name, change, "");
-  ctx.nodesChanged = true;
+  if (!cordoned) ctx.roomOn.add(node.name);
 }
 
 export function nodeChanged(ctx: Context, node: string, change: NodeChange, message: string): void {

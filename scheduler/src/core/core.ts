@@ -63,7 +63,8 @@ export class Core {
       newId: this.#newId,
       ended: [],
       pumpWanted: false,
-      nodesChanged: false,
+      roomOn: new Set(),
+      retryWanted: false,
       emit: (effect) => effects.push(effect),
     };
     take(ctx, input);

@@ -32,8 +32,10 @@ export function drainNode(
     return;
   }
   setCordon(ctx, node, true);
-  if (node.draining) node.draining.calls.push({ call, deadline });
-  else node.draining = { calls: [{ call, deadline }], until, moved: 0, stopped: 0, againAt: 0 };
+  if (node.draining) {
+    node.draining.calls.push({ call, deadline });
+    node.draining.until = Math.min(node.draining.until, until);
+  } else node.draining = { calls: [{ call, deadline }], until, moved: 0, stopped: 0, againAt: 0 };
   stepDrain(ctx, node);
 }
 

@@ -37,7 +37,8 @@ export function ensure(ctx: Context, call: string, key: string, deadline: number
   }
   // Asleep, or on its way: it is told to wake, and a freeze that has not been answered is undone by that.
   if (instance) commandThaw(ctx, instance);
-  else wish(ctx, tenant);
+  // One that no node could take a moment ago is tried again when there is room, not for each of its callers.
+  else if (!ctx.state.parked.has(key)) wish(ctx, tenant);
 }
 
 function cannotServe(tenant: Tenant | undefined, key: string): Refusal | undefined {

@@ -1,12 +1,10 @@
 /** Making room at the cap: who has not been used for longest goes, if nothing is in flight and it has been there for long enough. */
 import { create } from "@bufbuild/protobuf";
 import { toDuration } from "@warren/common/time";
-import { EvictionDecidedSchema, ExitReason, type TenantSpec } from "@warren/proto/common";
-import { needOf } from "./charge.ts";
+import { EvictionDecidedSchema, ExitReason } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
-import { refusing } from "./filters.ts";
+import { refusing, type Wanted } from "./filters.ts";
 import { type Instance, serving, type Tenant } from "./model.ts";
-import { periodsOf } from "./periods.ts";
 import { beginIdleStop, mayLeave } from "./quiesce.ts";
 import { isNeeded } from "./sleep.ts";
 
@@ -16,8 +14,7 @@ const mostLooked = 1_000;
 /** @param excess live instances beyond the cap: those of a lost node that came back */
 export function makeRoom(ctx: Context, excess: number): void {
   const { state } = ctx;
-  let leaving = 0;
-  for (const id of state.leaving) if (canConfirm(ctx, state.instances.get(id))) leaving++;
+  const leaving = leavingSoon(ctx);
   const waiting = [...state.queue];
   const wanted = waiting.length + excess - leaving;
   if (wanted <= 0) return;
@@ -38,22 +35,9 @@ export function makeRoom(ctx: Context, excess: number): void {
 export const roomFilters = ["memory", "cpu", "instances"];
 
 /** No node has room for a tenant, though the cap is not reached: an idle instance goes from one that could take it. */
-export function makeRoomFor(ctx: Context, tenant: Tenant, spec: TenantSpec): void {
-  const { state, config, at } = ctx;
-  if (state.leaving.size >= state.parked.size) return; // room is being made already
-  const need = needOf(tenant, config);
-  const { avoid: avoided } = tenant;
-  const lateMs = periodsOf(config, state.nodes.size).late;
-  const wanted = {
-    spec,
-    need,
-    avoided,
-    perNode: undefined,
-    leaves: undefined,
-    mono: at.mono,
-    lateMs,
-    config,
-  };
+export function makeRoomFor(ctx: Context, tenant: Tenant, wanted: Wanted): void {
+  const { state } = ctx;
+  if (leavingSoon(ctx) >= state.parked.size) return; // room is being made already
   for (const id of state.lru.look(mostLooked)) {
     const victim = state.instances.get(id)!;
     const node = state.nodes.get(victim.ref.node);
@@ -61,6 +45,12 @@ export function makeRoomFor(ctx: Context, tenant: Tenant, spec: TenantSpec): voi
     evict(ctx, victim, tenant.key);
     return;
   }
+}
+
+function leavingSoon(ctx: Context): number {
+  let leaving = 0;
+  for (const id of ctx.state.leaving) if (canConfirm(ctx, ctx.state.instances.get(id))) leaving++;
+  return leaving;
 }
 
 /** Its place will be free without anyone doing more; where nobody can confirm that it is gone, it will not. */

@@ -44,6 +44,11 @@ export class FairQueue {
     if (this.#lines[i]!.tenants.size === 0) this.#lines.splice(i, 1);
   }
 
+  /** The highest there is; below all others when nobody stands in it. */
+  get priority(): number {
+    return this.#lines[0]?.priority ?? Number.NEGATIVE_INFINITY;
+  }
+
   /** Whose turn it is. */
   first(): string | undefined {
     return this.#lines[0]?.tenants.values().next().value;

@@ -188,7 +188,7 @@ export function becameReady(
   if (tenant) tenant.scale = Math.max(tenant.scale, standingSlots(ctx.state, tenant.key));
   answerWaiters(ctx, instance);
   successorReady(ctx, instance);
-  ctx.nodesChanged = true; // its node may start the next one
+  ctx.roomOn.add(instance.ref.node); // it may start the next one
 }
 
 /**

@@ -67,6 +67,8 @@ export interface Tenant {
   avoid?: Map<string, number>;
   /** Nodes that refused it at the last try, by reason, if that was in vain. */
   nowhere?: Readonly<Record<string, number>>;
+  /** The kind of all nodes was against it when so many had come (`joined`): waiting is in vain until another does. */
+  unfitFor?: number;
   /** Where its last placement went, and why. */
   where?: string;
   /** Its last placement in this epoch: where to look for the output of an instance that is gone. */
@@ -243,7 +245,8 @@ export interface Node {
 /** A node is being emptied. */
 export interface NodeDrain {
   readonly calls: { readonly call: string; readonly deadline: number }[];
-  readonly until: number;
+  /** The soonest that anybody asked for (mono). */
+  until: number;
   moved: number;
   stopped: number;
   /** When what could not be moved is tried again (mono). */
@@ -309,6 +312,10 @@ export interface State {
   readonly operations: Map<string, Operation[]>;
   readonly gateways: Map<string, Gateway>;
   readonly timers: Timers;
+  /** How often nodes have come: what their kind was against is tried anew then. */
+  joined: number;
+  /** When those that no node could take were last tried everywhere (mono). */
+  retriedAt: number;
   /** Not before this moment (mono) is another placement tried: the store did not take the last one. */
   placeAgainAt: number;
   /** The last tick, and since when (mono) they came without a gap: whoever is stopped hears no reports. */
@@ -351,6 +358,8 @@ export function emptyState(epoch: bigint, since: number): State {
     operations: new Map(),
     gateways: new Map(),
     timers: new Timers(),
+    joined: 0,
+    retriedAt: 0,
     placeAgainAt: 0,
     lastTick: since,
     awakeSince: since,

@@ -214,7 +214,8 @@ function confirm(ctx: Context, node: Node, inventory: readonly ReportedInstance[
       NodeChange.UP,
       `joined as ${node.agentUrl} with ${inventory.length} instances`,
     );
-  ctx.nodesChanged = true;
+  ctx.roomOn.add(node.name);
+  state.joined++;
 }
 
 function buryMissing(ctx: Context, node: Node, seen: ReadonlySet<string>): void {
@@ -356,7 +357,7 @@ function lose(ctx: Context, node: Node): void {
     if (serving(tenant).spec.restart <= RestartPolicy.NEVER) tenant.scale = standingSlots(state, tenant.key);
     wish(ctx, tenant);
   }
-  ctx.nodesChanged = true;
+  ctx.pumpWanted = true;
 }
 
 /** Somebody vouches that the node is gone for good: that is proof. */

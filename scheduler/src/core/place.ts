@@ -50,11 +50,9 @@ export function place(input: PlaceInput): PlaceResult {
   const wanted = sampleSize(roster.length, input.config.sampleLeast);
   const candidates: Candidate[] = [];
   const refusals: Record<string, number> = {};
-  const seen = new Set<Node>();
+  const met = new Set<Node>(); // of those that hold the release, who come again on the walk
   let transient = roster.length === 0;
   const consider = (node: Node, holds: boolean): void => {
-    if (seen.has(node)) return;
-    seen.add(node);
     const filter = refusing(node, input);
     if (!filter) {
       candidates.push(candidateOf(node, holds, input));
@@ -65,13 +63,14 @@ export function place(input: PlaceInput): PlaceResult {
   };
   for (const node of holders) {
     if (candidates.length >= Math.ceil(wanted / 2)) break;
+    met.add(node);
     consider(node, true);
   }
   // From a random place with a random step that shares no factor with the number of nodes: each is met once, so that
   // "nowhere" has seen all of them.
   for (const node of walk(roster, random)) {
     if (candidates.length >= wanted) break;
-    consider(node, false);
+    if (!met.has(node)) consider(node, false);
   }
   if (candidates.length === 0) {
     return { kind: "nowhere", refused: inWords(refusals, spec), refusals, transient };

@@ -9,7 +9,7 @@ import { resumeRollout } from "./rollout.ts";
 
 /** Ends, since each round takes what the one before left, and a round ends no instance that it has not commanded. */
 export function settle(ctx: Context): void {
-  while (ctx.ended.length || ctx.pumpWanted || ctx.nodesChanged) {
+  while (ctx.ended.length || ctx.pumpWanted || ctx.retryWanted || ctx.roomOn.size) {
     ctx.pumpWanted = false;
     for (const ref of ctx.ended.splice(0)) {
       completeOperations(ctx, ref.tenant, ref);
@@ -20,7 +20,7 @@ export function settle(ctx: Context): void {
         if (waitingMove(ctx, tenant)) enqueue(ctx, tenant); // it may have waited for its slot
         resumeRollout(ctx, tenant);
       }
-      ctx.nodesChanged = true; // there is room again
+      ctx.roomOn.add(ref.node);
     }
     pump(ctx);
   }

@@ -155,6 +155,8 @@ export function install(ctx: Context, record: TenantRecord): boolean {
   known.paused = false;
   clearFailures(known); // a new spec deserves a new try
   known.nowhere = undefined;
+  known.unfitFor = undefined;
+  state.parked.delete(spec.key); // likewise of nodes
   return true;
 }
 

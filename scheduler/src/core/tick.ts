@@ -65,7 +65,7 @@ function sweep(ctx: Context): void {
     const tenant = state.tenants.get(move.old.tenant);
     if (tenant?.rollout) expireReloads(ctx, tenant);
   }
-  if (state.parked.size) ctx.nodesChanged = true; // a penalty may be over, a node less pressed
+  if (state.parked.size) ctx.retryWanted = true; // a penalty may be over, a node less pressed
 }
 
 /** Whoever was looked at for an earlier reason, and is not due, is looked at again when it is. */

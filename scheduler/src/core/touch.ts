@@ -1,7 +1,7 @@
 /** A gateway, or a client that reaches instances directly, tells of uses. */
 import type { Context } from "./context.ts";
 import type { TouchEntry } from "./inputs.ts";
-import { type Instance, serving, type Teller } from "./model.ts";
+import { type Instance, serving, type Teller, type Tenant } from "./model.ts";
 import { used } from "./phases.ts";
 import { cancelAttempt, settleQuiet } from "./quiesce.ts";
 import { rescale } from "./scale.ts";
@@ -9,6 +9,7 @@ import { isAsleep } from "./sleep.ts";
 import { Gaps } from "./sleep-times.ts";
 
 export function touch(ctx: Context, source: string, entries: readonly TouchEntry[]): void {
+  const tenants = new Set<Tenant>();
   for (const entry of entries) {
     const instance = ctx.state.instances.get(entry.instance);
     if (!instance) continue;
@@ -28,8 +29,10 @@ export function touch(ctx: Context, source: string, entries: readonly TouchEntry
     }
     if (entry.inFlight > 0) cancelAttempt(ctx, instance);
     else settleQuiet(ctx, instance);
-    if (tenant && !isAsleep(instance)) rescale(ctx, tenant);
+    if (tenant && !isAsleep(instance)) tenants.add(tenant);
   }
+  // Once for each, since that looks at all of its instances.
+  for (const tenant of tenants) rescale(ctx, tenant);
 }
 
 /** Clients that reach an instance directly and say so; a gateway is always noted. */

@@ -57,7 +57,11 @@ export function nodeService(services: Services): ServiceImpl<typeof NodeService>
           allowDirectories: request.allowDirectories,
         },
       }));
-      services.agents.keepOnly(new Set([...engine.core.state.nodes.values()].map((node) => node.agentUrl)));
+      const { nodes } = engine.core.state;
+      // Only then is one left over: to look for it at each join would take long when thousands join at once.
+      if (services.agents.size > nodes.size) {
+        services.agents.keepOnly(new Set([...nodes.values()].map((node) => node.agentUrl)));
+      }
       log.info({ node: request.node, url: request.agentUrl }, "a node joined");
       return create(JoinResponseSchema, {
         epoch,

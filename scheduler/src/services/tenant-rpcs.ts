@@ -13,6 +13,7 @@ import { releaseEntry } from "../records.ts";
 import { toRpcError } from "../refusals.ts";
 import type { Services } from "./context.ts";
 import { deadlineOf } from "./deadline.ts";
+import { pageOf } from "./page.ts";
 import { tenantView } from "./views.ts";
 
 const defaultPage = 100;
@@ -45,11 +46,10 @@ export function tenantRpcs({ engine, releases, writer }: Services) {
     },
     listTenants({ pageSize, pageToken }) {
       const most = pageSize || defaultPage;
-      const keys = [...state.tenants.keys()].filter((key) => key > pageToken).sort();
-      const page = keys.slice(0, most);
+      const { page, more } = pageOf(state.tenants.keys(), pageToken, most);
       return {
         tenants: page.map((key) => shown(state.tenants.get(key)!)),
-        nextPageToken: keys.length > most ? page.at(-1)! : "",
+        nextPageToken: more ? page.at(-1)! : "",
       };
     },
     async deleteTenant({ tenant }, context) {
