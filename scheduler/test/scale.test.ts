@@ -89,8 +89,12 @@ describe("by load", () => {
     expect(new Set(c.live().map(({ node }) => node)).size).toBe(3);
   });
 
-  test("a clash with the cap is refused when it is applied", () => {
+  test("a clash with the cap is refused when it is applied, and a shared port", () => {
     const c = new Cluster({ config: { maxConcurrent: 3 } });
+    expect(c.refused(c.apply("a", upTo(2, { sharePort: true })))).toMatchObject({
+      kind: "bad-spec",
+      field: "instances.share_port",
+    });
     expect(c.refused(c.apply("a", upTo(4)))).toMatchObject({ kind: "bad-spec", field: "instances" });
   });
 

@@ -73,6 +73,7 @@ describe("wishes that cannot be are refused by their field, not forgotten", () =
     [{ instances: { min: 100_000 } }, "instances.min"],
     [{ instances: { min: 900 } }, "spec.instances: it asks for 900, and the whole cluster may have"],
     [{ priority: 101 }, "priority"],
+    [{ instances: { max: 2, sharePort: true } }, "spec.instances.share_port: the scheduler cannot drain"],
     [{ idle: { freezeAfter: "60s", pageOutAfter: "30s" } }, "page_out_after must not be below freeze_after"],
     [{ idle: { warm: [{ from: "25:00", until: "18:00" }] } }, "idle.warm"],
     [

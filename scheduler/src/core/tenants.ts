@@ -88,6 +88,12 @@ function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | und
     const message = `it asks for ${most}, and the whole cluster may have ${config.maxConcurrent} (maxConcurrent)`;
     return { kind: "bad-spec", field: "instances", message };
   }
+  if (spec.instances?.sharePort) {
+    // The kernel deals out connections: one that is quiet by all gateways' word may get the next request all the same.
+    const message =
+      "the scheduler cannot drain or freeze one of several instances behind a port they share (rule 3): leave it out, the gateway spreads requests over their own ports";
+    return { kind: "bad-spec", field: "instances.share_port", message };
+  }
   const zone = spec.idle?.warm.find(({ timeZone }) => !isTimeZone(timeZone))?.timeZone;
   if (zone !== undefined) {
     const message = `there is no time zone ${zone}: give an IANA name such as Europe/Vienna, or none for UTC`;
