@@ -84,9 +84,15 @@ export function gatewayWent(ctx: Context, gateway: string): void {
 /** Gateways that have been away for too long to have anything in flight. */
 export function forgetGateways(ctx: Context): void {
   const { state, at, config } = ctx;
+  const gone = new Set<string>();
   for (const [id, gateway] of state.gateways) {
     if (gateway.watches > 0 || at.mono - gateway.goneAt < config.gatewayGoneMs) continue;
     state.gateways.delete(id);
-    for (const instance of state.instances.values()) instance.tellers.delete(id);
+    gone.add(id);
+  }
+  if (gone.size === 0) return;
+  // Once for all of them: a partition takes many.
+  for (const { tellers } of state.instances.values()) {
+    for (const id of tellers.keys()) if (gone.has(id)) tellers.delete(id);
   }
 }
