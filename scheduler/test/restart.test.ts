@@ -99,6 +99,21 @@ describe("without anybody asking", () => {
     ]);
   });
 
+  test("what is owed on a node that is forgotten does not bring that node back in a new leader's roster", () => {
+    const c = warm(ALWAYS, {}, { nodes: 1 });
+    const ref = c.live()[0]!;
+    c.behaviour.set("a", "crashes");
+    c.crash(ref.id);
+    c.run(100); // a crash loop: the last placement is owed a successor
+    c.killAgent(c.nodes.get("n1")!);
+    c.ask((call) => ({ type: "forget", call, node: "n1" }));
+    c.run(20_000);
+    c.nodes.delete("n1");
+    c.restartScheduler();
+    c.run(100);
+    expect([...c.core.state.nodes.keys()]).toEqual([]);
+  });
+
   test("on a lost node: elsewhere at once by policy, else at the next request", () => {
     const soon = { nodes: 2, config: { nodeLateMs: 1_000, nodeLostMs: 2_000 } };
     for (const [policy, live] of [

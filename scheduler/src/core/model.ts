@@ -55,8 +55,11 @@ export interface Tenant {
   scale: number;
   /** Stopped by somebody: not even its `min` is started before the next use. */
   paused: boolean;
-  /** Placements that ended and are to be replaced: kept in the log until then, so that a new leader knows (restart.ts). */
-  owed?: Set<string>;
+  /**
+   * Placements that ended and are to be replaced, with their nodes: kept in the log until then, so that a new leader knows
+   * (restart.ts).
+   */
+  owed?: Map<string, string>;
   /** Failures in a row, and until when (mono) it is not started. */
   failures: number;
   backoffUntil: number;

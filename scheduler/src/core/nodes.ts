@@ -38,6 +38,7 @@ import { periodsOf } from "./periods.ts";
 import { enter, giveUp, takeBack, track } from "./phases.ts";
 import { relieve } from "./pressure.ts";
 import { enterMove, movesGivenUp, placedFor } from "./replace.ts";
+import { forgetOwedOn } from "./restart.ts";
 import { resumeRollout } from "./rollout.ts";
 import { doubt, setMode } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
@@ -370,6 +371,7 @@ export function forgetNode(ctx: Context, call: string, name: string): void {
   }
   cancelDrain(ctx, node);
   for (const instance of instancesOn(state, node)) gone(ctx, instance, nodeLost("its node was forgotten"));
+  forgetOwedOn(ctx, name);
   state.nodes.delete(name);
   state.roster = state.roster.filter((other) => other !== node);
   for (const nodes of state.holders.values()) nodes.delete(name);

@@ -24,8 +24,8 @@ export function noteDeparture(ctx: Context, instance: Instance, exit: Exit | und
     tenant.scale = standing;
     return false;
   }
-  tenant.owed ??= new Set();
-  tenant.owed.add(instance.ref.id);
+  tenant.owed ??= new Map();
+  tenant.owed.set(instance.ref.id, instance.ref.node);
   return true;
 }
 
@@ -48,6 +48,18 @@ function startsAgain(policy: RestartPolicy, exit: Exit | undefined, served: bool
 /** What was owed has been given, or is wanted no more: the log may forget it. */
 export function settleOwed(ctx: Context, tenant: Tenant): void {
   if (!tenant.owed) return;
-  for (const id of tenant.owed) ctx.emit({ type: "persist", write: { kind: "placement-gone", id } });
+  for (const id of tenant.owed.keys()) ctx.emit({ type: "persist", write: { kind: "placement-gone", id } });
   tenant.owed = undefined;
+}
+
+/** A node is forgotten: nothing in the log may name it, or a new leader would expect it. What is owed is owed all the same. */
+export function forgetOwedOn(ctx: Context, node: string): void {
+  for (const { owed } of ctx.state.tenants.values()) {
+    if (!owed) continue;
+    for (const [id, where] of owed) {
+      if (where !== node) continue;
+      owed.delete(id);
+      ctx.emit({ type: "persist", write: { kind: "placement-gone", id } });
+    }
+  }
 }
