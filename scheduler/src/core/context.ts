@@ -2,7 +2,7 @@
 import type { InstanceRef } from "@warren/proto/common";
 import type { CoreConfig } from "./config.ts";
 import type { Effect } from "./effects.ts";
-import type { Moment, State } from "./model.ts";
+import type { Moment, Move, MoveEnd, State } from "./model.ts";
 
 export interface Context {
   readonly state: State;
@@ -14,6 +14,8 @@ export interface Context {
   readonly newId: () => string;
   /** Instances that ended in this step: what follows from that is settled at its end (settle.ts). */
   readonly ended: InstanceRef[];
+  /** Replacements that ended in this step, likewise. */
+  readonly movesEnded: { readonly move: Move; readonly end: MoveEnd }[];
   /** Something may be admitted now that could not before. */
   pumpWanted: boolean;
   /** Names of nodes that have come, or may have room again: what no node could take is tried there. */

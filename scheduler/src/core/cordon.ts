@@ -1,10 +1,10 @@
 /** Cordon: no new instance is placed on a node. */
-import { create } from "@bufbuild/protobuf";
-import { NodeChange, NodeChangedSchema } from "@warren/proto/common";
+import { NodeChange } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { cancelDrain } from "./drain.ts";
 import type { Input } from "./inputs.ts";
 import type { Node } from "./model.ts";
+import { nodeChanged } from "./node-events.ts";
 
 export function cordon(ctx: Context, call: string, name: string, cordoned: boolean): void {
   const node = ctx.state.nodes.get(name);
@@ -54,12 +54,4 @@ function note(ctx: Context, node: Node, cordoned: boolean): void {
   const change = cordoned ? NodeChange.CORDONED : NodeChange.UNCORDONED;
   nodeChanged(ctx, node.name, change, "");
   if (!cordoned) ctx.roomOn.add(node.name);
-}
-
-export function nodeChanged(ctx: Context, node: string, change: NodeChange, message: string): void {
-  ctx.emit({
-    type: "event",
-    tenant: "",
-    payload: { case: "node", value: create(NodeChangedSchema, { node, change, message }) },
-  });
 }

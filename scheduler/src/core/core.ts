@@ -62,6 +62,7 @@ export class Core {
       random: this.#random,
       newId: this.#newId,
       ended: [],
+      movesEnded: [],
       pumpWanted: false,
       roomOn: new Set(),
       retryWanted: false,

@@ -4,11 +4,12 @@
  */
 import { Availability, ExitReason, NodeChange } from "@warren/proto/common";
 import type { Context } from "./context.ts";
-import { nodeChanged, setCordon } from "./cordon.ts";
-import { type Instance, inFlight, instancesOn, type Move, type Node, specOf } from "./model.ts";
+import { setCordon } from "./cordon.ts";
+import { type Instance, inFlight, instancesOn, type Move, type MoveEnd, type Node, specOf } from "./model.ts";
+import { nodeChanged } from "./node-events.ts";
 import { beginIdleStop, mayLeave } from "./quiesce.ts";
 import { crowded } from "./refusal.ts";
-import { type MoveEnd, requestMove } from "./replace.ts";
+import { requestMove } from "./replace.ts";
 import { isAsleep, isNeeded } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
 

@@ -122,6 +122,14 @@ export interface Move {
   successor?: string;
 }
 
+/** How a move ended. */
+export type MoveEnd =
+  | { readonly kind: "moved"; readonly successor: Instance }
+  /** The old one went by itself before it was replaced: nothing is left to move. */
+  | { readonly kind: "moot" }
+  /** No successor became ready; the old one is as it was, unless it had to go first. */
+  | { readonly kind: "failed"; readonly message: string; readonly exit?: Exit };
+
 /**
  * Where an instance is in its life, as the scheduler sees it:
  *

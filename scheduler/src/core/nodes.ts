@@ -16,7 +16,6 @@ import {
 } from "@warren/proto/common";
 import { observeUsage } from "./charge.ts";
 import { type Context, count } from "./context.ts";
-import { nodeChanged } from "./cordon.ts";
 import { wish } from "./desire.ts";
 import { cancelDrain } from "./drain.ts";
 import { complete, routable, withdraw } from "./endpoints.ts";
@@ -33,6 +32,7 @@ import {
   specOf,
   standingSlots,
 } from "./model.ts";
+import { nodeChanged } from "./node-events.ts";
 import { completeOperations } from "./operations.ts";
 import { periodsOf } from "./periods.ts";
 import { enter, giveUp, takeBack, track } from "./phases.ts";

@@ -5,19 +5,9 @@
  */
 import { type Exit, ExitReason } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
-import { enqueue, wish } from "./desire.ts";
-import { drainMoveEnded } from "./drain.ts";
-import { type Instance, instancesOf, isLeaving, type Move, type Tenant } from "./model.ts";
-import { rolloutMoveEnded } from "./rollout.ts";
+import { enqueue } from "./desire.ts";
+import { type Instance, instancesOf, isLeaving, type Move, type MoveEnd, type Tenant } from "./model.ts";
 import { beginStop } from "./stop.ts";
-
-/** How a move ended. */
-export type MoveEnd =
-  | { readonly kind: "moved"; readonly successor: Instance }
-  /** The old one went by itself before it was replaced: nothing is left to move. */
-  | { readonly kind: "moot" }
-  /** No successor became ready; the old one is as it was, unless it had to go first. */
-  | { readonly kind: "failed"; readonly message: string; readonly exit?: Exit };
 
 /** Asks for a successor. Nothing happens if one is on its way. */
 export function requestMove(ctx: Context, tenant: Tenant, move: Move): void {
@@ -128,13 +118,9 @@ export function abandonMove(ctx: Context, move: Move): void {
   if (successor && !isLeaving(successor)) beginStop(ctx, successor, ExitReason.SUPERSEDED);
 }
 
+/** Whoever wanted it hears of it when the step is settled (settle.ts). */
 function endMove(ctx: Context, move: Move, end: MoveEnd): void {
-  const { state } = ctx;
   leaveMove(ctx, move);
   count(ctx, `moves_${end.kind}`);
-  const tenant = state.tenants.get(move.old.tenant);
-  if (move.why === "reload" && tenant) rolloutMoveEnded(ctx, tenant, move, end);
-  else if (move.why === "drain") drainMoveEnded(ctx, move, end);
-  // An old one that had to go first has left its slot empty.
-  if (tenant) wish(ctx, tenant);
+  ctx.movesEnded.push({ move, end });
 }

@@ -13,9 +13,17 @@ import {
 } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
 import { wish } from "./desire.ts";
-import { type Move, type Revision, type Rollout, serving, standingOf, type Tenant } from "./model.ts";
+import {
+  type Move,
+  type MoveEnd,
+  type Revision,
+  type Rollout,
+  serving,
+  standingOf,
+  type Tenant,
+} from "./model.ts";
 import { crowded, type Refusal } from "./refusal.ts";
-import { abandonMove, type MoveEnd, requestMove } from "./replace.ts";
+import { abandonMove, requestMove } from "./replace.ts";
 import { persistTenant } from "./tenant-record.ts";
 import { armTenant } from "./timing.ts";
 
