@@ -86,7 +86,7 @@ async function run({ name, paths }: Group, directory: string): Promise<Counts> {
         // A CI's environment says CI, which is taken for a terminal that shows colours; tests compare plain text.
         NO_COLOR: "1",
         FORCE_COLOR: undefined,
-        // The quick gate leaves out what is only another way to the same: see agent/test/lifecycle.test.ts.
+        // What the quick gate leaves out: see common/src/testing/quick.ts.
         ...(isQuick ? { WARREN_TEST_QUICK: "1" } : {}),
       },
     },

@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { isQuick } from "@warren/common/testing/quick";
 import { pause, toDuration, waitUntil } from "@warren/common/time";
 import { LivenessSchema } from "@warren/proto/common";
 import type { Answer } from "../src/ask.ts";
@@ -501,37 +502,40 @@ describe("the watch", () => {
     expect(told[0]).toMatch(/^no heartbeat for \d+ ms, and 1000 ms are allowed$/);
   });
 
-  test("an agent that was stopped for a while finds its tenants healthy, and sees one that is not", async () => {
-    // A process of its own: the watch beside a tenant's server that another process holds, and heartbeats from it.
-    const server = serve(() => new Response("ok"));
-    const agent = Bun.spawn([process.execPath, join(fixtures, "worker-watch.ts")], {
-      env: { PORT: String(server.port) },
-      stdin: "pipe",
-      stdout: "pipe",
-    });
-    undo.push(() => agent.kill("SIGKILL"));
-    const output = agent.stdout.pipeThrough(new TextDecoderStream()).getReader();
-    let said = "";
-    const reading = (async () => {
-      for (;;) {
-        const { done, value } = await output.read();
-        if (done) return;
-        said += value;
+  test.skipIf(isQuick)(
+    "an agent that was stopped for a while finds its tenants healthy, and sees one that is not",
+    async () => {
+      // A process of its own: the watch beside a tenant's server that another process holds, and heartbeats from it.
+      const server = serve(() => new Response("ok"));
+      const agent = Bun.spawn([process.execPath, join(fixtures, "worker-watch.ts")], {
+        env: { PORT: String(server.port) },
+        stdin: "pipe",
+        stdout: "pipe",
+      });
+      undo.push(() => agent.kill("SIGKILL"));
+      const output = agent.stdout.pipeThrough(new TextDecoderStream()).getReader();
+      let said = "";
+      const reading = (async () => {
+        for (;;) {
+          const { done, value } = await output.read();
+          if (done) return;
+          said += value;
+        }
+      })();
+      const beating = setInterval(() => agent.stdin.write("."), 50);
+      undo.push(() => clearInterval(beating));
+      await waitUntil(() => said.includes("watching"), within("the watch to begin"));
+      for (let i = 0; i < 2; i++) {
+        agent.kill("SIGSTOP");
+        await pause(2_200);
+        agent.kill("SIGCONT");
+        await pause(300);
       }
-    })();
-    const beating = setInterval(() => agent.stdin.write("."), 50);
-    undo.push(() => clearInterval(beating));
-    await waitUntil(() => said.includes("watching"), within("the watch to begin"));
-    for (let i = 0; i < 2; i++) {
-      agent.kill("SIGSTOP");
-      await pause(2_200);
-      agent.kill("SIGCONT");
-      await pause(300);
-    }
-    expect(said).toBe("watching\n");
-    clearInterval(beating);
-    await waitUntil(() => said.includes("no heartbeat"), within("the silence to be told"));
-    agent.kill("SIGKILL");
-    await reading;
-  });
+      expect(said).toBe("watching\n");
+      clearInterval(beating);
+      await waitUntil(() => said.includes("no heartbeat"), within("the silence to be told"));
+      agent.kill("SIGKILL");
+      await reading;
+    },
+  );
 });
