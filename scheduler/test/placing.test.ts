@@ -4,6 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import { toDuration } from "@warren/common/time";
 import {
   IdlePolicySchema,
+  InstancesSchema,
   LimitsSchema,
   NodeCapacitySchema,
   NodePressureSchema,
@@ -87,6 +88,17 @@ describe("the best fit", () => {
     const holder = node("holder", { charged: { memory: 0.5 * GiB, cpu: 0 } });
     expect(chosen(ask([a, holder], { holders: [holder] }))).toBe("holder");
     expect(chosen(ask([node("half", half), holder], { holders: [holder] }))).toBe("half");
+  });
+
+  test("a tenant's instances keep apart where they can, rather than pack or be near their release", () => {
+    const holder = node("holder", half);
+    const more = { holders: [holder], perNode: new Map([["holder", 1]]) };
+    expect(chosen(ask([holder, node("empty")], more))).toBe("empty");
+    expect(chosen(ask([holder], more))).toBe("holder");
+    const c = new Cluster({ nodes: 3 });
+    c.apply("a", { instances: create(InstancesSchema, { min: 3 }) });
+    c.run(500);
+    expect(new Set(c.live().map(({ node: name }) => name)).size).toBe(3);
   });
 
   test("a node that waits for its CPU is passed over", () => {

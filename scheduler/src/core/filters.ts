@@ -11,7 +11,7 @@ export interface Wanted {
   readonly need: Need;
   /** Nodes that could not start it just now, and until when (mono) they are avoided. */
   readonly avoided: ReadonlyMap<string, number> | undefined;
-  /** The tenant's instances by node, where there is a bound on them. */
+  /** The instances of a tenant of several by node. */
   readonly perNode: ReadonlyMap<string, number> | undefined;
   /** Where it is to leave. */
   readonly leaves: string | undefined;
@@ -84,8 +84,10 @@ export const filters: readonly Filter[] = [
     name: "per_node",
     text: say("has as many of this tenant as it may"),
     transient: true,
-    refuses: (node, { perNode, spec }) =>
-      perNode !== undefined && (perNode.get(node.name) ?? 0) >= (spec.instances?.maxPerNode ?? 0),
+    refuses: (node, { perNode, spec }) => {
+      const most = spec.instances?.maxPerNode ?? 0;
+      return most > 0 && (perNode?.get(node.name) ?? 0) >= most;
+    },
   },
   {
     name: "memory",

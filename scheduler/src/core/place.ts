@@ -96,14 +96,20 @@ function candidateOf(node: Node, holds: boolean, input: PlaceInput): Candidate {
   );
   const cpu = share(node.charged.cpu, need.cpu, (node.capacity?.cpuMillis ?? 0) * config.overcommitCpu);
   const fill = Math.max(memory, cpu);
-  return { node, holds, fill, score: scoreOf(fill, holds, node, config), lot: random() };
+  return { node, holds, fill, score: scoreOf(fill, holds, node, input), lot: random() };
 }
 
 /** What having the release in the cache is worth: as much as being so much better a fit. */
 const localityBonus = 0.1;
 
+/**
+ * What each instance of the same tenant costs that is there already: as much as being empty instead of full, so that the
+ * end of one node does not take them all where there is another choice.
+ */
+const siblingPenalty = 1;
+
 /** Higher is better. A node that waits for its CPU is less than full, but slow. */
-function scoreOf(fill: number, holds: boolean, node: Node, config: Wanted["config"]): number {
+function scoreOf(fill: number, holds: boolean, node: Node, { config, perNode }: Wanted): number {
   const fit =
     config.placement === "spread"
       ? 1 - fill
@@ -112,7 +118,8 @@ function scoreOf(fill: number, holds: boolean, node: Node, config: Wanted["confi
         : // Beyond what is comfortable the emptier is the better, and any below is better still.
           -fill;
   const slow = (node.pressure?.cpuSomeAvg10 ?? 0) / 100;
-  return fit + (holds ? localityBonus : 0) - slow;
+  const siblings = perNode?.get(node.name) ?? 0;
+  return fit + (holds ? localityBonus : 0) - slow - siblings * siblingPenalty;
 }
 
 /** Scores within this much of each other are equal: then the node with fewer instances is taken. */

@@ -5,7 +5,7 @@
 
 import { needOf } from "./charge.ts";
 import { type Context, count } from "./context.ts";
-import { nextSlot } from "./desire.ts";
+import { bounds, nextSlot } from "./desire.ts";
 import { makeRoom, makeRoomFor, roomFilters } from "./evict.ts";
 import { backingOff } from "./failures.ts";
 import { refusing, type Wanted } from "./filters.ts";
@@ -119,7 +119,7 @@ function wantedOf(ctx: Context, tenant: Tenant, { revision: { spec }, move }: Ne
     spec,
     need: needOf(tenant, config),
     avoided: tenant.avoid,
-    perNode: spec.instances?.maxPerNode ? countByNode(ctx, tenant.key, move) : undefined,
+    perNode: bounds(spec).max > 1 ? countByNode(ctx, tenant.key, move) : undefined,
     leaves: move && move.why !== "reload" ? move.old.node : undefined,
     mono: at.mono,
     lateMs: periodsOf(config, state.nodes.size).late,
