@@ -3,6 +3,7 @@ import { connectRpc, type RpcConnection } from "@warren/common/rpc/client";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { Code, isRpcCode } from "@warren/common/rpc/errors";
 import { AgentService } from "@warren/proto/agent";
+import { Health } from "@warren/proto/grpc";
 import type { Thaw } from "./rouser.ts";
 import type { Route } from "./route.ts";
 
@@ -14,10 +15,24 @@ export interface AgentsOptions {
   readonly deadlineMs: number;
 }
 
+/** Beyond so many, connections are opened when they are needed. */
+const mostPrepared = 1_000;
+
 export class Agents {
   readonly #connections = new Map<string, { readonly url: string; readonly connection: RpcConnection }>();
 
   constructor(private readonly options: AgentsOptions) {}
+
+  /** Opens the connection before it is needed: the first one costs more than all of the waking. */
+  prepare(node: string): void {
+    const url = this.options.urlOf(node);
+    if (!url || this.#connections.get(node)?.url === url || this.#connections.size >= mostPrepared) return;
+    const { deadlineMs } = this.options;
+    this.#connection(node, url)
+      .client(Health)
+      .check({}, { timeoutMs: deadlineMs })
+      .catch(() => {}); // the thaw will tell
+  }
 
   async thaw({ node, id }: Pick<Route, "node" | "id">): Promise<Thaw> {
     const url = this.options.urlOf(node);

@@ -62,7 +62,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   });
   const table = new EndpointTable({
     monotonic: () => performance.now(),
-    onAsleep: (route) => rouser.rouse(route, AbortSignal.timeout(settings.holdDeadlineMs)).catch(() => {}),
+    onAsleep(route) {
+      if (route.inFlight === 0) agents.prepare(route.node);
+      else rouser.rouse(route, AbortSignal.timeout(settings.holdDeadlineMs)).catch(() => {});
+    },
   });
   const agents = new Agents({
     credentials: options.credentials,

@@ -36,7 +36,7 @@ export interface TableOptions {
   readonly sealHoldMs?: number;
   /** Withdrawn instances remembered, against late answers that name them. Default 4096. */
   readonly maxWithdrawn?: number;
-  /** An instance was frozen though a request is in flight there. */
+  /** An instance sleeps: somebody may want to be ready to wake it, or has to at once if a request is in flight there. */
   readonly onAsleep?: (route: Route) => void;
 }
 
@@ -267,7 +267,7 @@ export class EndpointTable {
       const newer = compareVersions(version, route.version) > 0 || !held;
       if (newer || route.standing === "open") this.#open(route, endpoint, version);
       if (newer) route.asleep = mode === InstanceMode.FROZEN || mode === InstanceMode.PAGED_OUT;
-      if (route.asleep && route.inFlight > 0) this.#onAsleep(route);
+      if (route.asleep) this.#onAsleep(route);
       return false;
     }
     route.version = version;
