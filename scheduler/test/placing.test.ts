@@ -28,7 +28,7 @@ function node(name: string, more: Partial<Node> = {}): Node {
   return {
     name,
     agentUrl: "",
-    bootId: "",
+    bootId: name,
     incarnation: "1",
     version: "",
     capacity: create(NodeCapacitySchema, { memoryBytes: 8n << 30n, cpuMillis: 4_000 }),
@@ -104,6 +104,8 @@ describe("the best fit", () => {
   test("a node that waits for its CPU is passed over", () => {
     const slow = node("slow", { ...half, pressure: create(NodePressureSchema, { cpuSomeAvg10: 70 }) });
     expect(chosen(ask([slow, node("b")]))).toBe("b");
+    // Two nodes of one host wait alike, whichever has said so.
+    expect(chosen(ask([slow, node("b", { bootId: "slow" })]))).toBe("slow");
   });
 
   test("it says why, and of how many", () => {

@@ -82,6 +82,18 @@ describe("by load", () => {
     expect(c.live().filter(({ id }) => before.includes(id))).toEqual([]);
   });
 
+  test("rule 3: a new scheduler retires none before gateways had the time to come back", () => {
+    const { c, g } = warm(4, { config: { scaleDownMs: 100, gatewayReturnMs: 3_000 } });
+    c.touch(g, c.live()[0]!.id, 40);
+    c.run(300);
+    for (const { id } of c.live()) g.inFlight.set(id, 1); // and they stay, unseen by the next one
+    g.connected = false;
+    c.restartScheduler();
+    c.apply("a", upTo(1));
+    c.run(2_500);
+    expect(c.live()).toHaveLength(4);
+  });
+
   test("at most so many on one node", () => {
     const { c, g } = warm(3, {}, { maxPerNode: 1 });
     c.touch(g, c.live()[0]!.id, 100);

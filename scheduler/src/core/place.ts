@@ -75,8 +75,21 @@ export function place(input: PlaceInput): PlaceResult {
   if (candidates.length === 0) {
     return { kind: "nowhere", refused: inWords(refusals, spec), refusals, transient };
   }
-  const best = candidates.reduce((a, b) => (better(b, a) ? b : a));
+  const best = slowed(candidates).reduce((a, b) => (better(b, a) ? b : a));
   return { kind: "placed", node: best.node, why: explainChoice(best, candidates, roster.length), refusals };
+}
+
+/**
+ * A node that waits for its CPU is less than full, but slow. Nodes of one host (one boot of it) wait alike, whatever each
+ * saw last.
+ */
+function slowed(candidates: readonly Candidate[]): Candidate[] {
+  const waits = new Map<string, number>();
+  for (const { node } of candidates) {
+    const wait = (node.pressure?.cpuSomeAvg10 ?? 0) / 100;
+    waits.set(node.bootId, Math.max(wait, waits.get(node.bootId) ?? 0));
+  }
+  return candidates.map((one) => ({ ...one, score: one.score - (waits.get(one.node.bootId) ?? 0) }));
 }
 
 /** In the order of the filters, as a person reads them. */
@@ -108,7 +121,7 @@ const localityBonus = 0.1;
  */
 const siblingPenalty = 1;
 
-/** Higher is better. A node that waits for its CPU is less than full, but slow. */
+/** Higher is better. */
 function scoreOf(fill: number, holds: boolean, node: Node, { config, perNode }: Wanted): number {
   const fit =
     config.placement === "spread"
@@ -117,9 +130,8 @@ function scoreOf(fill: number, holds: boolean, node: Node, { config, perNode }: 
         ? fill
         : // Beyond what is comfortable the emptier is the better, and any below is better still.
           -fill;
-  const slow = (node.pressure?.cpuSomeAvg10 ?? 0) / 100;
   const siblings = perNode?.get(node.name) ?? 0;
-  return fit + (holds ? localityBonus : 0) - slow - siblings * siblingPenalty;
+  return fit + (holds ? localityBonus : 0) - siblings * siblingPenalty;
 }
 
 /** Scores within this much of each other are equal: then the node with fewer instances is taken. */

@@ -38,6 +38,9 @@ export function cancelAttempt(ctx: Context, instance: Instance): void {
 export function settleQuiet(ctx: Context, instance: Instance): void {
   const { phase } = instance;
   if (phase.kind !== "draining" && !(phase.kind === "ready" && phase.attempt)) return;
+  // To a new scheduler gateways come back one by one: until they had the time to, their silence says nothing (rule 3).
+  const early = ctx.at.mono - ctx.state.since < ctx.config.gatewayReturnMs;
+  if (early && phase.kind === "draining" && phase.patient) return;
   for (const gateway of ctx.state.gateways.keys()) {
     const teller = instance.tellers.get(gateway);
     if ((teller?.sealed ?? 0) < instance.version) return;
