@@ -18,6 +18,7 @@ import { join } from "node:path";
 import { ulid } from "@warren/common/ids";
 import { createLogger } from "@warren/common/log";
 import { isQuick } from "@warren/common/testing/quick";
+import { seeded } from "@warren/common/testing/seeded";
 import { type Clock, waitUntil } from "@warren/common/time";
 import { lineBytes } from "../src/logs/bounds.ts";
 import { copyNumbers, copyPath } from "../src/logs/files.ts";
@@ -648,7 +649,7 @@ describe("on real processes", () => {
     const id = ulid();
     const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9));
     console.log(`SEED=${seed}`);
-    const random = randomFrom(seed);
+    const random = seeded(seed);
     mkdirSync(join(path, `app.${id}`), { recursive: true });
     const raw = join(path, `app.${id}`, "stdout.log");
     let written = 0;
@@ -684,22 +685,11 @@ function copied(path: string, id: string): number {
   return copyNumbers(at).reduce((sum, number) => sum + statSync(copyPath(at, number)).size, 0);
 }
 
-/** mulberry32. */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 describe("the next agent", () => {
   test("goes on where the last one stopped, wherever in a batch that was", async () => {
     const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9));
     console.log(`SEED=${seed}`);
-    const random = randomFrom(seed);
+    const random = seeded(seed);
     const path = fresh();
     const id = ulid();
     const bounds = { ...defaultLogBounds, fileBytes: 20_000, files: 1_000 };

@@ -4,6 +4,7 @@
  * rules that must always hold.
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { seeded } from "@warren/common/testing/seeded";
 import { toDuration } from "@warren/common/time";
 import {
   Availability,
@@ -30,17 +31,6 @@ import type { Answer, Effect, Write } from "../src/core/effects.ts";
 import type { Input, Loaded, SleepOutcome } from "../src/core/inputs.ts";
 import type { Moment } from "../src/core/model.ts";
 import type { Refusal } from "../src/core/refusal.ts";
-
-/** Mulberry32: small, seeded, good enough for tests. */
-export function seeded(seed: number): () => number {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(a ^ (a >>> 15), a | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** How a tenant's start goes. */
 export type Behaviour = "ready" | "crashes" | "hangs" | "refused";

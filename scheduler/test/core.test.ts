@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
+import { seeded } from "@warren/common/testing/seeded";
 import { toDuration } from "@warren/common/time";
 import {
   ExitReason,
@@ -12,7 +13,7 @@ import {
   TransitionSchema,
 } from "@warren/proto/common";
 import { explain } from "../src/core/explain.ts";
-import { atMostOne, Cluster, seeded } from "./cluster.ts";
+import { atMostOne, Cluster } from "./cluster.ts";
 
 const idle = (ms: number) => ({ idle: create(IdlePolicySchema, { stopAfter: toDuration(ms) }) });
 

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
+import { seeded } from "@warren/common/testing/seeded";
 import { pageOf } from "../src/services/page.ts";
-import { seeded } from "./cluster.ts";
 
 test("pages hold all keys once, in order, whatever their order and the size of a page", () => {
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));

@@ -1,6 +1,7 @@
 /** Which node: filters, the sample, the best fit; and what is predicted. */
 import { describe, expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
+import { seeded } from "@warren/common/testing/seeded";
 import { toDuration } from "@warren/common/time";
 import {
   IdlePolicySchema,
@@ -20,7 +21,7 @@ import { Peaks } from "../src/core/peaks.ts";
 import { periodsOf } from "../src/core/periods.ts";
 import { type PlaceInput, place, sampleSize } from "../src/core/place.ts";
 import { adapted, Gaps, isTimeZone, sleepTimes } from "../src/core/sleep-times.ts";
-import { Cluster, seeded } from "./cluster.ts";
+import { Cluster } from "./cluster.ts";
 
 const GiB = 2 ** 30;
 
@@ -40,7 +41,6 @@ function node(name: string, more: Partial<Node> = {}): Node {
     lost: false,
     lastReport: 0,
     lastReportWall: 0,
-    cpuMillis: 0,
     instances: new Set(),
     placed: 0,
     starting: 0,

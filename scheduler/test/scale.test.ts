@@ -1,11 +1,12 @@
 /** Several instances of a tenant, by load; and who comes first when places are short. */
 import { describe, expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
+import { seeded } from "@warren/common/testing/seeded";
 import { InstancesSchema } from "@warren/proto/common";
 import { FairQueue } from "../src/core/fair-queue.ts";
 import { Lru } from "../src/core/lru.ts";
 import { Timers } from "../src/core/timers.ts";
-import { Cluster, seeded } from "./cluster.ts";
+import { Cluster } from "./cluster.ts";
 
 const upTo = (max: number, more = {}) => ({
   instances: create(InstancesSchema, { max, targetConcurrency: 10, ...more }),

@@ -1,7 +1,9 @@
 /** What the tests of this room share: both back ends behind one face, children, conditions with deadlines. */
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { seeded as mulberry } from "@warren/common/testing/seeded";
 import {
   type JournalReader,
   type LeaseTimings,
@@ -217,14 +219,7 @@ async function eachLine(stream: ReadableStream<Uint8Array>, take: (line: string)
 export function seeded(name: string): { int(below: number): number; pick<T>(from: readonly T[]): T } {
   const seed = Number(process.env.WARREN_SEED ?? Math.floor(Math.random() * 2 ** 31));
   console.log(`${name}: WARREN_SEED=${seed}`);
-  let state = seed;
-  const next = () => {
-    // mulberry32
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const next = mulberry(seed);
   const int = (below: number) => Math.floor(next() * below);
   return { int, pick: (from) => from[int(from.length)]! };
 }

@@ -1,10 +1,13 @@
 /** Seeded chance. Streams are forked by name, so that what one part draws changes nothing for another. */
 
+import { seeded } from "@warren/common/testing/seeded";
+
 export class Rng {
-  #state: number;
+  /** Uniform in [0, 1). */
+  readonly next: () => number;
 
   constructor(readonly seed: number) {
-    this.#state = seed >>> 0;
+    this.next = seeded(seed);
   }
 
   /** A stream of its own: the same for the same seed and name. */
@@ -12,15 +15,6 @@ export class Rng {
     let hash = this.seed ^ 0x9e3779b9;
     for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);
     return new Rng(Math.imul(hash ^ (hash >>> 15), 0x85ebca6b));
-  }
-
-  /** Uniform in [0, 1): Mulberry32. */
-  next(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    const a = this.#state;
-    let t = Math.imul(a ^ (a >>> 15), a | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
   }
 
   chance(p: number): boolean {

@@ -2,9 +2,11 @@
  * What sampling loses against a full best-fit scan, on a workload as platforms have it: few tenants are used much (Zipf),
  * their memory differs by orders of magnitude, and the day has a peak and a trough.
  */
+
+import { seeded } from "@warren/common/testing/seeded";
 import type { Bench } from "../harness/bench.ts";
 import { short, table } from "../harness/table.ts";
-import { nodeSize, seeded, World } from "./world.ts";
+import { nodeSize, World } from "./world.ts";
 import { yielding } from "./yielding.ts";
 
 export interface Workload {

@@ -1,8 +1,9 @@
 /** How the core's decisions grow with the cluster. */
 import { heapStats } from "bun:jsc";
+import { seeded } from "@warren/common/testing/seeded";
 import type { Bench } from "../harness/bench.ts";
 import { short, table } from "../harness/table.ts";
-import { seeded, World } from "./world.ts";
+import { World } from "./world.ts";
 import { yielding } from "./yielding.ts";
 
 export interface Size {

@@ -188,14 +188,3 @@ function running(ref: InstanceRef) {
   const endpoint = create(EndpointSchema, { host: "127.0.0.1", port: 1 });
   return create(InstanceSchema, { ref, state: InstanceState.READY, mode: InstanceMode.ACTIVE, endpoint });
 }
-
-/** Mulberry32. */
-export function seeded(seed: number): () => number {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(a ^ (a >>> 15), a | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

@@ -116,7 +116,7 @@ export function deployCommand(program: Command): void {
         });
         progress("");
         const tenant = await warren.apply({ ...spec, source: { case: "release", value: release.digest } });
-        const replaced = options.wait ? await followRollout(warren, tenant, signal) : 0;
+        const replaced = options.wait ? await followRollout(warren, tenant, signal, options.timeout) : 0;
         if (options.json) {
           printJson({
             tenant: spec.key,

@@ -1,5 +1,5 @@
 /** `warren cordon | uncordon | drain | forget`: where new instances may go. */
-import { toDuration } from "@warren/common/time";
+import { pause, toDuration } from "@warren/common/time";
 import type { Command } from "commander";
 import pc from "picocolors";
 import { printJson, progress } from "../output.ts";
@@ -44,7 +44,7 @@ export function placingCommands(program: Command): void {
             const { nodes } = await warren.scheduler.listNodes({}, { signal: looking.signal });
             const left = nodes.find(({ name }) => name === node)?.instances;
             if (left !== undefined) progress(`draining ${node}: ${left} instances left`);
-            await Bun.sleep(500);
+            await pause(500, looking.signal);
           }
         };
         show().catch(() => {});

@@ -1,6 +1,6 @@
 /** `warren reload | rollback | releases | explain`: which release a tenant runs, and why it is where it is. */
 import type { Warren } from "@warren/client";
-import { fromTimestamp } from "@warren/common/time";
+import { fromTimestamp, pause } from "@warren/common/time";
 import { type Release, ReleaseSchema, RolloutState, type Tenant, TenantSchema } from "@warren/proto/common";
 import { ExplainResponseSchema } from "@warren/proto/scheduler";
 import type { Command } from "commander";
@@ -11,6 +11,8 @@ import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 
 /** A reload replaces one instance after the other. */
 const reloadMs = 300_000;
+/** Between two looks at how far it is. */
+const lookMs = 50;
 
 export function rolloutCommands(program: Command): void {
   asVerb(program.command("reload"))
@@ -107,10 +109,16 @@ async function digestOf(warren: Warren, tenant: string, meant: string): Promise<
 }
 
 /**
- * Waits until a tenant's newest spec has taken over, or was rolled back.
- * @throws UserError when it did not become ready
+ * Waits until a tenant's newest spec has taken over, or was rolled back; at most as long as a reload may take.
+ * @throws UserError when it did not become ready, or not in time
  */
-export async function followRollout(warren: Warren, tenant: Tenant, signal: AbortSignal): Promise<number> {
+export async function followRollout(
+  warren: Warren,
+  tenant: Tenant,
+  signal: AbortSignal,
+  timeoutMs = reloadMs,
+): Promise<number> {
+  const deadline = performance.now() + timeoutMs;
   let current = tenant;
   for (;;) {
     const { rollout, version } = current;
@@ -126,7 +134,12 @@ export async function followRollout(warren: Warren, tenant: Tenant, signal: Abor
     }
     const doing = rollout.state === RolloutState.ROLLING_BACK ? "rolling back" : "replacing instances";
     progress(`${doing}: ${rollout.replaced} of ${rollout.total}`);
-    await Bun.sleep(50);
+    if (performance.now() >= deadline) {
+      progress("");
+      const message = `${rollout.replaced} of ${rollout.total} instances are replaced so far; it goes on ('warren explain ${tenant.spec?.key}')`;
+      throw new UserError(message, exitCodes.deadline);
+    }
+    await pause(lookMs, signal);
     signal.throwIfAborted();
     current = (await warren.scheduler.getTenant({ tenant: tenant.spec?.key }, { signal })).tenant!;
   }

@@ -5,6 +5,7 @@
 import { Availability, ExitReason, NodeChange } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { setCordon } from "./cordon.ts";
+import { takeLate } from "./late.ts";
 import { type Instance, inFlight, instancesOn, type Move, type MoveEnd, type Node, specOf } from "./model.ts";
 import { nodeChanged } from "./node-events.ts";
 import { beginIdleStop, mayLeave } from "./quiesce.ts";
@@ -134,9 +135,8 @@ function finish(ctx: Context, node: Node): void {
 export function expireDrainCalls(ctx: Context, node: Node): void {
   const { draining } = node;
   if (!draining) return;
-  const late = draining.calls.filter(({ deadline }) => deadline <= ctx.at.mono);
-  if (late.length === 0) return;
-  draining.calls.splice(0, draining.calls.length, ...draining.calls.filter((one) => !late.includes(one)));
   const what = `node ${node.name} is not empty yet: ${node.placed} instances are left; its drain goes on`;
-  for (const { call } of late) ctx.emit({ type: "refuse", call, refusal: { kind: "late", what } });
+  for (const { call } of takeLate(ctx, draining.calls)) {
+    ctx.emit({ type: "refuse", call, refusal: { kind: "late", what } });
+  }
 }

@@ -15,10 +15,10 @@ const mostLooked = 1_000;
 export function makeRoom(ctx: Context, excess: number): void {
   const { state } = ctx;
   const leaving = leavingSoon(ctx);
-  const waiting = [...state.queue];
-  const wanted = waiting.length + excess - leaving;
+  const wanted = state.queue.size + excess - leaving;
   if (wanted <= 0) return;
-  // In the order in which they will be admitted, past those for whom room is being made already.
+  // In the order in which they will be admitted, past those for whom room is being made already; no more than are looked at.
+  const waiting = firstOf(state.queue, leaving + mostLooked);
   const beneficiaries = waiting.slice(leaving);
   let made = 0;
   for (const id of state.lru.look(mostLooked)) {
@@ -29,6 +29,12 @@ export function makeRoom(ctx: Context, excess: number): void {
     made++;
     evict(ctx, victim, forWhom ?? "");
   }
+}
+
+function firstOf<T>(all: Iterable<T>, most: number): T[] {
+  const first: T[] = [];
+  for (const one of all) if (first.push(one) >= most) break;
+  return first;
 }
 
 /** What the going of an instance mends. */

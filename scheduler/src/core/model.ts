@@ -238,8 +238,6 @@ export interface Node {
   /** mono; when this scheduler took over, for one not heard of since. */
   lastReport: number;
   lastReportWall: number;
-  /** Smoothed CPU of its tenants in thousandths of a core. */
-  cpuMillis: number;
   /** Ids of the instances placed on it that are not gone, those given up with it included. */
   readonly instances: Set<string>;
   /** Of these, those not given up. */

@@ -59,7 +59,6 @@ export function expected(ctx: Context, record: NodeRecord): Node {
     lost: false,
     lastReport: ctx.at.mono,
     lastReportWall: 0,
-    cpuMillis: 0,
     instances: new Set(),
     placed: 0,
     starting: 0,
@@ -126,9 +125,6 @@ export function join(ctx: Context, call: string, info: JoinInfo): void {
   ctx.emit({ type: "answer", call, answer: { kind: "done" } });
 }
 
-/** Weight of the newest observation of CPU: about three reports to believe a change. */
-const cpuWeight = 0.3;
-
 export function report(ctx: Context, input: Extract<Input, { type: "report" }>): void {
   const { state, at } = ctx;
   const node = state.nodes.get(input.node);
@@ -153,10 +149,7 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
   }
   node.lastReport = at.mono;
   node.lastReportWall = at.wall;
-  if (input.pressure) {
-    node.pressure = input.pressure;
-    node.cpuMillis += cpuWeight * (input.pressure.tenantCpuMillis - node.cpuMillis);
-  }
+  if (input.pressure) node.pressure = input.pressure;
   for (const { instance: ref, usage } of input.usages) {
     const instance = ref && state.instances.get(ref.id);
     if (instance?.ref.node === node.name && usage) observeUsage(ctx, instance, usage);

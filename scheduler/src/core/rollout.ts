@@ -13,6 +13,7 @@ import {
 } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
 import { wish } from "./desire.ts";
+import { takeLate } from "./late.ts";
 import {
   type Move,
   type MoveEnd,
@@ -250,12 +251,8 @@ export function resumeRollout(ctx: Context, tenant: Tenant): void {
 export function expireReloads(ctx: Context, tenant: Tenant): void {
   const { rollout } = tenant;
   if (!rollout?.calls.length) return;
-  const late = rollout.calls.filter(({ deadline }) => deadline <= ctx.at.mono);
-  if (late.length === 0) return;
-  const kept = rollout.calls.filter(({ deadline }) => deadline > ctx.at.mono);
-  rollout.calls.splice(0, rollout.calls.length, ...kept);
   const what = `its reload is not done yet (${rollout.replaced} of ${rollout.total} instances are replaced); it goes on`;
-  for (const { call } of late) {
+  for (const { call } of takeLate(ctx, rollout.calls)) {
     ctx.emit({ type: "refuse", call, refusal: { kind: "deadline", tenant: tenant.key, what } });
   }
 }
