@@ -14,7 +14,7 @@ export const maxRows = 10_000;
 
 const maxU64 = 2n ** 64n - 1n;
 
-const cuts: Readonly<Record<UsageWindow, Cut>> = {
+const cuts: Readonly<Partial<Record<UsageWindow, Cut>>> = {
   [UsageWindow.UNSPECIFIED]: "total",
   [UsageWindow.TOTAL]: "total",
   [UsageWindow.HOUR]: "hour",
@@ -30,6 +30,7 @@ export function meteringService(
     getUsage(request) {
       const window = checkedWindow(request);
       const cut = cuts[request.window];
+      if (!cut) throw rpcError(Code.Unimplemented, "window: months are not cut yet");
       // One row more tells that there are more. Nothing is counted between the two reads: they are one turn.
       const rows = ledger.usage({ tenant: request.tenant || undefined, window, cut, limit: maxRows + 1 });
       if (rows.length > maxRows) {

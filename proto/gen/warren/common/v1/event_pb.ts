@@ -7,11 +7,12 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Endpoint, Exit, InstanceMode, InstanceRef, InstanceState, Usage } from "./instance_pb.ts";
+import type { Endpoint, Exit, InstanceMode, InstanceRef, InstanceState, StartPhases, Usage } from "./instance_pb.ts";
 import { file_warren_common_v1_instance } from "./instance_pb.ts";
-import type { Rollout } from "./tenant_pb.ts";
+import type { Rollout, UsageLimit } from "./tenant_pb.ts";
 import { file_warren_common_v1_tenant } from "./tenant_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -19,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/common/v1/event.proto.
  */
 export const file_warren_common_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("Chx3YXJyZW4vY29tbW9uL3YxL2V2ZW50LnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIp4ECgVFdmVudBIKCgJpZBgBIAEoCRIOCgZzb3VyY2UYAiABKAkSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGdGVuYW50GAQgASgJEhMKC2pvdXJuYWxfc2VxGAUgASgEEjIKCnRyYW5zaXRpb24YCiABKAsyHC53YXJyZW4uY29tbW9uLnYxLlRyYW5zaXRpb25IABIuCgV1c2FnZRgLIAEoCzIdLndhcnJlbi5jb21tb24udjEuVXNhZ2VSZXBvcnRIABI3CglwbGFjZW1lbnQYDCABKAsyIi53YXJyZW4uY29tbW9uLnYxLlBsYWNlbWVudERlY2lkZWRIABI1CghldmljdGlvbhgNIAEoCzIhLndhcnJlbi5jb21tb24udjEuRXZpY3Rpb25EZWNpZGVkSAASMwoHYmFja29mZhgOIAEoCzIgLndhcnJlbi5jb21tb24udjEuQmFja29mZlN0YXJ0ZWRIABItCgRub2RlGA8gASgLMh0ud2FycmVuLmNvbW1vbi52MS5Ob2RlQ2hhbmdlZEgAEjQKB3JlbGVhc2UYECABKAsyIS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2VEZXBsb3llZEgAEjEKB3JvbGxvdXQYESABKAsyHi53YXJyZW4uY29tbW9uLnYxLlJvbGxvdXRFbmRlZEgAQgkKB3BheWxvYWQigAQKClRyYW5zaXRpb24SLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEi0KBGZyb20YAiABKA4yHy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlU3RhdGUSKwoCdG8YAyABKA4yHy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlU3RhdGUSMQoJZnJvbV9tb2RlGAQgASgOMh4ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZU1vZGUSLwoHdG9fbW9kZRgFIAEoDjIeLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VNb2RlEiYKAmF0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgVhZnRlchgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCghlbmRwb2ludBgIIAEoCzIaLndhcnJlbi5jb21tb24udjEuRW5kcG9pbnQSCwoDcGlkGAkgASgNEiQKBGV4aXQYCiABKAsyFi53YXJyZW4uY29tbW9uLnYxLkV4aXQSJgoFdXNhZ2UYCyABKAsyFy53YXJyZW4uY29tbW9uLnYxLlVzYWdlEhcKD3JlY2xhaW1lZF9ieXRlcxgMIAEoBBINCgV3YWtlcxgNIAEoBCKOAQoLVXNhZ2VSZXBvcnQSLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBImCgV1c2FnZRgDIAEoCzIXLndhcnJlbi5jb21tb24udjEuVXNhZ2UiUAoQUGxhY2VtZW50RGVjaWRlZBIvCghpbnN0YW5jZRgBIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYSCwoDd2h5GAIgASgJIoUBCg9FdmljdGlvbkRlY2lkZWQSLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEhQKDGluX2Zhdm91cl9vZhgCIAEoCRIrCghpZGxlX2ZvchgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKWAQoOQmFja29mZlN0YXJ0ZWQSDgoGdGVuYW50GAEgASgJEhAKCGZhaWx1cmVzGAIgASgNEigKBWRlbGF5GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKBGxhc3QYBCABKAsyFi53YXJyZW4uY29tbW9uLnYxLkV4aXQSEgoKY3Jhc2hfbG9vcBgFIAEoCCJaCgtOb2RlQ2hhbmdlZBIMCgRub2RlGAEgASgJEiwKBmNoYW5nZRgCIAEoDjIcLndhcnJlbi5jb21tb24udjEuTm9kZUNoYW5nZRIPCgdtZXNzYWdlGAMgASgJInAKDFJvbGxvdXRFbmRlZBIOCgZ0ZW5hbnQYASABKAkSKgoHcm9sbG91dBgCIAEoCzIZLndhcnJlbi5jb21tb24udjEuUm9sbG91dBIkCgRleGl0GAMgASgLMhYud2FycmVuLmNvbW1vbi52MS5FeGl0IkQKD1JlbGVhc2VEZXBsb3llZBIOCgZ0ZW5hbnQYASABKAkSDwoHcmVsZWFzZRgCIAEoCRIQCghwcmV2aW91cxgDIAEoCSq9AQoKTm9kZUNoYW5nZRIbChdOT0RFX0NIQU5HRV9VTlNQRUNJRklFRBAAEhIKDk5PREVfQ0hBTkdFX1VQEAESFAoQTk9ERV9DSEFOR0VfTE9TVBACEhgKFE5PREVfQ0hBTkdFX0NPUkRPTkVEEAMSGgoWTk9ERV9DSEFOR0VfVU5DT1JET05FRBAEEhcKE05PREVfQ0hBTkdFX0RSQUlORUQQBRIZChVOT0RFX0NIQU5HRV9GT1JHT1RURU4QBmIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_instance, file_warren_common_v1_tenant]);
+  fileDesc("Chx3YXJyZW4vY29tbW9uL3YxL2V2ZW50LnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIrQFCgVFdmVudBIKCgJpZBgBIAEoCRIOCgZzb3VyY2UYAiABKAkSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGdGVuYW50GAQgASgJEhMKC2pvdXJuYWxfc2VxGAUgASgEEjIKCnRyYW5zaXRpb24YCiABKAsyHC53YXJyZW4uY29tbW9uLnYxLlRyYW5zaXRpb25IABIuCgV1c2FnZRgLIAEoCzIdLndhcnJlbi5jb21tb24udjEuVXNhZ2VSZXBvcnRIABI3CglwbGFjZW1lbnQYDCABKAsyIi53YXJyZW4uY29tbW9uLnYxLlBsYWNlbWVudERlY2lkZWRIABI1CghldmljdGlvbhgNIAEoCzIhLndhcnJlbi5jb21tb24udjEuRXZpY3Rpb25EZWNpZGVkSAASMwoHYmFja29mZhgOIAEoCzIgLndhcnJlbi5jb21tb24udjEuQmFja29mZlN0YXJ0ZWRIABItCgRub2RlGA8gASgLMh0ud2FycmVuLmNvbW1vbi52MS5Ob2RlQ2hhbmdlZEgAEjQKB3JlbGVhc2UYECABKAsyIS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2VEZXBsb3llZEgAEjEKB3JvbGxvdXQYESABKAsyHi53YXJyZW4uY29tbW9uLnYxLlJvbGxvdXRFbmRlZEgAEjIKB3RyYWZmaWMYEiABKAsyHy53YXJyZW4uY29tbW9uLnYxLlRyYWZmaWNSZXBvcnRIABIvCgZidWRnZXQYEyABKAsyHS53YXJyZW4uY29tbW9uLnYxLkJ1ZGdldEFsZXJ0SAASLwoFbGltaXQYFCABKAsyHi53YXJyZW4uY29tbW9uLnYxLkxpbWl0Q2hhbmdlZEgAQgkKB3BheWxvYWQitQQKClRyYW5zaXRpb24SLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEi0KBGZyb20YAiABKA4yHy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlU3RhdGUSKwoCdG8YAyABKA4yHy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlU3RhdGUSMQoJZnJvbV9tb2RlGAQgASgOMh4ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZU1vZGUSLwoHdG9fbW9kZRgFIAEoDjIeLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VNb2RlEiYKAmF0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgVhZnRlchgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCghlbmRwb2ludBgIIAEoCzIaLndhcnJlbi5jb21tb24udjEuRW5kcG9pbnQSCwoDcGlkGAkgASgNEiQKBGV4aXQYCiABKAsyFi53YXJyZW4uY29tbW9uLnYxLkV4aXQSJgoFdXNhZ2UYCyABKAsyFy53YXJyZW4uY29tbW9uLnYxLlVzYWdlEhcKD3JlY2xhaW1lZF9ieXRlcxgMIAEoBBINCgV3YWtlcxgNIAEoBBIzCgxzdGFydF9waGFzZXMYDiABKAsyHS53YXJyZW4uY29tbW9uLnYxLlN0YXJ0UGhhc2VzIo4BCgtVc2FnZVJlcG9ydBIvCghpbnN0YW5jZRgBIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKBXVzYWdlGAMgASgLMhcud2FycmVuLmNvbW1vbi52MS5Vc2FnZSJQChBQbGFjZW1lbnREZWNpZGVkEi8KCGluc3RhbmNlGAEgASgLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZhILCgN3aHkYAiABKAkihQEKD0V2aWN0aW9uRGVjaWRlZBIvCghpbnN0YW5jZRgBIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYSFAoMaW5fZmF2b3VyX29mGAIgASgJEisKCGlkbGVfZm9yGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIpYBCg5CYWNrb2ZmU3RhcnRlZBIOCgZ0ZW5hbnQYASABKAkSEAoIZmFpbHVyZXMYAiABKA0SKAoFZGVsYXkYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJAoEbGFzdBgEIAEoCzIWLndhcnJlbi5jb21tb24udjEuRXhpdBISCgpjcmFzaF9sb29wGAUgASgIIloKC05vZGVDaGFuZ2VkEgwKBG5vZGUYASABKAkSLAoGY2hhbmdlGAIgASgOMhwud2FycmVuLmNvbW1vbi52MS5Ob2RlQ2hhbmdlEg8KB21lc3NhZ2UYAyABKAkicAoMUm9sbG91dEVuZGVkEg4KBnRlbmFudBgBIAEoCRIqCgdyb2xsb3V0GAIgASgLMhkud2FycmVuLmNvbW1vbi52MS5Sb2xsb3V0EiQKBGV4aXQYAyABKAsyFi53YXJyZW4uY29tbW9uLnYxLkV4aXQiRAoPUmVsZWFzZURlcGxveWVkEg4KBnRlbmFudBgBIAEoCRIPCgdyZWxlYXNlGAIgASgJEhAKCHByZXZpb3VzGAMgASgJIvMCCg1UcmFmZmljUmVwb3J0EroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpEksKB2dhdGV3YXkYAiABKAlCOrpIN3I1MjNeW0EtWmEtejAtOV8uLV17MSwxMDB9LVswLTddWzAtOUEtSEpLTU5QLVRWLVpdezI1fSQSCwoDcnVuGAMgASgNEiYKAmF0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXF1ZXN0cxgFIAEoBBIRCglieXRlc19vdXQYBiABKAQiugMKC0J1ZGdldEFsZXJ0EroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpEhYKBHBsYW4YAiABKAlCCLpIBXIDGIABEjgKDHBlcmlvZF9zdGFydBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBrpIA8gBARI2CgpwZXJpb2RfZW5kGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIGukgDyAEBEhsKB3BlcmNlbnQYBSABKA1CCrpIByoFGJBOIAASFQoNYW1vdW50X21pY3JvcxgGIAEoAxIVCg1idWRnZXRfbWljcm9zGAcgASgDEhkKCGN1cnJlbmN5GAggASgJQge6SARyAhgIIpUBCgxMaW1pdENoYW5nZWQSDgoGdGVuYW50GAEgASgJEisKBWxpbWl0GAIgASgLMhwud2FycmVuLmNvbW1vbi52MS5Vc2FnZUxpbWl0Eg8KB3JlYWNoZWQYAyABKAgSDAoEdXNlZBgEIAEoBBIpCgV1bnRpbBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqvQEKCk5vZGVDaGFuZ2USGwoXTk9ERV9DSEFOR0VfVU5TUEVDSUZJRUQQABISCg5OT0RFX0NIQU5HRV9VUBABEhQKEE5PREVfQ0hBTkdFX0xPU1QQAhIYChROT0RFX0NIQU5HRV9DT1JET05FRBADEhoKFk5PREVfQ0hBTkdFX1VOQ09SRE9ORUQQBBIXChNOT0RFX0NIQU5HRV9EUkFJTkVEEAUSGQoVTk9ERV9DSEFOR0VfRk9SR09UVEVOEAZiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_instance, file_warren_common_v1_tenant]);
 
 /**
  * Any event, as WatchEvents answers it.
@@ -131,6 +132,30 @@ export type Event = Message<"warren.common.v1.Event"> & {
      */
     value: RolloutEnded;
     case: "rollout";
+  } | {
+    /**
+     * Requests that a gateway passed to a tenant.
+     *
+     * @generated from field: warren.common.v1.TrafficReport traffic = 18;
+     */
+    value: TrafficReport;
+    case: "traffic";
+  } | {
+    /**
+     * A tenant's invoice of this month has come to a part of its budget.
+     *
+     * @generated from field: warren.common.v1.BudgetAlert budget = 19;
+     */
+    value: BudgetAlert;
+    case: "budget";
+  } | {
+    /**
+     * A limit on a tenant's use was reached, or stands in its way no more.
+     *
+     * @generated from field: warren.common.v1.LimitChanged limit = 20;
+     */
+    value: LimitChanged;
+    case: "limit";
   } | { case: undefined; value?: undefined };
 };
 
@@ -237,6 +262,13 @@ export type Transition = Message<"warren.common.v1.Transition"> & {
    * @generated from field: uint64 wakes = 13;
    */
   wakes: bigint;
+
+  /**
+   * Where the time of its start went, when `to` is READY and `from` is STARTING.
+   *
+   * @generated from field: warren.common.v1.StartPhases start_phases = 14;
+   */
+  startPhases?: StartPhases | undefined;
 };
 
 /**
@@ -497,6 +529,182 @@ export type ReleaseDeployed = Message<"warren.common.v1.ReleaseDeployed"> & {
  */
 export const ReleaseDeployedSchema: GenMessage<ReleaseDeployed> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_event, 8);
+
+/**
+ * Requests that one gateway passed to one tenant, cumulative: like an instance's counters, the highest value counts. A
+ * tenant's traffic is the sum over all gateways and their runs.
+ *
+ * @generated from message warren.common.v1.TrafficReport
+ */
+export type TrafficReport = Message<"warren.common.v1.TrafficReport"> & {
+  /**
+   * Tenant's key.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * The gateway: its name, "-" and the ULID of its start.
+   *
+   * @generated from field: string gateway = 2;
+   */
+  gateway: string;
+
+  /**
+   * Rises when the gateway forgets counters that were acknowledged and begins again from 0.
+   *
+   * @generated from field: uint32 run = 3;
+   */
+  run: number;
+
+  /**
+   * When they were read, by the gateway's clock.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 4;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * Requests, streams and WebSockets that reached an instance, in this run of this gateway.
+   *
+   * @generated from field: uint64 requests = 5;
+   */
+  requests: bigint;
+
+  /**
+   * Bytes of bodies and of WebSocket messages sent to clients.
+   *
+   * @generated from field: uint64 bytes_out = 6;
+   */
+  bytesOut: bigint;
+};
+
+/**
+ * Describes the message warren.common.v1.TrafficReport.
+ * Use `create(TrafficReportSchema)` to create a new message.
+ */
+export const TrafficReportSchema: GenMessage<TrafficReport> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_event, 9);
+
+/**
+ * A tenant's invoice of this month has come to a part of its budget.
+ *
+ * @generated from message warren.common.v1.BudgetAlert
+ */
+export type BudgetAlert = Message<"warren.common.v1.BudgetAlert"> & {
+  /**
+   * Tenant's key.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * Name of its plan.
+   *
+   * @generated from field: string plan = 2;
+   */
+  plan: string;
+
+  /**
+   * Beginning of the month (UTC).
+   *
+   * @generated from field: google.protobuf.Timestamp period_start = 3;
+   */
+  periodStart?: Timestamp | undefined;
+
+  /**
+   * Its end.
+   *
+   * @generated from field: google.protobuf.Timestamp period_end = 4;
+   */
+  periodEnd?: Timestamp | undefined;
+
+  /**
+   * The part of the budget that is spent, in percent, as the plan names it: 50, 80, 100.
+   *
+   * @generated from field: uint32 percent = 5;
+   */
+  percent: number;
+
+  /**
+   * What the invoice comes to now, in millionths of the currency's unit.
+   *
+   * @generated from field: int64 amount_micros = 6;
+   */
+  amountMicros: bigint;
+
+  /**
+   * The budget, in the same.
+   *
+   * @generated from field: int64 budget_micros = 7;
+   */
+  budgetMicros: bigint;
+
+  /**
+   * "EUR".
+   *
+   * @generated from field: string currency = 8;
+   */
+  currency: string;
+};
+
+/**
+ * Describes the message warren.common.v1.BudgetAlert.
+ * Use `create(BudgetAlertSchema)` to create a new message.
+ */
+export const BudgetAlertSchema: GenMessage<BudgetAlert> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_event, 10);
+
+/**
+ * A limit on a tenant's use was reached, or stands in its way no more.
+ *
+ * @generated from message warren.common.v1.LimitChanged
+ */
+export type LimitChanged = Message<"warren.common.v1.LimitChanged"> & {
+  /**
+   * Tenant's key.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * The limit, as its spec has it.
+   *
+   * @generated from field: warren.common.v1.UsageLimit limit = 2;
+   */
+  limit?: UsageLimit | undefined;
+
+  /**
+   * It was reached: the tenant's instances are stopped and none is started.
+   *
+   * @generated from field: bool reached = 3;
+   */
+  reached: boolean;
+
+  /**
+   * What was used of it when it was reached, in whole units of the meter.
+   *
+   * @generated from field: uint64 used = 4;
+   */
+  used: bigint;
+
+  /**
+   * End of the period (UTC), from which on it stands in the way no more.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 5;
+   */
+  until?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message warren.common.v1.LimitChanged.
+ * Use `create(LimitChangedSchema)` to create a new message.
+ */
+export const LimitChangedSchema: GenMessage<LimitChanged> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_event, 11);
 
 /**
  * What became of a node.

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/common/v1/tenant.proto.
  */
 export const file_warren_common_v1_tenant: GenFile = /*@__PURE__*/
-  fileDesc("Ch13YXJyZW4vY29tbW9uL3YxL3RlbmFudC5wcm90bxIQd2FycmVuLmNvbW1vbi52MSLfCgoKVGVuYW50U3BlYxK3AQoDa2V5GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKRIvCgdyZWxlYXNlGAIgASgJQhy6SBlyFzIVXnNoYTI1NjpbMC05YS1mXXs2NH0kSAASIQoJZGlyZWN0b3J5GAMgASgJQgy6SAlyBxiAIDICXi9IABIiCgdjb21tYW5kGAQgAygJQhG6SA6SAQsQQCIHcgUQARiAIBJmCgNlbnYYBSADKAsyJS53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuRW52RW50cnlCMrpIL5oBLBCAAiIfch0YgAIyGF5bQS1aYS16X11bQS1aYS16MC05X10qJCoGcgQYgIACEi4KCXJlYWRpbmVzcxgGIAEoCzIbLndhcnJlbi5jb21tb24udjEuUmVhZGluZXNzEioKBHN0b3AYByABKAsyHC53YXJyZW4uY29tbW9uLnYxLlN0b3BQb2xpY3kSKgoEaWRsZRgIIAEoCzIcLndhcnJlbi5jb21tb24udjEuSWRsZVBvbGljeRIoCgZsaW1pdHMYCSABKAsyGC53YXJyZW4uY29tbW9uLnYxLkxpbWl0cxI4Cglpc29sYXRpb24YCiABKA4yGy53YXJyZW4uY29tbW9uLnYxLklzb2xhdGlvbkIIukgFggECEAESWwoLbm9kZV9sYWJlbHMYCyADKAsyLC53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuTm9kZUxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAISPgoMYXZhaWxhYmlsaXR5GAwgASgOMh4ud2FycmVuLmNvbW1vbi52MS5BdmFpbGFiaWxpdHlCCLpIBYIBAhABEjIKBmV4cG9zZRgNIAEoDjIYLndhcnJlbi5jb21tb24udjEuRXhwb3NlQgi6SAWCAQIQARI6CgdyZXN0YXJ0GA4gASgOMh8ud2FycmVuLmNvbW1vbi52MS5SZXN0YXJ0UG9saWN5Qgi6SAWCAQIQARIuCglpbnN0YW5jZXMYDyABKAsyGy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlcxIsCghsaXZlbmVzcxgQIAEoCzIaLndhcnJlbi5jb21tb24udjEuTGl2ZW5lc3MSGQoIcHJpb3JpdHkYESABKA1CB7pIBCoCGGQSLgoGcmVsb2FkGBIgASgLMh4ud2FycmVuLmNvbW1vbi52MS5SZWxvYWRQb2xpY3kaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARoxCg9Ob2RlTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATqrAbpIpwEapAEKFXRlbmFudF9zcGVjLmluc3RhbmNlcxItaW5zdGFuY2VzLm1heCBtdXN0IG5vdCBiZSBiZWxvdyBpbnN0YW5jZXMubWluGlwhaGFzKHRoaXMuaW5zdGFuY2VzKSB8fCB0aGlzLmluc3RhbmNlcy5tYXggPT0gMHUgfHwgdGhpcy5pbnN0YW5jZXMubWF4ID49IHRoaXMuaW5zdGFuY2VzLm1pbkIICgZzb3VyY2UirwMKCVJlYWRpbmVzcxI3CgRraW5kGAQgASgOMh8ud2FycmVuLmNvbW1vbi52MS5SZWFkaW5lc3NLaW5kQgi6SAWCAQIQARIkCgRwYXRoGAEgASgJQha6SBNyERiACDIMXigvWyEtfl0qKT8kEoMBCgZzdGF0dXMYAiABKA1Cc7pIcLoBbQoQcmVhZGluZXNzLnN0YXR1cxIrbXVzdCBiZSAwIG9yIGFuIEhUVFAgc3RhdHVzIGZyb20gMTAwIHRvIDU5ORosdGhpcyA9PSAwdSB8fCAodGhpcyA+PSAxMDB1ICYmIHRoaXMgPD0gNTk5dSkSOQoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQqADqBAbpIfhp8Cg5yZWFkaW5lc3MucGF0aBIwcGF0aCBhbmQgc3RhdHVzIGdvIHdpdGggUkVBRElORVNTX0tJTkRfUE9SVCBvbmx5Gjh0aGlzLmtpbmQgPD0gMSB8fCAodGhpcy5wYXRoID09ICcnICYmIHRoaXMuc3RhdHVzID09IDB1KSK9AwoITGl2ZW5lc3MSJAoEcGF0aBgBIAEoCUIWukgTchEYgAgyDF4oL1shLX5dKik/JBI/CghpbnRlcnZhbBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkISukgPqgEMIgMIkBwyBRCAwtcvEjkKB3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDbpICqoBByIDCNgEKgASGgoJdGhyZXNob2xkGAQgASgNQge6SAQqAhhkEj4KDHN0YXJ0X3BlcmlvZBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMIkBwyABJACgloZWFydGJlYXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CErpID6oBDCIDCJAcMgUQgMLXLzpxukhuGmwKDWxpdmVuZXNzLndoYXQSM2dpdmUgYSBwYXRoIHRvIHByb2JlLCBhIGhlYXJ0YmVhdCBpbnRlcnZhbCwgb3IgYm90aBomdGhpcy5wYXRoICE9ICcnIHx8IGhhcyh0aGlzLmhlYXJ0YmVhdCkifgoKU3RvcFBvbGljeRI3CgVkcmFpbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQyABI3CgVncmFjZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQyACI7CgxSZWxvYWRQb2xpY3kSFwoFYmF0Y2gYASABKA1CCLpIBSoDGOgHEhIKCnN0b3BfZmlyc3QYAiABKAgi1QMKCklkbGVQb2xpY3kSNwoKc3RvcF9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASEQoJa2VlcF93YXJtGAIgASgIEjkKDGZyZWV6ZV9hZnRlchgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASOwoOcGFnZV9vdXRfYWZ0ZXIYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEhQKDG5ldmVyX2ZyZWV6ZRgFIAEoCBIQCghhZGFwdGl2ZRgGIAEoCBI0CgR3YXJtGAcgAygLMhwud2FycmVuLmNvbW1vbi52MS5XYXJtV2luZG93Qgi6SAWSAQIQIDqkAbpIoAEanQEKCmlkbGUub3JkZXISLXBhZ2Vfb3V0X2FmdGVyIG11c3Qgbm90IGJlIGJlbG93IGZyZWV6ZV9hZnRlchpgIWhhcyh0aGlzLnBhZ2Vfb3V0X2FmdGVyKSB8fCAhaGFzKHRoaXMuZnJlZXplX2FmdGVyKSB8fCB0aGlzLnBhZ2Vfb3V0X2FmdGVyID49IHRoaXMuZnJlZXplX2FmdGVyIrUBCgpXYXJtV2luZG93Eh4KBGRheXMYASADKA1CELpIDZIBChAHIgYqBBgHKAESNAoEZnJvbRgCIAEoCUImukgjciEyH14oWzAxXVswLTldfDJbMC0zXSk6WzAtNV1bMC05XSQSNQoFdW50aWwYAyABKAlCJrpII3IhMh9eKFswMV1bMC05XXwyWzAtM10pOlswLTVdWzAtOV0kEhoKCXRpbWVfem9uZRgEIAEoCUIHukgEcgIYQCLPAQoGTGltaXRzEhQKDG1lbW9yeV9ieXRlcxgBIAEoBBJiCgpjcHVfbWlsbGlzGAIgASgNQk66SEu6AUgKEWxpbWl0cy5jcHVfbWlsbGlzEhhtdXN0IGJlIDAgb3IgYXQgbGVhc3QgMTAaGXRoaXMgPT0gMHUgfHwgdGhpcyA+PSAxMHUSGAoEcGlkcxgDIAEoDUIKukgHKgUYgICAAhIdCgpvcGVuX2ZpbGVzGAQgASgNQgm6SAYqBBiAgEASEgoKZGlza19ieXRlcxgFIAEoBCKUAQoJSW5zdGFuY2VzEhUKA21pbhgBIAEoDUIIukgFKgMY6AcSFQoDbWF4GAIgASgNQgi6SAUqAxjoBxISCgpzaGFyZV9wb3J0GAMgASgIEiUKEnRhcmdldF9jb25jdXJyZW5jeRgEIAEoDUIJukgGKgQYwIQ9Eh4KDG1heF9wZXJfbm9kZRgFIAEoDUIIukgFKgMY6AciowIKBlRlbmFudBIqCgRzcGVjGAEgASgLMhwud2FycmVuLmNvbW1vbi52MS5UZW5hbnRTcGVjEg8KB3ZlcnNpb24YAiABKAQSLgoKY3JlYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCwoDdXJsGAUgASgJEhcKD3NlcnZpbmdfdmVyc2lvbhgGIAEoBBIqCgdyb2xsb3V0GAcgASgLMhkud2FycmVuLmNvbW1vbi52MS5Sb2xsb3V0EioKB2JhY2tvZmYYCCABKAsyGS53YXJyZW4uY29tbW9uLnYxLkJhY2tvZmYifAoHQmFja29mZhIQCghmYWlsdXJlcxgBIAEoDRIoCgVkZWxheRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgpjcmFzaF9sb29wGAMgASgIEgwKBGxhc3QYBCABKAkSEwoLbGFzdF9vdXRwdXQYBSADKAkilQEKB1JvbGxvdXQSLQoFc3RhdGUYASABKA4yHi53YXJyZW4uY29tbW9uLnYxLlJvbGxvdXRTdGF0ZRIPCgd2ZXJzaW9uGAIgASgEEhgKEHByZXZpb3VzX3ZlcnNpb24YAyABKAQSEAoIcmVwbGFjZWQYBCABKA0SDQoFdG90YWwYBSABKA0SDwoHbWVzc2FnZRgGIAEoCSp9Cg1SZWFkaW5lc3NLaW5kEh4KGlJFQURJTkVTU19LSU5EX1VOU1BFQ0lGSUVEEAASFwoTUkVBRElORVNTX0tJTkRfUE9SVBABEhoKFlJFQURJTkVTU19LSU5EX01FU1NBR0UQAhIXChNSRUFESU5FU1NfS0lORF9OT05FEAMqfQoJSXNvbGF0aW9uEhkKFUlTT0xBVElPTl9VTlNQRUNJRklFRBAAEhIKDklTT0xBVElPTl9OT05FEAESEgoOSVNPTEFUSU9OX1VTRVIQAhIUChBJU09MQVRJT05fQ0dST1VQEAMSFwoTSVNPTEFUSU9OX05BTUVTUEFDRRAEKmkKDEF2YWlsYWJpbGl0eRIcChhBVkFJTEFCSUxJVFlfVU5TUEVDSUZJRUQQABIdChlBVkFJTEFCSUxJVFlfQVRfTEVBU1RfT05FEAESHAoYQVZBSUxBQklMSVRZX0FUX01PU1RfT05FEAIqRQoGRXhwb3NlEhYKEkVYUE9TRV9VTlNQRUNJRklFRBAAEhIKDkVYUE9TRV9HQVRFV0FZEAESDwoLRVhQT1NFX05PREUQAiqDAQoNUmVzdGFydFBvbGljeRIeChpSRVNUQVJUX1BPTElDWV9VTlNQRUNJRklFRBAAEhgKFFJFU1RBUlRfUE9MSUNZX05FVkVSEAESHQoZUkVTVEFSVF9QT0xJQ1lfT05fRkFJTFVSRRACEhkKFVJFU1RBUlRfUE9MSUNZX0FMV0FZUxADKp8BCgxSb2xsb3V0U3RhdGUSHQoZUk9MTE9VVF9TVEFURV9VTlNQRUNJRklFRBAAEhkKFVJPTExPVVRfU1RBVEVfUlVOTklORxABEhYKElJPTExPVVRfU1RBVEVfRE9ORRACEh4KGlJPTExPVVRfU1RBVEVfUk9MTElOR19CQUNLEAMSHQoZUk9MTE9VVF9TVEFURV9ST0xMRURfQkFDSxAEYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch13YXJyZW4vY29tbW9uL3YxL3RlbmFudC5wcm90bxIQd2FycmVuLmNvbW1vbi52MSKdCwoKVGVuYW50U3BlYxK3AQoDa2V5GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKRIvCgdyZWxlYXNlGAIgASgJQhy6SBlyFzIVXnNoYTI1NjpbMC05YS1mXXs2NH0kSAASIQoJZGlyZWN0b3J5GAMgASgJQgy6SAlyBxiAIDICXi9IABIiCgdjb21tYW5kGAQgAygJQhG6SA6SAQsQQCIHcgUQARiAIBJmCgNlbnYYBSADKAsyJS53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuRW52RW50cnlCMrpIL5oBLBCAAiIfch0YgAIyGF5bQS1aYS16X11bQS1aYS16MC05X10qJCoGcgQYgIACEi4KCXJlYWRpbmVzcxgGIAEoCzIbLndhcnJlbi5jb21tb24udjEuUmVhZGluZXNzEioKBHN0b3AYByABKAsyHC53YXJyZW4uY29tbW9uLnYxLlN0b3BQb2xpY3kSKgoEaWRsZRgIIAEoCzIcLndhcnJlbi5jb21tb24udjEuSWRsZVBvbGljeRIoCgZsaW1pdHMYCSABKAsyGC53YXJyZW4uY29tbW9uLnYxLkxpbWl0cxI4Cglpc29sYXRpb24YCiABKA4yGy53YXJyZW4uY29tbW9uLnYxLklzb2xhdGlvbkIIukgFggECEAESWwoLbm9kZV9sYWJlbHMYCyADKAsyLC53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMuTm9kZUxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAISPgoMYXZhaWxhYmlsaXR5GAwgASgOMh4ud2FycmVuLmNvbW1vbi52MS5BdmFpbGFiaWxpdHlCCLpIBYIBAhABEjIKBmV4cG9zZRgNIAEoDjIYLndhcnJlbi5jb21tb24udjEuRXhwb3NlQgi6SAWCAQIQARI6CgdyZXN0YXJ0GA4gASgOMh8ud2FycmVuLmNvbW1vbi52MS5SZXN0YXJ0UG9saWN5Qgi6SAWCAQIQARIuCglpbnN0YW5jZXMYDyABKAsyGy53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlcxIsCghsaXZlbmVzcxgQIAEoCzIaLndhcnJlbi5jb21tb24udjEuTGl2ZW5lc3MSGQoIcHJpb3JpdHkYESABKA1CB7pIBCoCGGQSLgoGcmVsb2FkGBIgASgLMh4ud2FycmVuLmNvbW1vbi52MS5SZWxvYWRQb2xpY3kSPAoMdXNhZ2VfbGltaXRzGBMgAygLMhwud2FycmVuLmNvbW1vbi52MS5Vc2FnZUxpbWl0Qgi6SAWSAQIQEBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGjEKD05vZGVMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBOqsBukinARqkAQoVdGVuYW50X3NwZWMuaW5zdGFuY2VzEi1pbnN0YW5jZXMubWF4IG11c3Qgbm90IGJlIGJlbG93IGluc3RhbmNlcy5taW4aXCFoYXModGhpcy5pbnN0YW5jZXMpIHx8IHRoaXMuaW5zdGFuY2VzLm1heCA9PSAwdSB8fCB0aGlzLmluc3RhbmNlcy5tYXggPj0gdGhpcy5pbnN0YW5jZXMubWluQggKBnNvdXJjZSKWAQoKVXNhZ2VMaW1pdBI3CgVtZXRlchgBIAEoDjIcLndhcnJlbi5jb21tb24udjEuVXNhZ2VNZXRlckIKukgHggEEEAEgABI5CgZwZXJpb2QYAiABKA4yHS53YXJyZW4uY29tbW9uLnYxLlVzYWdlUGVyaW9kQgq6SAeCAQQQASAAEhQKA21heBgDIAEoBEIHukgEMgIgACKvAwoJUmVhZGluZXNzEjcKBGtpbmQYBCABKA4yHy53YXJyZW4uY29tbW9uLnYxLlJlYWRpbmVzc0tpbmRCCLpIBYIBAhABEiQKBHBhdGgYASABKAlCFrpIE3IRGIAIMgxeKC9bIS1+XSopPyQSgwEKBnN0YXR1cxgCIAEoDUJzukhwugFtChByZWFkaW5lc3Muc3RhdHVzEittdXN0IGJlIDAgb3IgYW4gSFRUUCBzdGF0dXMgZnJvbSAxMDAgdG8gNTk5Gix0aGlzID09IDB1IHx8ICh0aGlzID49IDEwMHUgJiYgdGhpcyA8PSA1OTl1KRI5Cgd0aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwjYBCoAOoEBukh+GnwKDnJlYWRpbmVzcy5wYXRoEjBwYXRoIGFuZCBzdGF0dXMgZ28gd2l0aCBSRUFESU5FU1NfS0lORF9QT1JUIG9ubHkaOHRoaXMua2luZCA8PSAxIHx8ICh0aGlzLnBhdGggPT0gJycgJiYgdGhpcy5zdGF0dXMgPT0gMHUpIr0DCghMaXZlbmVzcxIkCgRwYXRoGAEgASgJQha6SBNyERiACDIMXigvWyEtfl0qKT8kEj8KCGludGVydmFsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhK6SA+qAQwiAwiQHDIFEIDC1y8SOQoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQqABIaCgl0aHJlc2hvbGQYBCABKA1CB7pIBCoCGGQSPgoMc3RhcnRfcGVyaW9kGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwiQHDIAEkAKCWhlYXJ0YmVhdBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkISukgPqgEMIgMIkBwyBRCAwtcvOnG6SG4abAoNbGl2ZW5lc3Mud2hhdBIzZ2l2ZSBhIHBhdGggdG8gcHJvYmUsIGEgaGVhcnRiZWF0IGludGVydmFsLCBvciBib3RoGiZ0aGlzLnBhdGggIT0gJycgfHwgaGFzKHRoaXMuaGVhcnRiZWF0KSJ+CgpTdG9wUG9saWN5EjcKBWRyYWluGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwjYBDIAEjcKBWdyYWNlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwjYBDIAIjsKDFJlbG9hZFBvbGljeRIXCgViYXRjaBgBIAEoDUIIukgFKgMY6AcSEgoKc3RvcF9maXJzdBgCIAEoCCLVAwoKSWRsZVBvbGljeRI3CgpzdG9wX2FmdGVyGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABIRCglrZWVwX3dhcm0YAiABKAgSOQoMZnJlZXplX2FmdGVyGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABI7Cg5wYWdlX291dF9hZnRlchgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASFAoMbmV2ZXJfZnJlZXplGAUgASgIEhAKCGFkYXB0aXZlGAYgASgIEjQKBHdhcm0YByADKAsyHC53YXJyZW4uY29tbW9uLnYxLldhcm1XaW5kb3dCCLpIBZIBAhAgOqQBukigARqdAQoKaWRsZS5vcmRlchItcGFnZV9vdXRfYWZ0ZXIgbXVzdCBub3QgYmUgYmVsb3cgZnJlZXplX2FmdGVyGmAhaGFzKHRoaXMucGFnZV9vdXRfYWZ0ZXIpIHx8ICFoYXModGhpcy5mcmVlemVfYWZ0ZXIpIHx8IHRoaXMucGFnZV9vdXRfYWZ0ZXIgPj0gdGhpcy5mcmVlemVfYWZ0ZXIitQEKCldhcm1XaW5kb3cSHgoEZGF5cxgBIAMoDUIQukgNkgEKEAciBioEGAcoARI0CgRmcm9tGAIgASgJQia6SCNyITIfXihbMDFdWzAtOV18MlswLTNdKTpbMC01XVswLTldJBI1CgV1bnRpbBgDIAEoCUImukgjciEyH14oWzAxXVswLTldfDJbMC0zXSk6WzAtNV1bMC05XSQSGgoJdGltZV96b25lGAQgASgJQge6SARyAhhAIs8BCgZMaW1pdHMSFAoMbWVtb3J5X2J5dGVzGAEgASgEEmIKCmNwdV9taWxsaXMYAiABKA1CTrpIS7oBSAoRbGltaXRzLmNwdV9taWxsaXMSGG11c3QgYmUgMCBvciBhdCBsZWFzdCAxMBoZdGhpcyA9PSAwdSB8fCB0aGlzID49IDEwdRIYCgRwaWRzGAMgASgNQgq6SAcqBRiAgIACEh0KCm9wZW5fZmlsZXMYBCABKA1CCbpIBioEGICAQBISCgpkaXNrX2J5dGVzGAUgASgEIpQBCglJbnN0YW5jZXMSFQoDbWluGAEgASgNQgi6SAUqAxjoBxIVCgNtYXgYAiABKA1CCLpIBSoDGOgHEhIKCnNoYXJlX3BvcnQYAyABKAgSJQoSdGFyZ2V0X2NvbmN1cnJlbmN5GAQgASgNQgm6SAYqBBjAhD0SHgoMbWF4X3Blcl9ub2RlGAUgASgNQgi6SAUqAxjoByKjAgoGVGVuYW50EioKBHNwZWMYASABKAsyHC53YXJyZW4uY29tbW9uLnYxLlRlbmFudFNwZWMSDwoHdmVyc2lvbhgCIAEoBBIuCgpjcmVhdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgN1cmwYBSABKAkSFwoPc2VydmluZ192ZXJzaW9uGAYgASgEEioKB3JvbGxvdXQYByABKAsyGS53YXJyZW4uY29tbW9uLnYxLlJvbGxvdXQSKgoHYmFja29mZhgIIAEoCzIZLndhcnJlbi5jb21tb24udjEuQmFja29mZiJ8CgdCYWNrb2ZmEhAKCGZhaWx1cmVzGAEgASgNEigKBWRlbGF5GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhIKCmNyYXNoX2xvb3AYAyABKAgSDAoEbGFzdBgEIAEoCRITCgtsYXN0X291dHB1dBgFIAMoCSKVAQoHUm9sbG91dBItCgVzdGF0ZRgBIAEoDjIeLndhcnJlbi5jb21tb24udjEuUm9sbG91dFN0YXRlEg8KB3ZlcnNpb24YAiABKAQSGAoQcHJldmlvdXNfdmVyc2lvbhgDIAEoBBIQCghyZXBsYWNlZBgEIAEoDRINCgV0b3RhbBgFIAEoDRIPCgdtZXNzYWdlGAYgASgJKo4CCgpVc2FnZU1ldGVyEhsKF1VTQUdFX01FVEVSX1VOU1BFQ0lGSUVEEAASGwoXVVNBR0VfTUVURVJfQ1BVX1NFQ09ORFMQARIiCh5VU0FHRV9NRVRFUl9NRU1PUllfR0lCX1NFQ09ORFMQAhIeChpVU0FHRV9NRVRFUl9BQ1RJVkVfU0VDT05EUxADEh4KGlVTQUdFX01FVEVSX0ZST1pFTl9TRUNPTkRTEAQSGAoUVVNBR0VfTUVURVJfUkVRVUVTVFMQBRIZChVVU0FHRV9NRVRFUl9CWVRFU19PVVQQBhIWChJVU0FHRV9NRVRFUl9TVEFSVFMQBxIVChFVU0FHRV9NRVRFUl9USEFXUxAIKnAKC1VzYWdlUGVyaW9kEhwKGFVTQUdFX1BFUklPRF9VTlNQRUNJRklFRBAAEhUKEVVTQUdFX1BFUklPRF9IT1VSEAESFAoQVVNBR0VfUEVSSU9EX0RBWRACEhYKElVTQUdFX1BFUklPRF9NT05USBADKn0KDVJlYWRpbmVzc0tpbmQSHgoaUkVBRElORVNTX0tJTkRfVU5TUEVDSUZJRUQQABIXChNSRUFESU5FU1NfS0lORF9QT1JUEAESGgoWUkVBRElORVNTX0tJTkRfTUVTU0FHRRACEhcKE1JFQURJTkVTU19LSU5EX05PTkUQAyp9CglJc29sYXRpb24SGQoVSVNPTEFUSU9OX1VOU1BFQ0lGSUVEEAASEgoOSVNPTEFUSU9OX05PTkUQARISCg5JU09MQVRJT05fVVNFUhACEhQKEElTT0xBVElPTl9DR1JPVVAQAxIXChNJU09MQVRJT05fTkFNRVNQQUNFEAQqaQoMQXZhaWxhYmlsaXR5EhwKGEFWQUlMQUJJTElUWV9VTlNQRUNJRklFRBAAEh0KGUFWQUlMQUJJTElUWV9BVF9MRUFTVF9PTkUQARIcChhBVkFJTEFCSUxJVFlfQVRfTU9TVF9PTkUQAipFCgZFeHBvc2USFgoSRVhQT1NFX1VOU1BFQ0lGSUVEEAASEgoORVhQT1NFX0dBVEVXQVkQARIPCgtFWFBPU0VfTk9ERRACKoMBCg1SZXN0YXJ0UG9saWN5Eh4KGlJFU1RBUlRfUE9MSUNZX1VOU1BFQ0lGSUVEEAASGAoUUkVTVEFSVF9QT0xJQ1lfTkVWRVIQARIdChlSRVNUQVJUX1BPTElDWV9PTl9GQUlMVVJFEAISGQoVUkVTVEFSVF9QT0xJQ1lfQUxXQVlTEAMqnwEKDFJvbGxvdXRTdGF0ZRIdChlST0xMT1VUX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVUk9MTE9VVF9TVEFURV9SVU5OSU5HEAESFgoSUk9MTE9VVF9TVEFURV9ET05FEAISHgoaUk9MTE9VVF9TVEFURV9ST0xMSU5HX0JBQ0sQAxIdChlST0xMT1VUX1NUQVRFX1JPTExFRF9CQUNLEARiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * What the user wants of one tenant. Every field has a sane default but the key and the source.
@@ -159,6 +159,14 @@ export type TenantSpec = Message<"warren.common.v1.TenantSpec"> & {
    * @generated from field: warren.common.v1.ReloadPolicy reload = 18;
    */
   reload?: ReloadPolicy | undefined;
+
+  /**
+   * What it may use at most. Once one is reached, as the ledger counts, its instances are drained and stopped and none is
+   * started until the period is over or the limit raised. Enforced within some seconds, so that a little more can be used.
+   *
+   * @generated from field: repeated warren.common.v1.UsageLimit usage_limits = 19;
+   */
+  usageLimits: UsageLimit[];
 };
 
 /**
@@ -167,6 +175,41 @@ export type TenantSpec = Message<"warren.common.v1.TenantSpec"> & {
  */
 export const TenantSpecSchema: GenMessage<TenantSpec> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_tenant, 0);
+
+/**
+ * What a tenant may use at most.
+ *
+ * @generated from message warren.common.v1.UsageLimit
+ */
+export type UsageLimit = Message<"warren.common.v1.UsageLimit"> & {
+  /**
+   * Of what.
+   *
+   * @generated from field: warren.common.v1.UsageMeter meter = 1;
+   */
+  meter: UsageMeter;
+
+  /**
+   * In which time.
+   *
+   * @generated from field: warren.common.v1.UsagePeriod period = 2;
+   */
+  period: UsagePeriod;
+
+  /**
+   * So much, in the meter's unit; from there on it is reached.
+   *
+   * @generated from field: uint64 max = 3;
+   */
+  max: bigint;
+};
+
+/**
+ * Describes the message warren.common.v1.UsageLimit.
+ * Use `create(UsageLimitSchema)` to create a new message.
+ */
+export const UsageLimitSchema: GenMessage<UsageLimit> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_tenant, 1);
 
 /**
  * How it is known that an instance can serve.
@@ -208,7 +251,7 @@ export type Readiness = Message<"warren.common.v1.Readiness"> & {
  * Use `create(ReadinessSchema)` to create a new message.
  */
 export const ReadinessSchema: GenMessage<Readiness> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 1);
+  messageDesc(file_warren_common_v1_tenant, 2);
 
 /**
  * How it is watched that an instance still serves: a probe, heartbeats, or both. Not while it is frozen.
@@ -264,7 +307,7 @@ export type Liveness = Message<"warren.common.v1.Liveness"> & {
  * Use `create(LivenessSchema)` to create a new message.
  */
 export const LivenessSchema: GenMessage<Liveness> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 2);
+  messageDesc(file_warren_common_v1_tenant, 3);
 
 /**
  * How an instance is ended.
@@ -292,7 +335,7 @@ export type StopPolicy = Message<"warren.common.v1.StopPolicy"> & {
  * Use `create(StopPolicySchema)` to create a new message.
  */
 export const StopPolicySchema: GenMessage<StopPolicy> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 3);
+  messageDesc(file_warren_common_v1_tenant, 4);
 
 /**
  * How running instances are replaced: each by a new one that is ready before the old one goes.
@@ -321,7 +364,7 @@ export type ReloadPolicy = Message<"warren.common.v1.ReloadPolicy"> & {
  * Use `create(ReloadPolicySchema)` to create a new message.
  */
 export const ReloadPolicySchema: GenMessage<ReloadPolicy> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 4);
+  messageDesc(file_warren_common_v1_tenant, 5);
 
 /**
  * When an unused instance is put away: active, then frozen, then paged out, then stopped. Each time counts from its last
@@ -385,7 +428,7 @@ export type IdlePolicy = Message<"warren.common.v1.IdlePolicy"> & {
  * Use `create(IdlePolicySchema)` to create a new message.
  */
 export const IdlePolicySchema: GenMessage<IdlePolicy> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 5);
+  messageDesc(file_warren_common_v1_tenant, 6);
 
 /**
  * A part of the week.
@@ -427,7 +470,7 @@ export type WarmWindow = Message<"warren.common.v1.WarmWindow"> & {
  * Use `create(WarmWindowSchema)` to create a new message.
  */
 export const WarmWindowSchema: GenMessage<WarmWindow> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 6);
+  messageDesc(file_warren_common_v1_tenant, 7);
 
 /**
  * Bounds on what one instance may use; 0 means none of its own.
@@ -476,7 +519,7 @@ export type Limits = Message<"warren.common.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 7);
+  messageDesc(file_warren_common_v1_tenant, 8);
 
 /**
  * How many instances are wanted.
@@ -525,7 +568,7 @@ export type Instances = Message<"warren.common.v1.Instances"> & {
  * Use `create(InstancesSchema)` to create a new message.
  */
 export const InstancesSchema: GenMessage<Instances> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 8);
+  messageDesc(file_warren_common_v1_tenant, 9);
 
 /**
  * A tenant as the cluster knows it.
@@ -595,7 +638,7 @@ export type Tenant = Message<"warren.common.v1.Tenant"> & {
  * Use `create(TenantSchema)` to create a new message.
  */
 export const TenantSchema: GenMessage<Tenant> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 9);
+  messageDesc(file_warren_common_v1_tenant, 10);
 
 /**
  * Why a tenant that fails is not started now.
@@ -644,7 +687,7 @@ export type Backoff = Message<"warren.common.v1.Backoff"> & {
  * Use `create(BackoffSchema)` to create a new message.
  */
 export const BackoffSchema: GenMessage<Backoff> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 10);
+  messageDesc(file_warren_common_v1_tenant, 11);
 
 /**
  * The replacement of a tenant's instances by those of another version of its spec.
@@ -700,7 +743,124 @@ export type Rollout = Message<"warren.common.v1.Rollout"> & {
  * Use `create(RolloutSchema)` to create a new message.
  */
 export const RolloutSchema: GenMessage<Rollout> = /*@__PURE__*/
-  messageDesc(file_warren_common_v1_tenant, 11);
+  messageDesc(file_warren_common_v1_tenant, 12);
+
+/**
+ * What is counted of a tenant's use, in the unit that its name tells.
+ *
+ * @generated from enum warren.common.v1.UsageMeter
+ */
+export enum UsageMeter {
+  /**
+   * None.
+   *
+   * @generated from enum value: USAGE_METER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * CPU time, in seconds.
+   *
+   * @generated from enum value: USAGE_METER_CPU_SECONDS = 1;
+   */
+  CPU_SECONDS = 1,
+
+  /**
+   * Memory over time, in GiB-seconds; what was really held, not what was set aside.
+   *
+   * @generated from enum value: USAGE_METER_MEMORY_GIB_SECONDS = 2;
+   */
+  MEMORY_GIB_SECONDS = 2,
+
+  /**
+   * Time in which an instance lived and was not frozen, in seconds.
+   *
+   * @generated from enum value: USAGE_METER_ACTIVE_SECONDS = 3;
+   */
+  ACTIVE_SECONDS = 3,
+
+  /**
+   * Time in which an instance was frozen, in seconds.
+   *
+   * @generated from enum value: USAGE_METER_FROZEN_SECONDS = 4;
+   */
+  FROZEN_SECONDS = 4,
+
+  /**
+   * Requests, streams and WebSockets that gateways passed to it.
+   *
+   * @generated from enum value: USAGE_METER_REQUESTS = 5;
+   */
+  REQUESTS = 5,
+
+  /**
+   * Bytes that gateways passed from it to clients.
+   *
+   * @generated from enum value: USAGE_METER_BYTES_OUT = 6;
+   */
+  BYTES_OUT = 6,
+
+  /**
+   * Cold starts that became ready.
+   *
+   * @generated from enum value: USAGE_METER_STARTS = 7;
+   */
+  STARTS = 7,
+
+  /**
+   * Thaws of frozen instances.
+   *
+   * @generated from enum value: USAGE_METER_THAWS = 8;
+   */
+  THAWS = 8,
+}
+
+/**
+ * Describes the enum warren.common.v1.UsageMeter.
+ */
+export const UsageMeterSchema: GenEnum<UsageMeter> = /*@__PURE__*/
+  enumDesc(file_warren_common_v1_tenant, 0);
+
+/**
+ * A time after which counting begins anew (UTC).
+ *
+ * @generated from enum warren.common.v1.UsagePeriod
+ */
+export enum UsagePeriod {
+  /**
+   * None.
+   *
+   * @generated from enum value: USAGE_PERIOD_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A full hour.
+   *
+   * @generated from enum value: USAGE_PERIOD_HOUR = 1;
+   */
+  HOUR = 1,
+
+  /**
+   * A day.
+   *
+   * @generated from enum value: USAGE_PERIOD_DAY = 2;
+   */
+  DAY = 2,
+
+  /**
+   * A calendar month.
+   *
+   * @generated from enum value: USAGE_PERIOD_MONTH = 3;
+   */
+  MONTH = 3,
+}
+
+/**
+ * Describes the enum warren.common.v1.UsagePeriod.
+ */
+export const UsagePeriodSchema: GenEnum<UsagePeriod> = /*@__PURE__*/
+  enumDesc(file_warren_common_v1_tenant, 1);
 
 /**
  * What a start waits for.
@@ -741,7 +901,7 @@ export enum ReadinessKind {
  * Describes the enum warren.common.v1.ReadinessKind.
  */
 export const ReadinessKindSchema: GenEnum<ReadinessKind> = /*@__PURE__*/
-  enumDesc(file_warren_common_v1_tenant, 0);
+  enumDesc(file_warren_common_v1_tenant, 2);
 
 /**
  * The ladder of isolation: each rung includes those below it.
@@ -789,7 +949,7 @@ export enum Isolation {
  * Describes the enum warren.common.v1.Isolation.
  */
 export const IsolationSchema: GenEnum<Isolation> = /*@__PURE__*/
-  enumDesc(file_warren_common_v1_tenant, 1);
+  enumDesc(file_warren_common_v1_tenant, 3);
 
 /**
  * What happens to a tenant when its node is lost.
@@ -823,7 +983,7 @@ export enum Availability {
  * Describes the enum warren.common.v1.Availability.
  */
 export const AvailabilitySchema: GenEnum<Availability> = /*@__PURE__*/
-  enumDesc(file_warren_common_v1_tenant, 2);
+  enumDesc(file_warren_common_v1_tenant, 4);
 
 /**
  * Who may reach a tenant's instances directly.
@@ -857,7 +1017,7 @@ export enum Expose {
  * Describes the enum warren.common.v1.Expose.
  */
 export const ExposeSchema: GenEnum<Expose> = /*@__PURE__*/
-  enumDesc(file_warren_common_v1_tenant, 3);
+  enumDesc(file_warren_common_v1_tenant, 5);
 
 /**
  * Whether an instance that ended by itself is started again without anyone asking.
@@ -898,7 +1058,7 @@ export enum RestartPolicy {
  * Describes the enum warren.common.v1.RestartPolicy.
  */
 export const RestartPolicySchema: GenEnum<RestartPolicy> = /*@__PURE__*/
-  enumDesc(file_warren_common_v1_tenant, 4);
+  enumDesc(file_warren_common_v1_tenant, 6);
 
 /**
  * What became of a Rollout.
@@ -946,5 +1106,5 @@ export enum RolloutState {
  * Describes the enum warren.common.v1.RolloutState.
  */
 export const RolloutStateSchema: GenEnum<RolloutState> = /*@__PURE__*/
-  enumDesc(file_warren_common_v1_tenant, 5);
+  enumDesc(file_warren_common_v1_tenant, 7);
 

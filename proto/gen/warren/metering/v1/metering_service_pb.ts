@@ -10,13 +10,15 @@ import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/vali
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import { file_warren_common_v1_role } from "../../common/v1/role_pb.ts";
+import type { UsageMeter } from "../../common/v1/tenant_pb.ts";
+import { file_warren_common_v1_tenant } from "../../common/v1/tenant_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file warren/metering/v1/metering_service.proto.
  */
 export const file_warren_metering_v1_metering_service: GenFile = /*@__PURE__*/
-  fileDesc("Cil3YXJyZW4vbWV0ZXJpbmcvdjEvbWV0ZXJpbmdfc2VydmljZS5wcm90bxISd2FycmVuLm1ldGVyaW5nLnYxIrkBCg9HZXRVc2FnZVJlcXVlc3QSFwoGdGVuYW50GAEgASgJQge6SARyAhg/EikKBXN0YXJ0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBInCgNlbmQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKBndpbmRvdxgEIAEoDjIfLndhcnJlbi5tZXRlcmluZy52MS5Vc2FnZVdpbmRvd0IIukgFggECEAEiVgoQR2V0VXNhZ2VSZXNwb25zZRItCgRyb3dzGAEgAygLMh8ud2FycmVuLm1ldGVyaW5nLnYxLlRlbmFudFVzYWdlEhMKC2pvdXJuYWxfc2VxGAIgASgEIuUBCgtUZW5hbnRVc2FnZRIOCgZ0ZW5hbnQYASABKAkSKQoFc3RhcnQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKA2VuZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGY3B1X3VzGAQgASgEEhsKE21lbW9yeV9ieXRlX3NlY29uZHMYBSABKAQSDwoHd2FsbF9tcxgGIAEoBBIRCglmcm96ZW5fbXMYByABKAQSDgoGc3RhcnRzGAggASgEEhEKCWluc3RhbmNlcxgJIAEoBCJ8Cg1FeHBvcnRSZXF1ZXN0EhcKBnRlbmFudBgBIAEoCUIHukgEcgIYPxIpCgVzdGFydBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJwoDZW5kGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI/Cg5FeHBvcnRSZXNwb25zZRItCgRyb3dzGAEgAygLMh8ud2FycmVuLm1ldGVyaW5nLnYxLlRlbmFudFVzYWdlKnAKC1VzYWdlV2luZG93EhwKGFVTQUdFX1dJTkRPV19VTlNQRUNJRklFRBAAEhYKElVTQUdFX1dJTkRPV19UT1RBTBABEhUKEVVTQUdFX1dJTkRPV19IT1VSEAISFAoQVVNBR0VfV0lORE9XX0RBWRADMswBCg9NZXRlcmluZ1NlcnZpY2USXwoIR2V0VXNhZ2USIy53YXJyZW4ubWV0ZXJpbmcudjEuR2V0VXNhZ2VSZXF1ZXN0GiQud2FycmVuLm1ldGVyaW5nLnYxLkdldFVzYWdlUmVzcG9uc2UiCJACAaq7GAEBElgKBkV4cG9ydBIhLndhcnJlbi5tZXRlcmluZy52MS5FeHBvcnRSZXF1ZXN0GiIud2FycmVuLm1ldGVyaW5nLnYxLkV4cG9ydFJlc3BvbnNlIgWquxgBATABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_warren_common_v1_role]);
+  fileDesc("Cil3YXJyZW4vbWV0ZXJpbmcvdjEvbWV0ZXJpbmdfc2VydmljZS5wcm90bxISd2FycmVuLm1ldGVyaW5nLnYxIrkBCg9HZXRVc2FnZVJlcXVlc3QSFwoGdGVuYW50GAEgASgJQge6SARyAhg/EikKBXN0YXJ0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBInCgNlbmQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKBndpbmRvdxgEIAEoDjIfLndhcnJlbi5tZXRlcmluZy52MS5Vc2FnZVdpbmRvd0IIukgFggECEAEiVgoQR2V0VXNhZ2VSZXNwb25zZRItCgRyb3dzGAEgAygLMh8ud2FycmVuLm1ldGVyaW5nLnYxLlRlbmFudFVzYWdlEhMKC2pvdXJuYWxfc2VxGAIgASgEIqwCCgtUZW5hbnRVc2FnZRIOCgZ0ZW5hbnQYASABKAkSKQoFc3RhcnQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKA2VuZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGY3B1X3VzGAQgASgEEhsKE21lbW9yeV9ieXRlX3NlY29uZHMYBSABKAQSDwoHd2FsbF9tcxgGIAEoBBIRCglmcm96ZW5fbXMYByABKAQSDgoGc3RhcnRzGAggASgEEhEKCWluc3RhbmNlcxgJIAEoBBINCgV0aGF3cxgKIAEoBBIQCghyZXF1ZXN0cxgLIAEoBBIRCglieXRlc19vdXQYDCABKAQSEQoJYWN0aXZlX21zGA0gASgEIokCCg1FeHBvcnRSZXF1ZXN0EhcKBnRlbmFudBgBIAEoCUIHukgEcgIYPxIpCgVzdGFydBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJwoDZW5kGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI6CgZmb3JtYXQYBCABKA4yIC53YXJyZW4ubWV0ZXJpbmcudjEuRXhwb3J0Rm9ybWF0Qgi6SAWCAQIQARI5CgZ3aW5kb3cYBSABKA4yHy53YXJyZW4ubWV0ZXJpbmcudjEuVXNhZ2VXaW5kb3dCCLpIBYIBAhABEhQKDHNldHRsZWRfb25seRgGIAEoCCJOCg5FeHBvcnRSZXNwb25zZRItCgRyb3dzGAEgAygLMh8ud2FycmVuLm1ldGVyaW5nLnYxLlRlbmFudFVzYWdlEg0KBWNodW5rGAIgASgMIlwKFlByZXZpZXdJbnZvaWNlc1JlcXVlc3QSFwoGdGVuYW50GAEgASgJQge6SARyAhg/EikKBW1vbnRoGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJdChdQcmV2aWV3SW52b2ljZXNSZXNwb25zZRItCghpbnZvaWNlcxgBIAMoCzIbLndhcnJlbi5tZXRlcmluZy52MS5JbnZvaWNlEhMKC2pvdXJuYWxfc2VxGAIgASgEIpUCCgdJbnZvaWNlEg4KBnRlbmFudBgBIAEoCRIMCgRwbGFuGAIgASgJEhAKCGN1cnJlbmN5GAMgASgJEikKBXN0YXJ0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBInCgNlbmQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KBWxpbmVzGAYgAygLMh8ud2FycmVuLm1ldGVyaW5nLnYxLkludm9pY2VMaW5lEhcKD3N1YnRvdGFsX21pY3JvcxgHIAEoAxIWCg5taW5pbXVtX21pY3JvcxgIIAEoAxIUCgx0b3RhbF9taWNyb3MYCSABKAMSDwoHc2V0dGxlZBgKIAEoCCKOAQoLSW52b2ljZUxpbmUSKwoFbWV0ZXIYASABKA4yHC53YXJyZW4uY29tbW9uLnYxLlVzYWdlTWV0ZXISDAoEbmFtZRgCIAEoCRIQCghxdWFudGl0eRgDIAEoCRIMCgRmcmVlGAQgASgJEg0KBW1vZGVsGAUgASgJEhUKDWFtb3VudF9taWNyb3MYBiABKAMqiAEKC1VzYWdlV2luZG93EhwKGFVTQUdFX1dJTkRPV19VTlNQRUNJRklFRBAAEhYKElVTQUdFX1dJTkRPV19UT1RBTBABEhUKEVVTQUdFX1dJTkRPV19IT1VSEAISFAoQVVNBR0VfV0lORE9XX0RBWRADEhYKElVTQUdFX1dJTkRPV19NT05USBAEKpEBCgxFeHBvcnRGb3JtYXQSHQoZRVhQT1JUX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhYKEkVYUE9SVF9GT1JNQVRfUk9XUxABEhUKEUVYUE9SVF9GT1JNQVRfQ1NWEAISFgoSRVhQT1JUX0ZPUk1BVF9KU09OEAMSGwoXRVhQT1JUX0ZPUk1BVF9PUEVOTUVURVIQBDLCAgoPTWV0ZXJpbmdTZXJ2aWNlEl8KCEdldFVzYWdlEiMud2FycmVuLm1ldGVyaW5nLnYxLkdldFVzYWdlUmVxdWVzdBokLndhcnJlbi5tZXRlcmluZy52MS5HZXRVc2FnZVJlc3BvbnNlIgiQAgGquxgBARJYCgZFeHBvcnQSIS53YXJyZW4ubWV0ZXJpbmcudjEuRXhwb3J0UmVxdWVzdBoiLndhcnJlbi5tZXRlcmluZy52MS5FeHBvcnRSZXNwb25zZSIFqrsYAQEwARJ0Cg9QcmV2aWV3SW52b2ljZXMSKi53YXJyZW4ubWV0ZXJpbmcudjEuUHJldmlld0ludm9pY2VzUmVxdWVzdBorLndhcnJlbi5tZXRlcmluZy52MS5QcmV2aWV3SW52b2ljZXNSZXNwb25zZSIIkAIBqrsYAQFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_warren_common_v1_role, file_warren_common_v1_tenant]);
 
 /**
  * Whose usage, when.
@@ -144,7 +146,7 @@ export type TenantUsage = Message<"warren.metering.v1.TenantUsage"> & {
   frozenMs: bigint;
 
   /**
-   * Instances that became ready.
+   * Instances that became ready: cold starts.
    *
    * @generated from field: uint64 starts = 8;
    */
@@ -156,6 +158,34 @@ export type TenantUsage = Message<"warren.metering.v1.TenantUsage"> & {
    * @generated from field: uint64 instances = 9;
    */
   instances: bigint;
+
+  /**
+   * Thaws of frozen instances.
+   *
+   * @generated from field: uint64 thaws = 10;
+   */
+  thaws: bigint;
+
+  /**
+   * Requests, streams and WebSockets that gateways passed to instances.
+   *
+   * @generated from field: uint64 requests = 11;
+   */
+  requests: bigint;
+
+  /**
+   * Bytes of bodies and WebSocket messages that gateways sent to clients.
+   *
+   * @generated from field: uint64 bytes_out = 12;
+   */
+  bytesOut: bigint;
+
+  /**
+   * Time in which an instance was alive and not frozen, in milliseconds: wall_ms less frozen_ms.
+   *
+   * @generated from field: uint64 active_ms = 13;
+   */
+  activeMs: bigint;
 };
 
 /**
@@ -179,18 +209,39 @@ export type ExportRequest = Message<"warren.metering.v1.ExportRequest"> & {
   tenant: string;
 
   /**
-   * From, inclusive.
+   * From, inclusive, cut to the hour; absent: from the beginning.
    *
    * @generated from field: google.protobuf.Timestamp start = 2;
    */
   start?: Timestamp | undefined;
 
   /**
-   * Until, exclusive.
+   * Until, exclusive; absent: until now.
    *
    * @generated from field: google.protobuf.Timestamp end = 3;
    */
   end?: Timestamp | undefined;
+
+  /**
+   * How rows are written.
+   *
+   * @generated from field: warren.metering.v1.ExportFormat format = 4;
+   */
+  format: ExportFormat;
+
+  /**
+   * How usage is cut; unspecified: by hour.
+   *
+   * @generated from field: warren.metering.v1.UsageWindow window = 5;
+   */
+  window: UsageWindow;
+
+  /**
+   * Only windows that have been over for so long that nothing is expected to be added to them (an hour).
+   *
+   * @generated from field: bool settled_only = 6;
+   */
+  settledOnly: boolean;
 };
 
 /**
@@ -201,7 +252,7 @@ export const ExportRequestSchema: GenMessage<ExportRequest> = /*@__PURE__*/
   messageDesc(file_warren_metering_v1_metering_service, 3);
 
 /**
- * Some rows.
+ * Some rows, or some of the text.
  *
  * @generated from message warren.metering.v1.ExportResponse
  */
@@ -212,6 +263,13 @@ export type ExportResponse = Message<"warren.metering.v1.ExportResponse"> & {
    * @generated from field: repeated warren.metering.v1.TenantUsage rows = 1;
    */
   rows: TenantUsage[];
+
+  /**
+   * A part of the text, at most 256 KiB; not cut at a line's end.
+   *
+   * @generated from field: bytes chunk = 2;
+   */
+  chunk: Uint8Array;
 };
 
 /**
@@ -220,6 +278,202 @@ export type ExportResponse = Message<"warren.metering.v1.ExportResponse"> & {
  */
 export const ExportResponseSchema: GenMessage<ExportResponse> = /*@__PURE__*/
   messageDesc(file_warren_metering_v1_metering_service, 4);
+
+/**
+ * Whose invoices, of which month.
+ *
+ * @generated from message warren.metering.v1.PreviewInvoicesRequest
+ */
+export type PreviewInvoicesRequest = Message<"warren.metering.v1.PreviewInvoicesRequest"> & {
+  /**
+   * Only this tenant's; empty for all.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * A moment in the month (UTC); absent: now.
+   *
+   * @generated from field: google.protobuf.Timestamp month = 2;
+   */
+  month?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message warren.metering.v1.PreviewInvoicesRequest.
+ * Use `create(PreviewInvoicesRequestSchema)` to create a new message.
+ */
+export const PreviewInvoicesRequestSchema: GenMessage<PreviewInvoicesRequest> = /*@__PURE__*/
+  messageDesc(file_warren_metering_v1_metering_service, 5);
+
+/**
+ * The invoices, by tenant.
+ *
+ * @generated from message warren.metering.v1.PreviewInvoicesResponse
+ */
+export type PreviewInvoicesResponse = Message<"warren.metering.v1.PreviewInvoicesResponse"> & {
+  /**
+   * At most 5,000.
+   *
+   * @generated from field: repeated warren.metering.v1.Invoice invoices = 1;
+   */
+  invoices: Invoice[];
+
+  /**
+   * Place in the journal up to which the ledger has counted.
+   *
+   * @generated from field: uint64 journal_seq = 2;
+   */
+  journalSeq: bigint;
+};
+
+/**
+ * Describes the message warren.metering.v1.PreviewInvoicesResponse.
+ * Use `create(PreviewInvoicesResponseSchema)` to create a new message.
+ */
+export const PreviewInvoicesResponseSchema: GenMessage<PreviewInvoicesResponse> = /*@__PURE__*/
+  messageDesc(file_warren_metering_v1_metering_service, 6);
+
+/**
+ * What a tenant would be billed for a month.
+ *
+ * @generated from message warren.metering.v1.Invoice
+ */
+export type Invoice = Message<"warren.metering.v1.Invoice"> & {
+  /**
+   * Tenant's key.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * Name of its plan.
+   *
+   * @generated from field: string plan = 2;
+   */
+  plan: string;
+
+  /**
+   * ISO 4217: "EUR".
+   *
+   * @generated from field: string currency = 3;
+   */
+  currency: string;
+
+  /**
+   * Beginning of the month (UTC).
+   *
+   * @generated from field: google.protobuf.Timestamp start = 4;
+   */
+  start?: Timestamp | undefined;
+
+  /**
+   * Its end.
+   *
+   * @generated from field: google.protobuf.Timestamp end = 5;
+   */
+  end?: Timestamp | undefined;
+
+  /**
+   * One per price of the plan, in its order.
+   *
+   * @generated from field: repeated warren.metering.v1.InvoiceLine lines = 6;
+   */
+  lines: InvoiceLine[];
+
+  /**
+   * Sum of the lines, in millionths of the currency's unit.
+   *
+   * @generated from field: int64 subtotal_micros = 7;
+   */
+  subtotalMicros: bigint;
+
+  /**
+   * What is added to come to the plan's minimum.
+   *
+   * @generated from field: int64 minimum_micros = 8;
+   */
+  minimumMicros: bigint;
+
+  /**
+   * What is to be paid.
+   *
+   * @generated from field: int64 total_micros = 9;
+   */
+  totalMicros: bigint;
+
+  /**
+   * The month is over, and so long that nothing is expected to be added.
+   *
+   * @generated from field: bool settled = 10;
+   */
+  settled: boolean;
+};
+
+/**
+ * Describes the message warren.metering.v1.Invoice.
+ * Use `create(InvoiceSchema)` to create a new message.
+ */
+export const InvoiceSchema: GenMessage<Invoice> = /*@__PURE__*/
+  messageDesc(file_warren_metering_v1_metering_service, 7);
+
+/**
+ * What one meter costs.
+ *
+ * @generated from message warren.metering.v1.InvoiceLine
+ */
+export type InvoiceLine = Message<"warren.metering.v1.InvoiceLine"> & {
+  /**
+   * Which meter.
+   *
+   * @generated from field: warren.common.v1.UsageMeter meter = 1;
+   */
+  meter: UsageMeter;
+
+  /**
+   * Name of the price, as the plan has it.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Used, in the meter's unit, as a decimal number: "3600.25".
+   *
+   * @generated from field: string quantity = 3;
+   */
+  quantity: string;
+
+  /**
+   * Of it free.
+   *
+   * @generated from field: string free = 4;
+   */
+  free: string;
+
+  /**
+   * Price model: "unit", "graduated" or "volume".
+   *
+   * @generated from field: string model = 5;
+   */
+  model: string;
+
+  /**
+   * What it costs, in millionths of the currency's unit.
+   *
+   * @generated from field: int64 amount_micros = 6;
+   */
+  amountMicros: bigint;
+};
+
+/**
+ * Describes the message warren.metering.v1.InvoiceLine.
+ * Use `create(InvoiceLineSchema)` to create a new message.
+ */
+export const InvoiceLineSchema: GenMessage<InvoiceLine> = /*@__PURE__*/
+  messageDesc(file_warren_metering_v1_metering_service, 8);
 
 /**
  * How usage is cut into windows.
@@ -254,6 +508,13 @@ export enum UsageWindow {
    * @generated from enum value: USAGE_WINDOW_DAY = 3;
    */
   DAY = 3,
+
+  /**
+   * One row per tenant and calendar month (UTC).
+   *
+   * @generated from enum value: USAGE_WINDOW_MONTH = 4;
+   */
+  MONTH = 4,
 }
 
 /**
@@ -261,6 +522,54 @@ export enum UsageWindow {
  */
 export const UsageWindowSchema: GenEnum<UsageWindow> = /*@__PURE__*/
   enumDesc(file_warren_metering_v1_metering_service, 0);
+
+/**
+ * How rows are written.
+ *
+ * @generated from enum warren.metering.v1.ExportFormat
+ */
+export enum ExportFormat {
+  /**
+   * EXPORT_FORMAT_ROWS.
+   *
+   * @generated from enum value: EXPORT_FORMAT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * As messages, in `rows`.
+   *
+   * @generated from enum value: EXPORT_FORMAT_ROWS = 1;
+   */
+  ROWS = 1,
+
+  /**
+   * As CSV (RFC 4180) with a line of names, in `chunk`.
+   *
+   * @generated from enum value: EXPORT_FORMAT_CSV = 2;
+   */
+  CSV = 2,
+
+  /**
+   * As one JSON object per line, in `chunk`.
+   *
+   * @generated from enum value: EXPORT_FORMAT_JSON = 3;
+   */
+  JSON = 3,
+
+  /**
+   * As CloudEvents 1.0 in JSON, one per line, as OpenMeter takes them, in `chunk`.
+   *
+   * @generated from enum value: EXPORT_FORMAT_OPENMETER = 4;
+   */
+  OPENMETER = 4,
+}
+
+/**
+ * Describes the enum warren.metering.v1.ExportFormat.
+ */
+export const ExportFormatSchema: GenEnum<ExportFormat> = /*@__PURE__*/
+  enumDesc(file_warren_metering_v1_metering_service, 1);
 
 /**
  * What was used.
@@ -279,7 +588,7 @@ export const MeteringService: GenService<{
     output: typeof GetUsageResponseSchema;
   },
   /**
-   * The ledger's rows for a billing system.
+   * The ledger's rows for a billing system, by tenant, then window.
    *
    * @generated from rpc warren.metering.v1.MeteringService.Export
    */
@@ -287,6 +596,17 @@ export const MeteringService: GenService<{
     methodKind: "server_streaming";
     input: typeof ExportRequestSchema;
     output: typeof ExportResponseSchema;
+  },
+  /**
+   * What tenants would be billed for a month, by the plans that this process was given, as far as it is counted.
+   * FAILED_PRECONDITION: it was given none. NOT_FOUND: the tenant has used nothing and has no plan.
+   *
+   * @generated from rpc warren.metering.v1.MeteringService.PreviewInvoices
+   */
+  previewInvoices: {
+    methodKind: "unary";
+    input: typeof PreviewInvoicesRequestSchema;
+    output: typeof PreviewInvoicesResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_warren_metering_v1_metering_service, 0);

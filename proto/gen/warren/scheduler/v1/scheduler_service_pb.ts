@@ -9,7 +9,7 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Event } from "../../common/v1/event_pb.ts";
+import type { BudgetAlert, Event, TrafficReport } from "../../common/v1/event_pb.ts";
 import { file_warren_common_v1_event } from "../../common/v1/event_pb.ts";
 import type { Endpoint, Instance, InstanceMode, InstanceRef } from "../../common/v1/instance_pb.ts";
 import { file_warren_common_v1_instance } from "../../common/v1/instance_pb.ts";
@@ -18,7 +18,7 @@ import { file_warren_common_v1_node } from "../../common/v1/node_pb.ts";
 import type { Release, ReleaseManifest } from "../../common/v1/release_pb.ts";
 import { file_warren_common_v1_release } from "../../common/v1/release_pb.ts";
 import { file_warren_common_v1_role } from "../../common/v1/role_pb.ts";
-import type { Tenant, TenantSpec } from "../../common/v1/tenant_pb.ts";
+import type { Tenant, TenantSpec, UsageLimit } from "../../common/v1/tenant_pb.ts";
 import { file_warren_common_v1_tenant } from "../../common/v1/tenant_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -26,7 +26,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/scheduler/v1/scheduler_service.proto.
  */
 export const file_warren_scheduler_v1_scheduler_service: GenFile = /*@__PURE__*/
-  fileDesc("Cit3YXJyZW4vc2NoZWR1bGVyL3YxL3NjaGVkdWxlcl9zZXJ2aWNlLnByb3RvEhN3YXJyZW4uc2NoZWR1bGVyLnYxIkgKEkFwcGx5VGVuYW50UmVxdWVzdBIyCgRzcGVjGAEgASgLMhwud2FycmVuLmNvbW1vbi52MS5UZW5hbnRTcGVjQga6SAPIAQEiPwoTQXBwbHlUZW5hbnRSZXNwb25zZRIoCgZ0ZW5hbnQYASABKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudCLPAQoQR2V0VGVuYW50UmVxdWVzdBK6AQoGdGVuYW50GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKSI9ChFHZXRUZW5hbnRSZXNwb25zZRIoCgZ0ZW5hbnQYASABKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudCJPChJMaXN0VGVuYW50c1JlcXVlc3QSGwoJcGFnZV9zaXplGAEgASgNQgi6SAUqAxjoBxIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiAASJZChNMaXN0VGVuYW50c1Jlc3BvbnNlEikKB3RlbmFudHMYASADKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki0gEKE0RlbGV0ZVRlbmFudFJlcXVlc3QSugEKBnRlbmFudBgBIAEoCUKpAbpIpQG6AaEBCgp0ZW5hbnQua2V5El1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykiFgoURGVsZXRlVGVuYW50UmVzcG9uc2UifQoUVXBsb2FkUmVsZWFzZVJlcXVlc3QSOgoGaGVhZGVyGAEgASgLMigud2FycmVuLnNjaGVkdWxlci52MS5VcGxvYWRSZWxlYXNlSGVhZGVySAASGgoFY2h1bmsYAiABKAxCCbpIBnoEGICAQEgAQg0KBHBhcnQSBbpIAggBIqICChNVcGxvYWRSZWxlYXNlSGVhZGVyEroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpEhkKB3ZlcnNpb24YAiABKAlCCLpIBXIDGIABEjMKCG1hbmlmZXN0GAMgASgLMiEud2FycmVuLmNvbW1vbi52MS5SZWxlYXNlTWFuaWZlc3QiQwoVVXBsb2FkUmVsZWFzZVJlc3BvbnNlEioKB3JlbGVhc2UYASABKAsyGS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2UiLgoTTGlzdFJlbGVhc2VzUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICGD8iQwoUTGlzdFJlbGVhc2VzUmVzcG9uc2USKwoIcmVsZWFzZXMYASADKAsyGS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2UizAEKDUVuc3VyZVJlcXVlc3QSugEKBnRlbmFudBgBIAEoCUKpAbpIpQG6AaEBCgp0ZW5hbnQua2V5El1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykiwQEKDkVuc3VyZVJlc3BvbnNlEgsKA3VybBgBIAEoCRIsCghlbmRwb2ludBgCIAEoCzIaLndhcnJlbi5jb21tb24udjEuRW5kcG9pbnQSLwoIaW5zdGFuY2UYAyABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEgwKBGNvbGQYBCABKAgSNQoHdmVyc2lvbhgFIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uIisKD0VuZHBvaW50VmVyc2lvbhINCgVlcG9jaBgBIAEoBBIJCgFuGAIgASgEImYKDFRvdWNoUmVxdWVzdBIaCgZzb3VyY2UYASABKAlCCrpIB3IFEAEYgAESOgoJaW5zdGFuY2VzGAIgAygLMhwud2FycmVuLnNjaGVkdWxlci52MS5Ub3VjaGVkQgm6SAaSAQMQkE4izwEKB1RvdWNoZWQSGwoIaW5zdGFuY2UYASABKAlCCbpIBnIEEAEYQBIrCghpZGxlX2ZvchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglpbl9mbGlnaHQYAyABKA0SMgoEc2VlbhgEIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uEg4KBnNlYWxlZBgFIAEoCBIQCghyZXF1ZXN0cxgGIAEoBBIRCglieXRlc19vdXQYByABKAQiIAoNVG91Y2hSZXNwb25zZRIPCgd1bmtub3duGAEgAygJIsoBCgtTdG9wUmVxdWVzdBK6AQoGdGVuYW50GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKSI+CgxTdG9wUmVzcG9uc2USLgoHc3RvcHBlZBgBIAMoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYizQEKDlJlc3RhcnRSZXF1ZXN0EroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpIk8KD1Jlc3RhcnRSZXNwb25zZRILCgN1cmwYASABKAkSLwoIaW5zdGFuY2UYAiABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmIigKDVJlbG9hZFJlcXVlc3QSFwoGdGVuYW50GAEgASgJQge6SARyAhABIlwKD1JvbGxiYWNrUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICEAESMAoHcmVsZWFzZRgCIAEoCUIfukgcchoyGF4oc2hhMjU2OlswLTlhLWZdezY0fSk/JCJuChBSb2xsYmFja1Jlc3BvbnNlEigKBnRlbmFudBgBIAEoCzIYLndhcnJlbi5jb21tb24udjEuVGVuYW50EjAKCWluc3RhbmNlcxgCIAMoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYiQgoOUmVsb2FkUmVzcG9uc2USMAoJaW5zdGFuY2VzGAEgAygLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZiLSAQoTQ2xlYXJCYWNrb2ZmUmVxdWVzdBK6AQoGdGVuYW50GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKSIWChRDbGVhckJhY2tvZmZSZXNwb25zZSIvChRMaXN0SW5zdGFuY2VzUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICGD8iRgoVTGlzdEluc3RhbmNlc1Jlc3BvbnNlEi0KCWluc3RhbmNlcxgBIAMoCzIaLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2UiEgoQTGlzdE5vZGVzUmVxdWVzdCI6ChFMaXN0Tm9kZXNSZXNwb25zZRIlCgVub2RlcxgBIAMoCzIWLndhcnJlbi5jb21tb24udjEuTm9kZSIqChFDb3Jkb25Ob2RlUmVxdWVzdBIVCgRub2RlGAEgASgJQge6SARyAhABIhQKEkNvcmRvbk5vZGVSZXNwb25zZSIsChNVbmNvcmRvbk5vZGVSZXF1ZXN0EhUKBG5vZGUYASABKAlCB7pIBHICEAEiFgoUVW5jb3Jkb25Ob2RlUmVzcG9uc2UiZgoQRHJhaW5Ob2RlUmVxdWVzdBIVCgRub2RlGAEgASgJQge6SARyAhABEjsKCGRlYWRsaW5lGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg66SAuqAQgiBAiAowUqACIzChFEcmFpbk5vZGVSZXNwb25zZRINCgVtb3ZlZBgBIAEoDRIPCgdzdG9wcGVkGAIgASgNIioKEUZvcmdldE5vZGVSZXF1ZXN0EhUKBG5vZGUYASABKAlCB7pIBHICEAEiFAoSRm9yZ2V0Tm9kZVJlc3BvbnNlIhEKD0dldFN0YXRzUmVxdWVzdCKaAwoQR2V0U3RhdHNSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEgwKBGNlbGwYAiABKAkSDQoFZXBvY2gYAyABKAQSFgoObWF4X2NvbmN1cnJlbnQYBCABKA0SDAoEbGl2ZRgFIAEoDRIPCgd3YWl0aW5nGAYgASgNEg8KB3RlbmFudHMYByABKA0SEAoIbm9kZXNfdXAYCCABKA0SEAoIZ2F0ZXdheXMYCSABKA0SDQoFc3RvcmUYCiABKAkSKQoGdXB0aW1lGAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBmFjdGl2ZRgNIAEoDRIOCgZmcm96ZW4YDiABKA0SEAoIc3RhcnRpbmcYDyABKA0SDgoGcXVldWVkGBAgASgNEkEKBmNvdW50cxgMIAMoCzIxLndhcnJlbi5zY2hlZHVsZXIudjEuR2V0U3RhdHNSZXNwb25zZS5Db3VudHNFbnRyeRotCgtDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBIikKDkV4cGxhaW5SZXF1ZXN0EhcKBnRlbmFudBgBIAEoCUIHukgEcgIQASKTAQoPRXhwbGFpblJlc3BvbnNlEgwKBHRleHQYASABKAkSQgoHcmVmdXNlZBgCIAMoCzIxLndhcnJlbi5zY2hlZHVsZXIudjEuRXhwbGFpblJlc3BvbnNlLlJlZnVzZWRFbnRyeRouCgxSZWZ1c2VkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ASJSChVXYXRjaEVuZHBvaW50c1JlcXVlc3QSHAoKcHVibGljX3VybBgCIAEoCUIIukgFcgMYgAQSGwoHZ2F0ZXdheRgBIAEoCUIKukgHcgUQARiAASLwAQoWV2F0Y2hFbmRwb2ludHNSZXNwb25zZRIzCgZ1cGRhdGUYASABKA4yIy53YXJyZW4uc2NoZWR1bGVyLnYxLkVuZHBvaW50VXBkYXRlEgwKBG5vZGUYAiABKAkSNQoHdmVyc2lvbhgDIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uEjYKCWVuZHBvaW50cxgEIAMoCzIjLndhcnJlbi5zY2hlZHVsZXIudjEuVGVuYW50RW5kcG9pbnQSEQoJd2l0aGRyYXduGAUgAygJEhEKCWFnZW50X3VybBgGIAEoCSLUAQoOVGVuYW50RW5kcG9pbnQSLwoIaW5zdGFuY2UYASABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEiwKCGVuZHBvaW50GAIgASgLMhoud2FycmVuLmNvbW1vbi52MS5FbmRwb2ludBIsCgRtb2RlGAMgASgOMh4ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZU1vZGUSNQoHdmVyc2lvbhgEIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uIlsKEldhdGNoRXZlbnRzUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICGD8SEgoFYWZ0ZXIYAiABKARIAIgBARIOCgZmb2xsb3cYAyABKAhCCAoGX2FmdGVyIj0KE1dhdGNoRXZlbnRzUmVzcG9uc2USJgoFZXZlbnQYASABKAsyFy53YXJyZW4uY29tbW9uLnYxLkV2ZW50ImIKEVN0cmVhbUxvZ3NSZXF1ZXN0EhcKBnRlbmFudBgBIAEoCUIHukgEcgIQARIbCgR0YWlsGAIgASgNQgi6SAUqAxiQTkgAiAEBEg4KBmZvbGxvdxgDIAEoCEIHCgVfdGFpbCJBChJTdHJlYW1Mb2dzUmVzcG9uc2USKwoFbGluZXMYASADKAsyHC53YXJyZW4uc2NoZWR1bGVyLnYxLkxvZ0xpbmUibgoHTG9nTGluZRIQCghpbnN0YW5jZRgBIAEoCRIOCgZzdHJlYW0YAiABKAkSJgoCYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHRleHQYBCABKAkSCwoDY3V0GAUgASgIKo8BCg5FbmRwb2ludFVwZGF0ZRIfChtFTkRQT0lOVF9VUERBVEVfVU5TUEVDSUZJRUQQABIcChhFTkRQT0lOVF9VUERBVEVfQ09NUExFVEUQARIfChtFTkRQT0lOVF9VUERBVEVfSU5DUkVNRU5UQUwQAhIdChlFTkRQT0lOVF9VUERBVEVfSEVBUlRCRUFUEAMyvBMKEFNjaGVkdWxlclNlcnZpY2USagoLQXBwbHlUZW5hbnQSJy53YXJyZW4uc2NoZWR1bGVyLnYxLkFwcGx5VGVuYW50UmVxdWVzdBooLndhcnJlbi5zY2hlZHVsZXIudjEuQXBwbHlUZW5hbnRSZXNwb25zZSIIkAICqrsYAQESZAoJR2V0VGVuYW50EiUud2FycmVuLnNjaGVkdWxlci52MS5HZXRUZW5hbnRSZXF1ZXN0GiYud2FycmVuLnNjaGVkdWxlci52MS5HZXRUZW5hbnRSZXNwb25zZSIIkAIBqrsYAQESagoLTGlzdFRlbmFudHMSJy53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RUZW5hbnRzUmVxdWVzdBooLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdFRlbmFudHNSZXNwb25zZSIIkAIBqrsYAQESbQoMRGVsZXRlVGVuYW50Eigud2FycmVuLnNjaGVkdWxlci52MS5EZWxldGVUZW5hbnRSZXF1ZXN0Gikud2FycmVuLnNjaGVkdWxlci52MS5EZWxldGVUZW5hbnRSZXNwb25zZSIIkAICqrsYAQESbwoNVXBsb2FkUmVsZWFzZRIpLndhcnJlbi5zY2hlZHVsZXIudjEuVXBsb2FkUmVsZWFzZVJlcXVlc3QaKi53YXJyZW4uc2NoZWR1bGVyLnYxLlVwbG9hZFJlbGVhc2VSZXNwb25zZSIFqrsYAQEoARJtCgxMaXN0UmVsZWFzZXMSKC53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RSZWxlYXNlc1JlcXVlc3QaKS53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RSZWxlYXNlc1Jlc3BvbnNlIgiQAgGquxgBARJcCgZFbnN1cmUSIi53YXJyZW4uc2NoZWR1bGVyLnYxLkVuc3VyZVJlcXVlc3QaIy53YXJyZW4uc2NoZWR1bGVyLnYxLkVuc3VyZVJlc3BvbnNlIgmQAgKquxgCAQISWQoFVG91Y2gSIS53YXJyZW4uc2NoZWR1bGVyLnYxLlRvdWNoUmVxdWVzdBoiLndhcnJlbi5zY2hlZHVsZXIudjEuVG91Y2hSZXNwb25zZSIJkAICqrsYAgECElUKBFN0b3ASIC53YXJyZW4uc2NoZWR1bGVyLnYxLlN0b3BSZXF1ZXN0GiEud2FycmVuLnNjaGVkdWxlci52MS5TdG9wUmVzcG9uc2UiCJACAqq7GAEBElsKB1Jlc3RhcnQSIy53YXJyZW4uc2NoZWR1bGVyLnYxLlJlc3RhcnRSZXF1ZXN0GiQud2FycmVuLnNjaGVkdWxlci52MS5SZXN0YXJ0UmVzcG9uc2UiBaq7GAEBElgKBlJlbG9hZBIiLndhcnJlbi5zY2hlZHVsZXIudjEuUmVsb2FkUmVxdWVzdBojLndhcnJlbi5zY2hlZHVsZXIudjEuUmVsb2FkUmVzcG9uc2UiBaq7GAEBEl4KCFJvbGxiYWNrEiQud2FycmVuLnNjaGVkdWxlci52MS5Sb2xsYmFja1JlcXVlc3QaJS53YXJyZW4uc2NoZWR1bGVyLnYxLlJvbGxiYWNrUmVzcG9uc2UiBaq7GAEBEm0KDENsZWFyQmFja29mZhIoLndhcnJlbi5zY2hlZHVsZXIudjEuQ2xlYXJCYWNrb2ZmUmVxdWVzdBopLndhcnJlbi5zY2hlZHVsZXIudjEuQ2xlYXJCYWNrb2ZmUmVzcG9uc2UiCJACAqq7GAEBEnAKDUxpc3RJbnN0YW5jZXMSKS53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RJbnN0YW5jZXNSZXF1ZXN0Gioud2FycmVuLnNjaGVkdWxlci52MS5MaXN0SW5zdGFuY2VzUmVzcG9uc2UiCJACAaq7GAEBEmQKCUxpc3ROb2RlcxIlLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdE5vZGVzUmVxdWVzdBomLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdE5vZGVzUmVzcG9uc2UiCJACAaq7GAEBEmcKCkNvcmRvbk5vZGUSJi53YXJyZW4uc2NoZWR1bGVyLnYxLkNvcmRvbk5vZGVSZXF1ZXN0Gicud2FycmVuLnNjaGVkdWxlci52MS5Db3Jkb25Ob2RlUmVzcG9uc2UiCJACAqq7GAEBEm0KDFVuY29yZG9uTm9kZRIoLndhcnJlbi5zY2hlZHVsZXIudjEuVW5jb3Jkb25Ob2RlUmVxdWVzdBopLndhcnJlbi5zY2hlZHVsZXIudjEuVW5jb3Jkb25Ob2RlUmVzcG9uc2UiCJACAqq7GAEBEmEKCURyYWluTm9kZRIlLndhcnJlbi5zY2hlZHVsZXIudjEuRHJhaW5Ob2RlUmVxdWVzdBomLndhcnJlbi5zY2hlZHVsZXIudjEuRHJhaW5Ob2RlUmVzcG9uc2UiBaq7GAEBEmcKCkZvcmdldE5vZGUSJi53YXJyZW4uc2NoZWR1bGVyLnYxLkZvcmdldE5vZGVSZXF1ZXN0Gicud2FycmVuLnNjaGVkdWxlci52MS5Gb3JnZXROb2RlUmVzcG9uc2UiCJACAqq7GAEBEmEKCEdldFN0YXRzEiQud2FycmVuLnNjaGVkdWxlci52MS5HZXRTdGF0c1JlcXVlc3QaJS53YXJyZW4uc2NoZWR1bGVyLnYxLkdldFN0YXRzUmVzcG9uc2UiCJACAaq7GAEBEl4KB0V4cGxhaW4SIy53YXJyZW4uc2NoZWR1bGVyLnYxLkV4cGxhaW5SZXF1ZXN0GiQud2FycmVuLnNjaGVkdWxlci52MS5FeHBsYWluUmVzcG9uc2UiCJACAaq7GAEBEnMKDldhdGNoRW5kcG9pbnRzEioud2FycmVuLnNjaGVkdWxlci52MS5XYXRjaEVuZHBvaW50c1JlcXVlc3QaKy53YXJyZW4uc2NoZWR1bGVyLnYxLldhdGNoRW5kcG9pbnRzUmVzcG9uc2UiBqq7GAICATABEmkKC1dhdGNoRXZlbnRzEicud2FycmVuLnNjaGVkdWxlci52MS5XYXRjaEV2ZW50c1JlcXVlc3QaKC53YXJyZW4uc2NoZWR1bGVyLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UiBaq7GAEBMAESZgoKU3RyZWFtTG9ncxImLndhcnJlbi5zY2hlZHVsZXIudjEuU3RyZWFtTG9nc1JlcXVlc3QaJy53YXJyZW4uc2NoZWR1bGVyLnYxLlN0cmVhbUxvZ3NSZXNwb25zZSIFqrsYAQEwAWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_event, file_warren_common_v1_instance, file_warren_common_v1_node, file_warren_common_v1_release, file_warren_common_v1_role, file_warren_common_v1_tenant]);
+  fileDesc("Cit3YXJyZW4vc2NoZWR1bGVyL3YxL3NjaGVkdWxlcl9zZXJ2aWNlLnByb3RvEhN3YXJyZW4uc2NoZWR1bGVyLnYxIkgKEkFwcGx5VGVuYW50UmVxdWVzdBIyCgRzcGVjGAEgASgLMhwud2FycmVuLmNvbW1vbi52MS5UZW5hbnRTcGVjQga6SAPIAQEiPwoTQXBwbHlUZW5hbnRSZXNwb25zZRIoCgZ0ZW5hbnQYASABKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudCLPAQoQR2V0VGVuYW50UmVxdWVzdBK6AQoGdGVuYW50GAEgASgJQqkBukilAboBoQEKCnRlbmFudC5rZXkSXW11c3QgYmUgYSBETlMgbGFiZWw6IDEgdG8gNjMgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsNjF9W2EtejAtOV0pPyQnKSI9ChFHZXRUZW5hbnRSZXNwb25zZRIoCgZ0ZW5hbnQYASABKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudCJPChJMaXN0VGVuYW50c1JlcXVlc3QSGwoJcGFnZV9zaXplGAEgASgNQgi6SAUqAxjoBxIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiAASJZChNMaXN0VGVuYW50c1Jlc3BvbnNlEikKB3RlbmFudHMYASADKAsyGC53YXJyZW4uY29tbW9uLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki0gEKE0RlbGV0ZVRlbmFudFJlcXVlc3QSugEKBnRlbmFudBgBIAEoCUKpAbpIpQG6AaEBCgp0ZW5hbnQua2V5El1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykiFgoURGVsZXRlVGVuYW50UmVzcG9uc2UifQoUVXBsb2FkUmVsZWFzZVJlcXVlc3QSOgoGaGVhZGVyGAEgASgLMigud2FycmVuLnNjaGVkdWxlci52MS5VcGxvYWRSZWxlYXNlSGVhZGVySAASGgoFY2h1bmsYAiABKAxCCbpIBnoEGICAQEgAQg0KBHBhcnQSBbpIAggBIqICChNVcGxvYWRSZWxlYXNlSGVhZGVyEroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpEhkKB3ZlcnNpb24YAiABKAlCCLpIBXIDGIABEjMKCG1hbmlmZXN0GAMgASgLMiEud2FycmVuLmNvbW1vbi52MS5SZWxlYXNlTWFuaWZlc3QiQwoVVXBsb2FkUmVsZWFzZVJlc3BvbnNlEioKB3JlbGVhc2UYASABKAsyGS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2UiLgoTTGlzdFJlbGVhc2VzUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICGD8iQwoUTGlzdFJlbGVhc2VzUmVzcG9uc2USKwoIcmVsZWFzZXMYASADKAsyGS53YXJyZW4uY29tbW9uLnYxLlJlbGVhc2UizAEKDUVuc3VyZVJlcXVlc3QSugEKBnRlbmFudBgBIAEoCUKpAbpIpQG6AaEBCgp0ZW5hbnQua2V5El1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykiwQEKDkVuc3VyZVJlc3BvbnNlEgsKA3VybBgBIAEoCRIsCghlbmRwb2ludBgCIAEoCzIaLndhcnJlbi5jb21tb24udjEuRW5kcG9pbnQSLwoIaW5zdGFuY2UYAyABKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmEgwKBGNvbGQYBCABKAgSNQoHdmVyc2lvbhgFIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uIisKD0VuZHBvaW50VmVyc2lvbhINCgVlcG9jaBgBIAEoBBIJCgFuGAIgASgEImYKDFRvdWNoUmVxdWVzdBIaCgZzb3VyY2UYASABKAlCCrpIB3IFEAEYgAESOgoJaW5zdGFuY2VzGAIgAygLMhwud2FycmVuLnNjaGVkdWxlci52MS5Ub3VjaGVkQgm6SAaSAQMQkE4izwEKB1RvdWNoZWQSGwoIaW5zdGFuY2UYASABKAlCCbpIBnIEEAEYQBIrCghpZGxlX2ZvchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglpbl9mbGlnaHQYAyABKA0SMgoEc2VlbhgEIAEoCzIkLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRWZXJzaW9uEg4KBnNlYWxlZBgFIAEoCBIQCghyZXF1ZXN0cxgGIAEoBBIRCglieXRlc19vdXQYByABKAQiIAoNVG91Y2hSZXNwb25zZRIPCgd1bmtub3duGAEgAygJIlgKFFJlcG9ydFRyYWZmaWNSZXF1ZXN0EkAKB3JlY29yZHMYASADKAsyIi53YXJyZW4uc2NoZWR1bGVyLnYxLlRyYWZmaWNSZWNvcmRCC7pICJIBBQgBENAPIl4KDVRyYWZmaWNSZWNvcmQSFAoDc2VxGAEgASgEQge6SAQyAiAAEjcKBnJlcG9ydBgCIAEoCzIfLndhcnJlbi5jb21tb24udjEuVHJhZmZpY1JlcG9ydEIGukgDyAEBIhcKFVJlcG9ydFRyYWZmaWNSZXNwb25zZSLCAQoVUmVwb3J0U3BlbmRpbmdSZXF1ZXN0Ej4KB3JlYWNoZWQYASADKAsyIS53YXJyZW4uc2NoZWR1bGVyLnYxLlJlYWNoZWRMaW1pdEIKukgHkgEEENCGAxI4CgZhbGVydHMYAiADKAsyHS53YXJyZW4uY29tbW9uLnYxLkJ1ZGdldEFsZXJ0Qgm6SAaSAQMQ6AcSGwoTc2Vlbl9saW1pdHNfdmVyc2lvbhgDIAEoBBISCgpzZWVuX2Vwb2NoGAQgASgEIp0BCgxSZWFjaGVkTGltaXQSFwoGdGVuYW50GAEgASgJQge6SARyAhg/EjMKBWxpbWl0GAIgASgLMhwud2FycmVuLmNvbW1vbi52MS5Vc2FnZUxpbWl0Qga6SAPIAQESDAoEdXNlZBgDIAEoBBIxCgV1bnRpbBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBrpIA8gBASKFAQoWUmVwb3J0U3BlbmRpbmdSZXNwb25zZRIxCgZsaW1pdHMYASADKAsyIS53YXJyZW4uc2NoZWR1bGVyLnYxLlRlbmFudExpbWl0cxIRCgl1bmNoYW5nZWQYAiABKAgSFgoObGltaXRzX3ZlcnNpb24YAyABKAQSDQoFZXBvY2gYBCABKAQiTAoMVGVuYW50TGltaXRzEg4KBnRlbmFudBgBIAEoCRIsCgZsaW1pdHMYAiADKAsyHC53YXJyZW4uY29tbW9uLnYxLlVzYWdlTGltaXQiygEKC1N0b3BSZXF1ZXN0EroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpIj4KDFN0b3BSZXNwb25zZRIuCgdzdG9wcGVkGAEgAygLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZiLNAQoOUmVzdGFydFJlcXVlc3QSugEKBnRlbmFudBgBIAEoCUKpAbpIpQG6AaEBCgp0ZW5hbnQua2V5El1tdXN0IGJlIGEgRE5TIGxhYmVsOiAxIHRvIDYzIG9mIGEteiwgMC05IGFuZCAnLScsIGJlZ2lubmluZyBhbmQgZW5kaW5nIHdpdGggYSBsZXR0ZXIgb3IgZGlnaXQaNHRoaXMubWF0Y2hlcygnXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kJykiTwoPUmVzdGFydFJlc3BvbnNlEgsKA3VybBgBIAEoCRIvCghpbnN0YW5jZRgCIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYiKAoNUmVsb2FkUmVxdWVzdBIXCgZ0ZW5hbnQYASABKAlCB7pIBHICEAEiXAoPUm9sbGJhY2tSZXF1ZXN0EhcKBnRlbmFudBgBIAEoCUIHukgEcgIQARIwCgdyZWxlYXNlGAIgASgJQh+6SBxyGjIYXihzaGEyNTY6WzAtOWEtZl17NjR9KT8kIm4KEFJvbGxiYWNrUmVzcG9uc2USKAoGdGVuYW50GAEgASgLMhgud2FycmVuLmNvbW1vbi52MS5UZW5hbnQSMAoJaW5zdGFuY2VzGAIgAygLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZiJCCg5SZWxvYWRSZXNwb25zZRIwCglpbnN0YW5jZXMYASADKAsyHS53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlUmVmItIBChNDbGVhckJhY2tvZmZSZXF1ZXN0EroBCgZ0ZW5hbnQYASABKAlCqQG6SKUBugGhAQoKdGVuYW50LmtleRJdbXVzdCBiZSBhIEROUyBsYWJlbDogMSB0byA2MyBvZiBhLXosIDAtOSBhbmQgJy0nLCBiZWdpbm5pbmcgYW5kIGVuZGluZyB3aXRoIGEgbGV0dGVyIG9yIGRpZ2l0GjR0aGlzLm1hdGNoZXMoJ15bYS16MC05XShbYS16MC05LV17MCw2MX1bYS16MC05XSk/JCcpIhYKFENsZWFyQmFja29mZlJlc3BvbnNlIi8KFExpc3RJbnN0YW5jZXNSZXF1ZXN0EhcKBnRlbmFudBgBIAEoCUIHukgEcgIYPyJGChVMaXN0SW5zdGFuY2VzUmVzcG9uc2USLQoJaW5zdGFuY2VzGAEgAygLMhoud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZSISChBMaXN0Tm9kZXNSZXF1ZXN0IjoKEUxpc3ROb2Rlc1Jlc3BvbnNlEiUKBW5vZGVzGAEgAygLMhYud2FycmVuLmNvbW1vbi52MS5Ob2RlIioKEUNvcmRvbk5vZGVSZXF1ZXN0EhUKBG5vZGUYASABKAlCB7pIBHICEAEiFAoSQ29yZG9uTm9kZVJlc3BvbnNlIiwKE1VuY29yZG9uTm9kZVJlcXVlc3QSFQoEbm9kZRgBIAEoCUIHukgEcgIQASIWChRVbmNvcmRvbk5vZGVSZXNwb25zZSJmChBEcmFpbk5vZGVSZXF1ZXN0EhUKBG5vZGUYASABKAlCB7pIBHICEAESOwoIZGVhZGxpbmUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAIjMKEURyYWluTm9kZVJlc3BvbnNlEg0KBW1vdmVkGAEgASgNEg8KB3N0b3BwZWQYAiABKA0iKgoRRm9yZ2V0Tm9kZVJlcXVlc3QSFQoEbm9kZRgBIAEoCUIHukgEcgIQASIUChJGb3JnZXROb2RlUmVzcG9uc2UiEQoPR2V0U3RhdHNSZXF1ZXN0IpoDChBHZXRTdGF0c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDAoEY2VsbBgCIAEoCRINCgVlcG9jaBgDIAEoBBIWCg5tYXhfY29uY3VycmVudBgEIAEoDRIMCgRsaXZlGAUgASgNEg8KB3dhaXRpbmcYBiABKA0SDwoHdGVuYW50cxgHIAEoDRIQCghub2Rlc191cBgIIAEoDRIQCghnYXRld2F5cxgJIAEoDRINCgVzdG9yZRgKIAEoCRIpCgZ1cHRpbWUYCyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGYWN0aXZlGA0gASgNEg4KBmZyb3plbhgOIAEoDRIQCghzdGFydGluZxgPIAEoDRIOCgZxdWV1ZWQYECABKA0SQQoGY291bnRzGAwgAygLMjEud2FycmVuLnNjaGVkdWxlci52MS5HZXRTdGF0c1Jlc3BvbnNlLkNvdW50c0VudHJ5Gi0KC0NvdW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEiKQoORXhwbGFpblJlcXVlc3QSFwoGdGVuYW50GAEgASgJQge6SARyAhABIpMBCg9FeHBsYWluUmVzcG9uc2USDAoEdGV4dBgBIAEoCRJCCgdyZWZ1c2VkGAIgAygLMjEud2FycmVuLnNjaGVkdWxlci52MS5FeHBsYWluUmVzcG9uc2UuUmVmdXNlZEVudHJ5Gi4KDFJlZnVzZWRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBIlIKFVdhdGNoRW5kcG9pbnRzUmVxdWVzdBIcCgpwdWJsaWNfdXJsGAIgASgJQgi6SAVyAxiABBIbCgdnYXRld2F5GAEgASgJQgq6SAdyBRABGIABIvABChZXYXRjaEVuZHBvaW50c1Jlc3BvbnNlEjMKBnVwZGF0ZRgBIAEoDjIjLndhcnJlbi5zY2hlZHVsZXIudjEuRW5kcG9pbnRVcGRhdGUSDAoEbm9kZRgCIAEoCRI1Cgd2ZXJzaW9uGAMgASgLMiQud2FycmVuLnNjaGVkdWxlci52MS5FbmRwb2ludFZlcnNpb24SNgoJZW5kcG9pbnRzGAQgAygLMiMud2FycmVuLnNjaGVkdWxlci52MS5UZW5hbnRFbmRwb2ludBIRCgl3aXRoZHJhd24YBSADKAkSEQoJYWdlbnRfdXJsGAYgASgJItQBCg5UZW5hbnRFbmRwb2ludBIvCghpbnN0YW5jZRgBIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWYSLAoIZW5kcG9pbnQYAiABKAsyGi53YXJyZW4uY29tbW9uLnYxLkVuZHBvaW50EiwKBG1vZGUYAyABKA4yHi53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlTW9kZRI1Cgd2ZXJzaW9uGAQgASgLMiQud2FycmVuLnNjaGVkdWxlci52MS5FbmRwb2ludFZlcnNpb24iWwoSV2F0Y2hFdmVudHNSZXF1ZXN0EhcKBnRlbmFudBgBIAEoCUIHukgEcgIYPxISCgVhZnRlchgCIAEoBEgAiAEBEg4KBmZvbGxvdxgDIAEoCEIICgZfYWZ0ZXIiPQoTV2F0Y2hFdmVudHNSZXNwb25zZRImCgVldmVudBgBIAEoCzIXLndhcnJlbi5jb21tb24udjEuRXZlbnQiYgoRU3RyZWFtTG9nc1JlcXVlc3QSFwoGdGVuYW50GAEgASgJQge6SARyAhABEhsKBHRhaWwYAiABKA1CCLpIBSoDGJBOSACIAQESDgoGZm9sbG93GAMgASgIQgcKBV90YWlsIkEKElN0cmVhbUxvZ3NSZXNwb25zZRIrCgVsaW5lcxgBIAMoCzIcLndhcnJlbi5zY2hlZHVsZXIudjEuTG9nTGluZSJuCgdMb2dMaW5lEhAKCGluc3RhbmNlGAEgASgJEg4KBnN0cmVhbRgCIAEoCRImCgJhdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEdGV4dBgEIAEoCRILCgNjdXQYBSABKAgqjwEKDkVuZHBvaW50VXBkYXRlEh8KG0VORFBPSU5UX1VQREFURV9VTlNQRUNJRklFRBAAEhwKGEVORFBPSU5UX1VQREFURV9DT01QTEVURRABEh8KG0VORFBPSU5UX1VQREFURV9JTkNSRU1FTlRBTBACEh0KGUVORFBPSU5UX1VQREFURV9IRUFSVEJFQVQQAzKdFQoQU2NoZWR1bGVyU2VydmljZRJqCgtBcHBseVRlbmFudBInLndhcnJlbi5zY2hlZHVsZXIudjEuQXBwbHlUZW5hbnRSZXF1ZXN0Gigud2FycmVuLnNjaGVkdWxlci52MS5BcHBseVRlbmFudFJlc3BvbnNlIgiQAgKquxgBARJkCglHZXRUZW5hbnQSJS53YXJyZW4uc2NoZWR1bGVyLnYxLkdldFRlbmFudFJlcXVlc3QaJi53YXJyZW4uc2NoZWR1bGVyLnYxLkdldFRlbmFudFJlc3BvbnNlIgiQAgGquxgBARJqCgtMaXN0VGVuYW50cxInLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdFRlbmFudHNSZXF1ZXN0Gigud2FycmVuLnNjaGVkdWxlci52MS5MaXN0VGVuYW50c1Jlc3BvbnNlIgiQAgGquxgBARJtCgxEZWxldGVUZW5hbnQSKC53YXJyZW4uc2NoZWR1bGVyLnYxLkRlbGV0ZVRlbmFudFJlcXVlc3QaKS53YXJyZW4uc2NoZWR1bGVyLnYxLkRlbGV0ZVRlbmFudFJlc3BvbnNlIgiQAgKquxgBARJvCg1VcGxvYWRSZWxlYXNlEikud2FycmVuLnNjaGVkdWxlci52MS5VcGxvYWRSZWxlYXNlUmVxdWVzdBoqLndhcnJlbi5zY2hlZHVsZXIudjEuVXBsb2FkUmVsZWFzZVJlc3BvbnNlIgWquxgBASgBEm0KDExpc3RSZWxlYXNlcxIoLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdFJlbGVhc2VzUmVxdWVzdBopLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdFJlbGVhc2VzUmVzcG9uc2UiCJACAaq7GAEBElwKBkVuc3VyZRIiLndhcnJlbi5zY2hlZHVsZXIudjEuRW5zdXJlUmVxdWVzdBojLndhcnJlbi5zY2hlZHVsZXIudjEuRW5zdXJlUmVzcG9uc2UiCZACAqq7GAIBAhJZCgVUb3VjaBIhLndhcnJlbi5zY2hlZHVsZXIudjEuVG91Y2hSZXF1ZXN0GiIud2FycmVuLnNjaGVkdWxlci52MS5Ub3VjaFJlc3BvbnNlIgmQAgKquxgCAQISbQoNUmVwb3J0VHJhZmZpYxIpLndhcnJlbi5zY2hlZHVsZXIudjEuUmVwb3J0VHJhZmZpY1JlcXVlc3QaKi53YXJyZW4uc2NoZWR1bGVyLnYxLlJlcG9ydFRyYWZmaWNSZXNwb25zZSIFqrsYAQIScAoOUmVwb3J0U3BlbmRpbmcSKi53YXJyZW4uc2NoZWR1bGVyLnYxLlJlcG9ydFNwZW5kaW5nUmVxdWVzdBorLndhcnJlbi5zY2hlZHVsZXIudjEuUmVwb3J0U3BlbmRpbmdSZXNwb25zZSIFqrsYAQQSVQoEU3RvcBIgLndhcnJlbi5zY2hlZHVsZXIudjEuU3RvcFJlcXVlc3QaIS53YXJyZW4uc2NoZWR1bGVyLnYxLlN0b3BSZXNwb25zZSIIkAICqrsYAQESWwoHUmVzdGFydBIjLndhcnJlbi5zY2hlZHVsZXIudjEuUmVzdGFydFJlcXVlc3QaJC53YXJyZW4uc2NoZWR1bGVyLnYxLlJlc3RhcnRSZXNwb25zZSIFqrsYAQESWAoGUmVsb2FkEiIud2FycmVuLnNjaGVkdWxlci52MS5SZWxvYWRSZXF1ZXN0GiMud2FycmVuLnNjaGVkdWxlci52MS5SZWxvYWRSZXNwb25zZSIFqrsYAQESXgoIUm9sbGJhY2sSJC53YXJyZW4uc2NoZWR1bGVyLnYxLlJvbGxiYWNrUmVxdWVzdBolLndhcnJlbi5zY2hlZHVsZXIudjEuUm9sbGJhY2tSZXNwb25zZSIFqrsYAQESbQoMQ2xlYXJCYWNrb2ZmEigud2FycmVuLnNjaGVkdWxlci52MS5DbGVhckJhY2tvZmZSZXF1ZXN0Gikud2FycmVuLnNjaGVkdWxlci52MS5DbGVhckJhY2tvZmZSZXNwb25zZSIIkAICqrsYAQEScAoNTGlzdEluc3RhbmNlcxIpLndhcnJlbi5zY2hlZHVsZXIudjEuTGlzdEluc3RhbmNlc1JlcXVlc3QaKi53YXJyZW4uc2NoZWR1bGVyLnYxLkxpc3RJbnN0YW5jZXNSZXNwb25zZSIIkAIBqrsYAQESZAoJTGlzdE5vZGVzEiUud2FycmVuLnNjaGVkdWxlci52MS5MaXN0Tm9kZXNSZXF1ZXN0GiYud2FycmVuLnNjaGVkdWxlci52MS5MaXN0Tm9kZXNSZXNwb25zZSIIkAIBqrsYAQESZwoKQ29yZG9uTm9kZRImLndhcnJlbi5zY2hlZHVsZXIudjEuQ29yZG9uTm9kZVJlcXVlc3QaJy53YXJyZW4uc2NoZWR1bGVyLnYxLkNvcmRvbk5vZGVSZXNwb25zZSIIkAICqrsYAQESbQoMVW5jb3Jkb25Ob2RlEigud2FycmVuLnNjaGVkdWxlci52MS5VbmNvcmRvbk5vZGVSZXF1ZXN0Gikud2FycmVuLnNjaGVkdWxlci52MS5VbmNvcmRvbk5vZGVSZXNwb25zZSIIkAICqrsYAQESYQoJRHJhaW5Ob2RlEiUud2FycmVuLnNjaGVkdWxlci52MS5EcmFpbk5vZGVSZXF1ZXN0GiYud2FycmVuLnNjaGVkdWxlci52MS5EcmFpbk5vZGVSZXNwb25zZSIFqrsYAQESZwoKRm9yZ2V0Tm9kZRImLndhcnJlbi5zY2hlZHVsZXIudjEuRm9yZ2V0Tm9kZVJlcXVlc3QaJy53YXJyZW4uc2NoZWR1bGVyLnYxLkZvcmdldE5vZGVSZXNwb25zZSIIkAICqrsYAQESYQoIR2V0U3RhdHMSJC53YXJyZW4uc2NoZWR1bGVyLnYxLkdldFN0YXRzUmVxdWVzdBolLndhcnJlbi5zY2hlZHVsZXIudjEuR2V0U3RhdHNSZXNwb25zZSIIkAIBqrsYAQESXgoHRXhwbGFpbhIjLndhcnJlbi5zY2hlZHVsZXIudjEuRXhwbGFpblJlcXVlc3QaJC53YXJyZW4uc2NoZWR1bGVyLnYxLkV4cGxhaW5SZXNwb25zZSIIkAIBqrsYAQEScwoOV2F0Y2hFbmRwb2ludHMSKi53YXJyZW4uc2NoZWR1bGVyLnYxLldhdGNoRW5kcG9pbnRzUmVxdWVzdBorLndhcnJlbi5zY2hlZHVsZXIudjEuV2F0Y2hFbmRwb2ludHNSZXNwb25zZSIGqrsYAgIBMAESaQoLV2F0Y2hFdmVudHMSJy53YXJyZW4uc2NoZWR1bGVyLnYxLldhdGNoRXZlbnRzUmVxdWVzdBooLndhcnJlbi5zY2hlZHVsZXIudjEuV2F0Y2hFdmVudHNSZXNwb25zZSIFqrsYAQEwARJmCgpTdHJlYW1Mb2dzEiYud2FycmVuLnNjaGVkdWxlci52MS5TdHJlYW1Mb2dzUmVxdWVzdBonLndhcnJlbi5zY2hlZHVsZXIudjEuU3RyZWFtTG9nc1Jlc3BvbnNlIgWquxgBATABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_event, file_warren_common_v1_instance, file_warren_common_v1_node, file_warren_common_v1_release, file_warren_common_v1_role, file_warren_common_v1_tenant]);
 
 /**
  * Creates a tenant or gives it a new spec.
@@ -550,6 +550,224 @@ export const TouchResponseSchema: GenMessage<TouchResponse> = /*@__PURE__*/
   messageDesc(file_warren_scheduler_v1_scheduler_service, 18);
 
 /**
+ * What a gateway passed to tenants.
+ *
+ * @generated from message warren.scheduler.v1.ReportTrafficRequest
+ */
+export type ReportTrafficRequest = Message<"warren.scheduler.v1.ReportTrafficRequest"> & {
+  /**
+   * One per tenant whose counters rose, each of the calling gateway.
+   *
+   * @generated from field: repeated warren.scheduler.v1.TrafficRecord records = 1;
+   */
+  records: TrafficRecord[];
+};
+
+/**
+ * Describes the message warren.scheduler.v1.ReportTrafficRequest.
+ * Use `create(ReportTrafficRequestSchema)` to create a new message.
+ */
+export const ReportTrafficRequestSchema: GenMessage<ReportTrafficRequest> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 19);
+
+/**
+ * Counters of one tenant, with a number for the journal.
+ *
+ * @generated from message warren.scheduler.v1.TrafficRecord
+ */
+export type TrafficRecord = Message<"warren.scheduler.v1.TrafficRecord"> & {
+  /**
+   * Rises by one with each record of a gateway's incarnation; the same when it is sent again.
+   *
+   * @generated from field: uint64 seq = 1;
+   */
+  seq: bigint;
+
+  /**
+   * The counters.
+   *
+   * @generated from field: warren.common.v1.TrafficReport report = 2;
+   */
+  report?: TrafficReport | undefined;
+};
+
+/**
+ * Describes the message warren.scheduler.v1.TrafficRecord.
+ * Use `create(TrafficRecordSchema)` to create a new message.
+ */
+export const TrafficRecordSchema: GenMessage<TrafficRecord> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 20);
+
+/**
+ * The journal has it.
+ *
+ * @generated from message warren.scheduler.v1.ReportTrafficResponse
+ */
+export type ReportTrafficResponse = Message<"warren.scheduler.v1.ReportTrafficResponse"> & {
+};
+
+/**
+ * Describes the message warren.scheduler.v1.ReportTrafficResponse.
+ * Use `create(ReportTrafficResponseSchema)` to create a new message.
+ */
+export const ReportTrafficResponseSchema: GenMessage<ReportTrafficResponse> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 21);
+
+/**
+ * What the ledger found.
+ *
+ * @generated from message warren.scheduler.v1.ReportSpendingRequest
+ */
+export type ReportSpendingRequest = Message<"warren.scheduler.v1.ReportSpendingRequest"> & {
+  /**
+   * All limits that are reached now, as far as the ledger has counted.
+   *
+   * @generated from field: repeated warren.scheduler.v1.ReachedLimit reached = 1;
+   */
+  reached: ReachedLimit[];
+
+  /**
+   * Alerts that the journal is to have, each once: its id is made of tenant, month and percent.
+   *
+   * @generated from field: repeated warren.common.v1.BudgetAlert alerts = 2;
+   */
+  alerts: BudgetAlert[];
+
+  /**
+   * `limits_version` of the newest answer; 0 for none.
+   *
+   * @generated from field: uint64 seen_limits_version = 3;
+   */
+  seenLimitsVersion: bigint;
+
+  /**
+   * Epoch of the same.
+   *
+   * @generated from field: uint64 seen_epoch = 4;
+   */
+  seenEpoch: bigint;
+};
+
+/**
+ * Describes the message warren.scheduler.v1.ReportSpendingRequest.
+ * Use `create(ReportSpendingRequestSchema)` to create a new message.
+ */
+export const ReportSpendingRequestSchema: GenMessage<ReportSpendingRequest> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 22);
+
+/**
+ * A limit that is reached.
+ *
+ * @generated from message warren.scheduler.v1.ReachedLimit
+ */
+export type ReachedLimit = Message<"warren.scheduler.v1.ReachedLimit"> & {
+  /**
+   * Tenant's key.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * The limit, as the scheduler named it.
+   *
+   * @generated from field: warren.common.v1.UsageLimit limit = 2;
+   */
+  limit?: UsageLimit | undefined;
+
+  /**
+   * Used of it, in whole units of the meter.
+   *
+   * @generated from field: uint64 used = 3;
+   */
+  used: bigint;
+
+  /**
+   * End of the period (UTC).
+   *
+   * @generated from field: google.protobuf.Timestamp until = 4;
+   */
+  until?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message warren.scheduler.v1.ReachedLimit.
+ * Use `create(ReachedLimitSchema)` to create a new message.
+ */
+export const ReachedLimitSchema: GenMessage<ReachedLimit> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 23);
+
+/**
+ * What the ledger is to watch.
+ *
+ * @generated from message warren.scheduler.v1.ReportSpendingResponse
+ */
+export type ReportSpendingResponse = Message<"warren.scheduler.v1.ReportSpendingResponse"> & {
+  /**
+   * The limits of all tenants that have any; none if `unchanged`.
+   *
+   * @generated from field: repeated warren.scheduler.v1.TenantLimits limits = 1;
+   */
+  limits: TenantLimits[];
+
+  /**
+   * They are those that the caller has seen.
+   *
+   * @generated from field: bool unchanged = 2;
+   */
+  unchanged: boolean;
+
+  /**
+   * Rises with each change, within an epoch.
+   *
+   * @generated from field: uint64 limits_version = 3;
+   */
+  limitsVersion: bigint;
+
+  /**
+   * The scheduler's epoch.
+   *
+   * @generated from field: uint64 epoch = 4;
+   */
+  epoch: bigint;
+};
+
+/**
+ * Describes the message warren.scheduler.v1.ReportSpendingResponse.
+ * Use `create(ReportSpendingResponseSchema)` to create a new message.
+ */
+export const ReportSpendingResponseSchema: GenMessage<ReportSpendingResponse> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 24);
+
+/**
+ * A tenant's limits.
+ *
+ * @generated from message warren.scheduler.v1.TenantLimits
+ */
+export type TenantLimits = Message<"warren.scheduler.v1.TenantLimits"> & {
+  /**
+   * Its key.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * As its spec has them.
+   *
+   * @generated from field: repeated warren.common.v1.UsageLimit limits = 2;
+   */
+  limits: UsageLimit[];
+};
+
+/**
+ * Describes the message warren.scheduler.v1.TenantLimits.
+ * Use `create(TenantLimitsSchema)` to create a new message.
+ */
+export const TenantLimitsSchema: GenMessage<TenantLimits> = /*@__PURE__*/
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 25);
+
+/**
  * Which tenant is to stop.
  *
  * @generated from message warren.scheduler.v1.StopRequest
@@ -568,7 +786,7 @@ export type StopRequest = Message<"warren.scheduler.v1.StopRequest"> & {
  * Use `create(StopRequestSchema)` to create a new message.
  */
 export const StopRequestSchema: GenMessage<StopRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 19);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 26);
 
 /**
  * No process of it is left.
@@ -589,7 +807,7 @@ export type StopResponse = Message<"warren.scheduler.v1.StopResponse"> & {
  * Use `create(StopResponseSchema)` to create a new message.
  */
 export const StopResponseSchema: GenMessage<StopResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 20);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 27);
 
 /**
  * Which tenant is to restart.
@@ -610,7 +828,7 @@ export type RestartRequest = Message<"warren.scheduler.v1.RestartRequest"> & {
  * Use `create(RestartRequestSchema)` to create a new message.
  */
 export const RestartRequestSchema: GenMessage<RestartRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 21);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 28);
 
 /**
  * The new instance is ready.
@@ -638,7 +856,7 @@ export type RestartResponse = Message<"warren.scheduler.v1.RestartResponse"> & {
  * Use `create(RestartResponseSchema)` to create a new message.
  */
 export const RestartResponseSchema: GenMessage<RestartResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 22);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 29);
 
 /**
  * Which tenant is to be replaced.
@@ -659,7 +877,7 @@ export type ReloadRequest = Message<"warren.scheduler.v1.ReloadRequest"> & {
  * Use `create(ReloadRequestSchema)` to create a new message.
  */
 export const ReloadRequestSchema: GenMessage<ReloadRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 23);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 30);
 
 /**
  * Which tenant is to go back.
@@ -687,7 +905,7 @@ export type RollbackRequest = Message<"warren.scheduler.v1.RollbackRequest"> & {
  * Use `create(RollbackRequestSchema)` to create a new message.
  */
 export const RollbackRequestSchema: GenMessage<RollbackRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 24);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 31);
 
 /**
  * The release serves.
@@ -715,7 +933,7 @@ export type RollbackResponse = Message<"warren.scheduler.v1.RollbackResponse"> &
  * Use `create(RollbackResponseSchema)` to create a new message.
  */
 export const RollbackResponseSchema: GenMessage<RollbackResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 25);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 32);
 
 /**
  * All instances are of the newest spec.
@@ -736,7 +954,7 @@ export type ReloadResponse = Message<"warren.scheduler.v1.ReloadResponse"> & {
  * Use `create(ReloadResponseSchema)` to create a new message.
  */
 export const ReloadResponseSchema: GenMessage<ReloadResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 26);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 33);
 
 /**
  * Which tenant.
@@ -757,7 +975,7 @@ export type ClearBackoffRequest = Message<"warren.scheduler.v1.ClearBackoffReque
  * Use `create(ClearBackoffRequestSchema)` to create a new message.
  */
 export const ClearBackoffRequestSchema: GenMessage<ClearBackoffRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 27);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 34);
 
 /**
  * It may be started at once.
@@ -772,7 +990,7 @@ export type ClearBackoffResponse = Message<"warren.scheduler.v1.ClearBackoffResp
  * Use `create(ClearBackoffResponseSchema)` to create a new message.
  */
 export const ClearBackoffResponseSchema: GenMessage<ClearBackoffResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 28);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 35);
 
 /**
  * Whose instances.
@@ -793,7 +1011,7 @@ export type ListInstancesRequest = Message<"warren.scheduler.v1.ListInstancesReq
  * Use `create(ListInstancesRequestSchema)` to create a new message.
  */
 export const ListInstancesRequestSchema: GenMessage<ListInstancesRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 29);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 36);
 
 /**
  * Instances that are not gone.
@@ -814,7 +1032,7 @@ export type ListInstancesResponse = Message<"warren.scheduler.v1.ListInstancesRe
  * Use `create(ListInstancesResponseSchema)` to create a new message.
  */
 export const ListInstancesResponseSchema: GenMessage<ListInstancesResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 30);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 37);
 
 /**
  * The roster.
@@ -829,7 +1047,7 @@ export type ListNodesRequest = Message<"warren.scheduler.v1.ListNodesRequest"> &
  * Use `create(ListNodesRequestSchema)` to create a new message.
  */
 export const ListNodesRequestSchema: GenMessage<ListNodesRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 31);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 38);
 
 /**
  * The roster.
@@ -850,7 +1068,7 @@ export type ListNodesResponse = Message<"warren.scheduler.v1.ListNodesResponse">
  * Use `create(ListNodesResponseSchema)` to create a new message.
  */
 export const ListNodesResponseSchema: GenMessage<ListNodesResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 32);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 39);
 
 /**
  * Which node.
@@ -871,7 +1089,7 @@ export type CordonNodeRequest = Message<"warren.scheduler.v1.CordonNodeRequest">
  * Use `create(CordonNodeRequestSchema)` to create a new message.
  */
 export const CordonNodeRequestSchema: GenMessage<CordonNodeRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 33);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 40);
 
 /**
  * It is cordoned.
@@ -886,7 +1104,7 @@ export type CordonNodeResponse = Message<"warren.scheduler.v1.CordonNodeResponse
  * Use `create(CordonNodeResponseSchema)` to create a new message.
  */
 export const CordonNodeResponseSchema: GenMessage<CordonNodeResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 34);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 41);
 
 /**
  * Which node.
@@ -907,7 +1125,7 @@ export type UncordonNodeRequest = Message<"warren.scheduler.v1.UncordonNodeReque
  * Use `create(UncordonNodeRequestSchema)` to create a new message.
  */
 export const UncordonNodeRequestSchema: GenMessage<UncordonNodeRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 35);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 42);
 
 /**
  * It is not cordoned.
@@ -922,7 +1140,7 @@ export type UncordonNodeResponse = Message<"warren.scheduler.v1.UncordonNodeResp
  * Use `create(UncordonNodeResponseSchema)` to create a new message.
  */
 export const UncordonNodeResponseSchema: GenMessage<UncordonNodeResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 36);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 43);
 
 /**
  * Which node.
@@ -950,7 +1168,7 @@ export type DrainNodeRequest = Message<"warren.scheduler.v1.DrainNodeRequest"> &
  * Use `create(DrainNodeRequestSchema)` to create a new message.
  */
 export const DrainNodeRequestSchema: GenMessage<DrainNodeRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 37);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 44);
 
 /**
  * Nothing runs on it.
@@ -978,7 +1196,7 @@ export type DrainNodeResponse = Message<"warren.scheduler.v1.DrainNodeResponse">
  * Use `create(DrainNodeResponseSchema)` to create a new message.
  */
 export const DrainNodeResponseSchema: GenMessage<DrainNodeResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 38);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 45);
 
 /**
  * Which node.
@@ -999,7 +1217,7 @@ export type ForgetNodeRequest = Message<"warren.scheduler.v1.ForgetNodeRequest">
  * Use `create(ForgetNodeRequestSchema)` to create a new message.
  */
 export const ForgetNodeRequestSchema: GenMessage<ForgetNodeRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 39);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 46);
 
 /**
  * It is not in the roster.
@@ -1014,7 +1232,7 @@ export type ForgetNodeResponse = Message<"warren.scheduler.v1.ForgetNodeResponse
  * Use `create(ForgetNodeResponseSchema)` to create a new message.
  */
 export const ForgetNodeResponseSchema: GenMessage<ForgetNodeResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 40);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 47);
 
 /**
  * Counts.
@@ -1029,7 +1247,7 @@ export type GetStatsRequest = Message<"warren.scheduler.v1.GetStatsRequest"> & {
  * Use `create(GetStatsRequestSchema)` to create a new message.
  */
 export const GetStatsRequestSchema: GenMessage<GetStatsRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 41);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 48);
 
 /**
  * Counts.
@@ -1155,7 +1373,7 @@ export type GetStatsResponse = Message<"warren.scheduler.v1.GetStatsResponse"> &
  * Use `create(GetStatsResponseSchema)` to create a new message.
  */
 export const GetStatsResponseSchema: GenMessage<GetStatsResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 42);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 49);
 
 /**
  * Which tenant.
@@ -1176,7 +1394,7 @@ export type ExplainRequest = Message<"warren.scheduler.v1.ExplainRequest"> & {
  * Use `create(ExplainRequestSchema)` to create a new message.
  */
 export const ExplainRequestSchema: GenMessage<ExplainRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 43);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 50);
 
 /**
  * Why a tenant is where it is, or nowhere.
@@ -1204,7 +1422,7 @@ export type ExplainResponse = Message<"warren.scheduler.v1.ExplainResponse"> & {
  * Use `create(ExplainResponseSchema)` to create a new message.
  */
 export const ExplainResponseSchema: GenMessage<ExplainResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 44);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 51);
 
 /**
  * Who watches.
@@ -1233,7 +1451,7 @@ export type WatchEndpointsRequest = Message<"warren.scheduler.v1.WatchEndpointsR
  * Use `create(WatchEndpointsRequestSchema)` to create a new message.
  */
 export const WatchEndpointsRequestSchema: GenMessage<WatchEndpointsRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 45);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 52);
 
 /**
  * Where instances answer.
@@ -1289,7 +1507,7 @@ export type WatchEndpointsResponse = Message<"warren.scheduler.v1.WatchEndpoints
  * Use `create(WatchEndpointsResponseSchema)` to create a new message.
  */
 export const WatchEndpointsResponseSchema: GenMessage<WatchEndpointsResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 46);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 53);
 
 /**
  * One instance that serves.
@@ -1332,7 +1550,7 @@ export type TenantEndpoint = Message<"warren.scheduler.v1.TenantEndpoint"> & {
  * Use `create(TenantEndpointSchema)` to create a new message.
  */
 export const TenantEndpointSchema: GenMessage<TenantEndpoint> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 47);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 54);
 
 /**
  * Which events.
@@ -1367,7 +1585,7 @@ export type WatchEventsRequest = Message<"warren.scheduler.v1.WatchEventsRequest
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema: GenMessage<WatchEventsRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 48);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 55);
 
 /**
  * An event.
@@ -1388,7 +1606,7 @@ export type WatchEventsResponse = Message<"warren.scheduler.v1.WatchEventsRespon
  * Use `create(WatchEventsResponseSchema)` to create a new message.
  */
 export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 49);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 56);
 
 /**
  * Whose output.
@@ -1423,7 +1641,7 @@ export type StreamLogsRequest = Message<"warren.scheduler.v1.StreamLogsRequest">
  * Use `create(StreamLogsRequestSchema)` to create a new message.
  */
 export const StreamLogsRequestSchema: GenMessage<StreamLogsRequest> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 50);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 57);
 
 /**
  * Output.
@@ -1444,7 +1662,7 @@ export type StreamLogsResponse = Message<"warren.scheduler.v1.StreamLogsResponse
  * Use `create(StreamLogsResponseSchema)` to create a new message.
  */
 export const StreamLogsResponseSchema: GenMessage<StreamLogsResponse> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 51);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 58);
 
 /**
  * A line of output.
@@ -1493,7 +1711,7 @@ export type LogLine = Message<"warren.scheduler.v1.LogLine"> & {
  * Use `create(LogLineSchema)` to create a new message.
  */
 export const LogLineSchema: GenMessage<LogLine> = /*@__PURE__*/
-  messageDesc(file_warren_scheduler_v1_scheduler_service, 52);
+  messageDesc(file_warren_scheduler_v1_scheduler_service, 59);
 
 /**
  * What a WatchEndpoints message covers.
@@ -1624,6 +1842,26 @@ export const SchedulerService: GenService<{
     methodKind: "unary";
     input: typeof TouchRequestSchema;
     output: typeof TouchResponseSchema;
+  },
+  /**
+   * What a gateway passed to tenants, for the ledger. Answers once the journal has it.
+   *
+   * @generated from rpc warren.scheduler.v1.SchedulerService.ReportTraffic
+   */
+  reportTraffic: {
+    methodKind: "unary";
+    input: typeof ReportTrafficRequestSchema;
+    output: typeof ReportTrafficResponseSchema;
+  },
+  /**
+   * What the ledger found of the limits that specs carry, and alerts for the journal. Answers once the journal has them.
+   *
+   * @generated from rpc warren.scheduler.v1.SchedulerService.ReportSpending
+   */
+  reportSpending: {
+    methodKind: "unary";
+    input: typeof ReportSpendingRequestSchema;
+    output: typeof ReportSpendingResponseSchema;
   },
   /**
    * Drains and stops the tenant's instances; answers when no process of them is left. The next use starts it again.
