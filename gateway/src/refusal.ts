@@ -1,7 +1,13 @@
 /** Answers that the gateway gives itself, in place of a tenant. */
 import { Code, ConnectError, detailOf, isRpcCode } from "@warren/common/rpc/errors";
-import { fromDuration } from "@warren/common/time";
-import { ExitReason, NoNodeSchema, RetryDelaySchema, StartFailedSchema } from "@warren/proto/common";
+import { fromDuration, fromTimestamp } from "@warren/common/time";
+import {
+  ExitReason,
+  LimitReachedSchema,
+  NoNodeSchema,
+  RetryDelaySchema,
+  StartFailedSchema,
+} from "@warren/proto/common";
 
 /** Why a request was not answered by its tenant. */
 export interface Refusal {
@@ -27,6 +33,12 @@ export function refusalOf(error: unknown, tenant: string): Refusal {
   if (error instanceof RefusedError) return error.refusal;
   if (isRpcCode(error, Code.NotFound)) {
     return { status: 404, error: "no-such-tenant", message: `no tenant "${tenant}"` };
+  }
+  const limit = detailOf(error, LimitReachedSchema);
+  if (limit) {
+    const seconds = Math.ceil((fromTimestamp(limit.until, 0) - Date.now()) / 1000);
+    const message = `"${tenant}" has used what it is allowed to for now`;
+    return { status: 429, error: "limit-reached", message, retryAfter: Math.max(1, seconds) };
   }
   if (isRpcCode(error, Code.ResourceExhausted)) {
     const message = `every place is taken by a busy tenant; "${tenant}" could not be started`;

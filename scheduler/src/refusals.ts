@@ -1,16 +1,18 @@
 /** Refusals of the core as Connect/gRPC errors with typed details: what was wrong, and what to do. */
 
 import { Code, type ConnectError, detail, rpcError } from "@warren/common/rpc/errors";
-import { toDuration } from "@warren/common/time";
+import { toDuration, toTimestamp } from "@warren/common/time";
 import {
   CapReachedSchema,
   type Exit,
   ExitReason,
+  LimitReachedSchema,
   NoNodeSchema,
   RetryDelaySchema,
   StartFailedSchema,
 } from "@warren/proto/common";
 import { refusedText } from "./core/filters.ts";
+import { limitText } from "./core/limits.ts";
 import type { Refusal } from "./core/refusal.ts";
 
 export function exitText(exit: Exit): string {
@@ -91,6 +93,16 @@ export function toRpcError(refusal: Refusal): ConnectError {
         refusal.transient ? Code.Unavailable : Code.FailedPrecondition,
         `no node can take tenant ${refusal.tenant}: ${refusedText(refusal.refused)}`,
         detail(NoNodeSchema, { refused: refusal.refused }),
+      );
+    case "limit":
+      return rpcError(
+        Code.ResourceExhausted,
+        `tenant ${refusal.tenant} has reached a limit on its use: ${limitText(refusal)}; raise the limit in its spec, or wait`,
+        detail(LimitReachedSchema, {
+          limit: refusal.limit,
+          used: refusal.used,
+          until: toTimestamp(refusal.until),
+        }),
       );
     case "deadline":
       return rpcError(Code.DeadlineExceeded, `tenant ${refusal.tenant}: ${refusal.what}`);

@@ -20,6 +20,7 @@ import type { Releases } from "./releases.ts";
 import { enrolRpcs } from "./services/enrol-rpcs.ts";
 import { instanceRpcs } from "./services/instance-rpcs.ts";
 import { nodeService } from "./services/node-service.ts";
+import { spendingRpcs } from "./services/spending-rpcs.ts";
 import { streamRpcs } from "./services/stream-rpcs.ts";
 import { tenantRpcs } from "./services/tenant-rpcs.ts";
 import { spentFrom } from "./spent-tokens.ts";
@@ -122,6 +123,7 @@ export class Term {
     this.schedulerService = {
       ...tenantRpcs(services),
       ...instanceRpcs(services),
+      ...spendingRpcs(services),
       ...streamRpcs(services),
     };
     this.#engine.start();

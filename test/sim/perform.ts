@@ -7,12 +7,21 @@ import {
   ReloadPolicySchema,
   StopPolicySchema,
   TenantSpecSchema,
+  UsageLimitSchema,
+  UsageMeter,
+  UsagePeriod,
 } from "@warren/proto/common";
 import type { Input } from "@warren/scheduler/core/inputs";
 import type { Actor } from "./actor.ts";
 import type { Item, Place, Wants } from "./plan.ts";
 import type { Site, Wish } from "./site.ts";
 import { availabilityOf } from "./site.ts";
+
+const dailyLimit = create(UsageLimitSchema, {
+  meter: UsageMeter.CPU_SECONDS,
+  period: UsagePeriod.DAY,
+  max: 1n,
+});
 
 export function perform(site: Site, item: Item): void {
   const { agenda } = site;
@@ -59,6 +68,9 @@ export function perform(site: Site, item: Item): void {
       return;
     case "clear-backoff":
       site.leader?.deliver(() => site.leader?.feed({ type: "clear-backoff", tenant: `t${item.tenant}` }));
+      return;
+    case "limit":
+      reachLimit(site, `t${item.tenant}`, item.ms);
       return;
     case "cordon": {
       const node = `n${item.node}`;
@@ -170,11 +182,21 @@ export function apply(site: Site, key: string, variant: number, wants: Wants): v
     priority,
     restart,
     reload: create(ReloadPolicySchema, { batch, stopFirst }),
+    usageLimits: [dailyLimit],
   });
   const settled = wish(site, key, (known) => {
     known.variant = variant;
   });
   ask(site, 0, (call) => ({ type: "apply", call, spec }), settled);
+}
+
+/** The ledger finds that the tenant has used what every spec here allows; the period is over after `ms`. */
+function reachLimit(site: Site, tenant: string, ms: number): void {
+  const { leader } = site;
+  leader?.deliver(() => {
+    const until = leader.at().wall + ms;
+    leader.feed({ type: "limits-reached", reached: [{ tenant, limit: dailyLimit, used: 1n, until }] });
+  });
 }
 
 function drain(site: Site, node: string, withinMs: number, ms: number): void {

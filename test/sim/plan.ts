@@ -27,6 +27,8 @@ export type Op =
   | { readonly kind: "request"; readonly tenant: number; readonly gateway: number; readonly ms: number }
   | { readonly kind: "stop" | "restart" | "reload"; readonly tenant: number; readonly withinMs: number }
   | { readonly kind: "clear-backoff"; readonly tenant: number }
+  /** The ledger finds that its use has reached a limit, for so long. */
+  | { readonly kind: "limit"; readonly tenant: number; readonly ms: number }
   | { readonly kind: "cordon"; readonly node: number; readonly ms: number }
   | { readonly kind: "drain"; readonly node: number; readonly withinMs: number; readonly ms: number };
 
@@ -210,7 +212,8 @@ function opOf(rng: Rng, { tenants, nodes, gateways }: Setup): Op {
   if (what < 0.92) return { kind: "stop", tenant, withinMs };
   if (what < 0.945) return { kind: "restart", tenant, withinMs };
   if (what < 0.97) return { kind: "reload", tenant, withinMs };
-  if (what < 0.98) return { kind: "clear-backoff", tenant };
+  if (what < 0.977) return { kind: "clear-backoff", tenant };
+  if (what < 0.98) return { kind: "limit", tenant, ms: rng.log(100, 30_000) };
   if (what < 0.988)
     return { kind: "drain", node: rng.whole(0, nodes - 1), withinMs, ms: rng.log(500, 15_000) };
   return { kind: "cordon", node: rng.whole(0, nodes - 1), ms: rng.log(100, 10_000) };

@@ -78,6 +78,8 @@ export interface CoreConfig {
   readonly rebalanceMs: number;
   /** Bound of the number of tenants. */
   readonly maxTenants: number;
+  /** And of those with limits on their use: the ledger is told of all of them in one message. */
+  readonly maxLimited: number;
   /** Which releases are kept. */
   readonly releases: CollectBounds;
 }
@@ -128,5 +130,6 @@ export const defaultCoreConfig: CoreConfig = {
   rebalance: false,
   rebalanceMs: 10_000,
   maxTenants: 1_000_000,
+  maxLimited: 20_000,
   releases: defaultCollectBounds,
 };

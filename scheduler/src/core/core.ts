@@ -15,6 +15,7 @@ import { wish } from "./desire.ts";
 import { drainNode } from "./drain.ts";
 import type { Effect } from "./effects.ts";
 import { gatewayWent, watcherCame } from "./endpoints.ts";
+import { limitsReached } from "./enforce.ts";
 import { cancel, ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
 import type { Input, Loaded } from "./inputs.ts";
@@ -153,6 +154,9 @@ function take(ctx: Context, input: Input): void {
       return;
     case "gateway-down":
       gatewayWent(ctx, input.gateway);
+      return;
+    case "limits-reached":
+      limitsReached(ctx, input.reached);
       return;
     case "tick":
       tick(ctx);

@@ -2,6 +2,7 @@
 import type { TenantSpec } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { backingOff } from "./failures.ts";
+import { limitInTheWay } from "./limits.ts";
 import { instancesOf, serving, standingOf, standingSlots, type Tenant } from "./model.ts";
 import { settleOwed } from "./restart.ts";
 import { armTenant } from "./timing.ts";
@@ -15,7 +16,7 @@ export function bounds({ instances }: TenantSpec): { min: number; max: number } 
 /** By load, policy, the spec's minimum and whoever waits; within its maximum. */
 export function desired(ctx: Context, tenant: Tenant): number {
   const { spec } = serving(tenant);
-  if (tenant.deleting || spec.source.case === undefined) return 0;
+  if (tenant.deleting || spec.source.case === undefined || limitInTheWay(tenant, ctx.at)) return 0;
   // While it is being stopped nothing is started, in no slot: the stop would have no end.
   if (ctx.state.operations.has(tenant.key)) return 0;
   const { min, max } = bounds(spec);

@@ -2,7 +2,8 @@
 import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
 import { backingOff } from "./failures.ts";
-import { readyOf, serving, standingOf, type Tenant } from "./model.ts";
+import { limitRefusal } from "./limits.ts";
+import { type Moment, readyOf, serving, standingOf, type Tenant } from "./model.ts";
 import { used } from "./phases.ts";
 import { unqueue } from "./queue.ts";
 import { cancelAttempt } from "./quiesce.ts";
@@ -12,7 +13,7 @@ import { addWaiter, removeWaiters } from "./waiters.ts";
 
 export function ensure(ctx: Context, call: string, key: string, deadline: number): void {
   const tenant = ctx.state.tenants.get(key);
-  const refusal = cannotServe(tenant, key);
+  const refusal = cannotServe(tenant, key, ctx.at);
   if (refusal || !tenant) {
     ctx.emit({ type: "refuse", call, refusal: refusal ?? { kind: "no-tenant", tenant: key } });
     return;
@@ -41,10 +42,10 @@ export function ensure(ctx: Context, call: string, key: string, deadline: number
   else if (!ctx.state.parked.has(key)) wish(ctx, tenant);
 }
 
-function cannotServe(tenant: Tenant | undefined, key: string): Refusal | undefined {
+function cannotServe(tenant: Tenant | undefined, key: string, at: Moment): Refusal | undefined {
   if (!tenant || tenant.deleting) return { kind: "no-tenant", tenant: key };
   if (serving(tenant).spec.source.case === undefined) return { kind: "no-source", tenant: key };
-  return undefined;
+  return limitRefusal(tenant, at);
 }
 
 /** The caller went away: it is answered no more. A start under way goes on, it belongs to the instance. */

@@ -2,6 +2,7 @@
 import { ExitReason, InstanceMode, RolloutState } from "@warren/proto/common";
 import type { CoreConfig } from "./config.ts";
 import { refusedText } from "./filters.ts";
+import { limitInTheWay, limitText } from "./limits.ts";
 import {
   type Instance,
   instancesOf,
@@ -32,6 +33,9 @@ function placeText(state: State, config: CoreConfig, tenant: Tenant, at: Moment)
   const lost = instances[0] ? ` Its last instance is on node ${instances[0].ref.node}, which is lost.` : "";
   if (serving(tenant).spec.source.case === undefined)
     return "It has no source: deploy a release or give its spec a directory.";
+  const limit = limitInTheWay(tenant, at);
+  if (limit)
+    return `It has reached a limit on its use: ${limitText(limit)}. Nothing of it runs until then, or until its spec allows more.`;
   if (tenant.backoffUntil > at.mono) {
     const seconds = ((tenant.backoffUntil - at.mono) / 1000).toFixed(1);
     return `It is in back-off for ${seconds} s more after ${tenant.failures} failures in a row; the last: ${endText(tenant.lastExit)}.${lastLine(tenant.lastExit)}`;

@@ -7,6 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { backoff, toDuration } from "@warren/common/time";
 import { BackoffStartedSchema, type Exit, ExitReason } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
+import { limitInTheWay } from "./limits.ts";
 import type { Tenant } from "./model.ts";
 import type { Refusal } from "./refusal.ts";
 
@@ -32,6 +33,8 @@ export function noteEnd(ctx: Context, tenant: Tenant, exit: Exit, uptimeMs: numb
     tenant.backoffUntil = 0;
   }
   if (!isFailure(exit, uptimeMs > 0)) return;
+  // Stopped for what it used in all, not for what this instance did.
+  if (exit.reason === ExitReason.LIMIT && limitInTheWay(tenant, ctx.at)) return;
   tenant.failures++;
   count(ctx, "failures");
   const looping = noteInWindow(ctx, tenant);

@@ -12,6 +12,8 @@ import type {
   UsageReport,
 } from "@warren/proto/common";
 
+import type { ReachedLimit } from "./limits.ts";
+
 /** A tenant as it is persisted. Times in ms since 1970. */
 export interface TenantRecord {
   readonly spec: TenantSpec;
@@ -172,4 +174,5 @@ export type Input =
       readonly gateway?: { readonly publicUrl: string };
     }
   | { readonly type: "gateway-down"; readonly gateway: string }
+  | { readonly type: "limits-reached"; readonly reached: readonly ReachedLimit[] }
   | { readonly type: "tick" };

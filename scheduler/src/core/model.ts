@@ -14,8 +14,10 @@ import type {
   StartPhases,
   TenantSpec,
   Usage,
+  UsageLimit,
 } from "@warren/proto/common";
 import { FairQueue } from "./fair-queue.ts";
+import type { HeldLimit } from "./limits.ts";
 import { Lru } from "./lru.ts";
 import type { Peaks } from "./peaks.ts";
 import type { Gaps } from "./sleep-times.ts";
@@ -82,6 +84,8 @@ export interface Tenant {
   gaps?: Gaps;
   /** Most instances needed since then (mono), by load: what scaling down waits for. */
   load?: { peak: number; since: number };
+  /** Limits on its use that the ledger found reached, by meter and period; none where there are none (limits.ts). */
+  limits?: Map<string, HeldLimit>;
   rollout?: Rollout;
   /** Replacements of its instances under way; none where there are none. */
   moves?: Set<Move>;
@@ -336,6 +340,9 @@ export interface State {
   commands: number;
   /** Last version given to a tenant's spec. */
   specs: number;
+  /** Tenants whose specs limit their use, and a number that rises with each change of it. */
+  readonly limited: Map<string, readonly UsageLimit[]>;
+  limitsVersion: number;
   /** Last endpoint version given. */
   n: number;
   /** Instances that hold a place under the cap. */
@@ -375,6 +382,8 @@ export function emptyState(epoch: bigint, since: number): State {
     placements: 0,
     commands: 0,
     specs: 0,
+    limited: new Map(),
+    limitsVersion: 1,
     n: 0,
     live: 0,
     counts: {},

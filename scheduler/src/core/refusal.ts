@@ -1,5 +1,5 @@
 /** Why a call is not granted. The shell turns each into a Connect/gRPC code with its typed detail. */
-import type { Exit, InstanceRef } from "@warren/proto/common";
+import type { Exit, InstanceRef, UsageLimit } from "@warren/proto/common";
 
 /** Too many calls wait already, or undefined. */
 export function crowded(
@@ -36,6 +36,13 @@ export type Refusal =
       readonly tenant: string;
       readonly refused: Readonly<Record<string, number>>;
       readonly transient: boolean;
+    }
+  | {
+      readonly kind: "limit";
+      readonly tenant: string;
+      readonly limit: UsageLimit;
+      readonly used: bigint;
+      readonly until: number;
     }
   | { readonly kind: "deadline"; readonly tenant: string; readonly what: string }
   | { readonly kind: "store-down"; readonly message: string }

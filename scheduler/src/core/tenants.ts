@@ -3,8 +3,10 @@ import { create, equals } from "@bufbuild/protobuf";
 import { ReleaseDeployedSchema, type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
+import { reopen } from "./enforce.ts";
 import { clearFailures } from "./failures.ts";
 import type { TenantRecord } from "./inputs.ts";
+import { watchLimits } from "./limits.ts";
 import { type Revision, serving, standingOf, type Tenant } from "./model.ts";
 import { settleDeletes } from "./operations.ts";
 import type { Refusal } from "./refusal.ts";
@@ -94,6 +96,13 @@ function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | und
       "the scheduler cannot drain or freeze one of several instances behind a port they share (rule 3): leave it out, the gateway spreads requests over their own ports";
     return { kind: "bad-spec", field: "instances.share_port", message };
   }
+  if (
+    spec.usageLimits.length > 0 &&
+    !state.limited.has(spec.key) &&
+    state.limited.size >= config.maxLimited
+  ) {
+    return { kind: "too-many", what: "tenants with usage limits", limit: config.maxLimited };
+  }
   const zone = spec.idle?.warm.find(({ timeZone }) => !isTimeZone(timeZone))?.timeZone;
   if (zone !== undefined) {
     const message = `there is no time zone ${zone}: give an IANA name such as Europe/Vienna, or none for UTC`;
@@ -115,6 +124,7 @@ export function applied(ctx: Context, call: string, record: TenantRecord): void 
   if (before && tenant.newest.since === tenant.newest.version && spec.source.case !== undefined) {
     startRollout(ctx, tenant, { all: false, from: before });
   }
+  reopen(ctx, tenant);
   wish(ctx, tenant);
   rescale(ctx, tenant);
 }
@@ -135,6 +145,7 @@ export function install(ctx: Context, record: TenantRecord): boolean {
   state.specs = Math.max(state.specs, version);
   const newest: Revision = { spec, version, since };
   const known = state.tenants.get(spec.key);
+  if (!known || version >= known.newest.version) watchLimits(state, spec.key, spec.usageLimits);
   if (!known) {
     state.tenants.set(spec.key, {
       key: spec.key,
@@ -168,6 +179,7 @@ export function install(ctx: Context, record: TenantRecord): boolean {
 
 export function deleted(ctx: Context, key: string): void {
   ctx.state.tenants.delete(key);
+  watchLimits(ctx.state, key, []);
   ctx.state.queue.delete(key);
   ctx.state.parked.delete(key);
   settleDeletes(ctx, key);

@@ -4,6 +4,7 @@ import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
 import { expireDrainCalls, stepDrain } from "./drain.ts";
 import { forgetGateways } from "./endpoints.ts";
+import { reopen } from "./enforce.ts";
 import { askToStop, commandStop } from "./life.ts";
 import type { Instance, Tenant } from "./model.ts";
 import { watchNodes } from "./nodes.ts";
@@ -98,6 +99,7 @@ function lookAtInstance(ctx: Context, instance: Instance): void {
 
 /** A back-off is over, a load was watched for long enough, or a rollout that found no place is to go on. */
 function lookAtTenant(ctx: Context, tenant: Tenant): void {
+  reopen(ctx, tenant);
   scaleDown(ctx, tenant);
   resumeRollout(ctx, tenant);
   wish(ctx, tenant);

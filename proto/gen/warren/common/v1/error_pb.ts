@@ -6,17 +6,19 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Duration } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Exit, InstanceRef } from "./instance_pb.ts";
 import { file_warren_common_v1_instance } from "./instance_pb.ts";
+import type { UsageLimit } from "./tenant_pb.ts";
+import { file_warren_common_v1_tenant } from "./tenant_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file warren/common/v1/error.proto.
  */
 export const file_warren_common_v1_error: GenFile = /*@__PURE__*/
-  fileDesc("Chx3YXJyZW4vY29tbW9uL3YxL2Vycm9yLnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIjYKClJldHJ5RGVsYXkSKAoFZGVsYXkYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iLAoKU3RhbGVFcG9jaBINCgVlcG9jaBgBIAEoBBIPCgdjdXJyZW50GAIgASgEIj0KCU5vdExlYWRlchISCgpsZWFkZXJfdXJsGAEgASgJEg0KBWVwb2NoGAIgASgEEg0KBWJlZ3VuGAMgASgIIhwKC1RoYXdlZFNpbmNlEg0KBXdha2VzGAEgASgEImQKC1N0YXJ0RmFpbGVkEi8KCGluc3RhbmNlGAEgASgLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZhIkCgRleGl0GAIgASgLMhYud2FycmVuLmNvbW1vbi52MS5FeGl0IkMKCkNhcFJlYWNoZWQSFgoObWF4X2NvbmN1cnJlbnQYASABKA0SDAoEbGl2ZRgCIAEoDRIPCgd3YWl0aW5nGAMgASgNInAKBk5vTm9kZRI2CgdyZWZ1c2VkGAEgAygLMiUud2FycmVuLmNvbW1vbi52MS5Ob05vZGUuUmVmdXNlZEVudHJ5Gi4KDFJlZnVzZWRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBYgZwcm90bzM", [file_google_protobuf_duration, file_warren_common_v1_instance]);
+  fileDesc("Chx3YXJyZW4vY29tbW9uL3YxL2Vycm9yLnByb3RvEhB3YXJyZW4uY29tbW9uLnYxIjYKClJldHJ5RGVsYXkSKAoFZGVsYXkYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iLAoKU3RhbGVFcG9jaBINCgVlcG9jaBgBIAEoBBIPCgdjdXJyZW50GAIgASgEIj0KCU5vdExlYWRlchISCgpsZWFkZXJfdXJsGAEgASgJEg0KBWVwb2NoGAIgASgEEg0KBWJlZ3VuGAMgASgIIhwKC1RoYXdlZFNpbmNlEg0KBXdha2VzGAEgASgEImQKC1N0YXJ0RmFpbGVkEi8KCGluc3RhbmNlGAEgASgLMh0ud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZVJlZhIkCgRleGl0GAIgASgLMhYud2FycmVuLmNvbW1vbi52MS5FeGl0IkMKCkNhcFJlYWNoZWQSFgoObWF4X2NvbmN1cnJlbnQYASABKA0SDAoEbGl2ZRgCIAEoDRIPCgd3YWl0aW5nGAMgASgNInAKBk5vTm9kZRI2CgdyZWZ1c2VkGAEgAygLMiUud2FycmVuLmNvbW1vbi52MS5Ob05vZGUuUmVmdXNlZEVudHJ5Gi4KDFJlZnVzZWRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBInQKDExpbWl0UmVhY2hlZBIrCgVsaW1pdBgBIAEoCzIcLndhcnJlbi5jb21tb24udjEuVXNhZ2VMaW1pdBIMCgR1c2VkGAIgASgEEikKBXVudGlsGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcGIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_instance, file_warren_common_v1_tenant]);
 
 /**
  * With UNAVAILABLE: when to try again.
@@ -207,4 +209,39 @@ export type NoNode = Message<"warren.common.v1.NoNode"> & {
  */
 export const NoNodeSchema: GenMessage<NoNode> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_error, 6);
+
+/**
+ * With RESOURCE_EXHAUSTED: the tenant has used what its spec allows.
+ *
+ * @generated from message warren.common.v1.LimitReached
+ */
+export type LimitReached = Message<"warren.common.v1.LimitReached"> & {
+  /**
+   * The limit.
+   *
+   * @generated from field: warren.common.v1.UsageLimit limit = 1;
+   */
+  limit?: UsageLimit | undefined;
+
+  /**
+   * Used of it, in whole units of the meter.
+   *
+   * @generated from field: uint64 used = 2;
+   */
+  used: bigint;
+
+  /**
+   * From when on it stands in the way no more.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 3;
+   */
+  until?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message warren.common.v1.LimitReached.
+ * Use `create(LimitReachedSchema)` to create a new message.
+ */
+export const LimitReachedSchema: GenMessage<LimitReached> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_error, 7);
 

@@ -1,0 +1,79 @@
+/**
+ * Nothing of a tenant runs that has reached a limit on its use. One that is reached stays so until its period is over or
+ * the spec allows more: use never shrinks, and a ledger that was lost, or lags behind, must not open the door again.
+ */
+import { create } from "@bufbuild/protobuf";
+import { toTimestamp } from "@warren/common/time";
+import { ExitReason, LimitChangedSchema } from "@warren/proto/common";
+import { type Context, count } from "./context.ts";
+import { wish } from "./desire.ts";
+import { limitRefusal, type ReachedLimit, stillHolds } from "./limits.ts";
+import { instancesOf, type Tenant } from "./model.ts";
+import { unqueue } from "./queue.ts";
+import { abandonMove } from "./replace.ts";
+import { settleOwed } from "./restart.ts";
+import { cutShort } from "./rollout.ts";
+import { beginStop, condemn } from "./stop.ts";
+import { armTenant } from "./timing.ts";
+import { refuseWaiters } from "./waiters.ts";
+
+/** What the ledger has found. What still runs of such a tenant is drained and stopped; asked again, it changes nothing. */
+export function limitsReached(ctx: Context, all: readonly ReachedLimit[]): void {
+  for (const reached of all) {
+    const tenant = ctx.state.tenants.get(reached.tenant);
+    if (!tenant || tenant.deleting || reached.until <= ctx.at.wall || !stillHolds(tenant, reached)) continue;
+    note(ctx, tenant, reached);
+    close(ctx, tenant);
+  }
+}
+
+function note(ctx: Context, tenant: Tenant, reached: ReachedLimit): void {
+  const key = `${reached.limit.meter}/${reached.limit.period}`;
+  const before = tenant.limits?.get(key);
+  const overAt = ctx.at.mono + (reached.until - ctx.at.wall);
+  tenant.limits ??= new Map();
+  tenant.limits.set(key, { ...reached, overAt });
+  armTenant(ctx, tenant, overAt);
+  if (before?.until === reached.until && stillHolds(tenant, before)) return;
+  count(ctx, "limits_reached");
+  tell(ctx, tenant, reached, true);
+}
+
+/** Nothing of it is to run. */
+function close(ctx: Context, tenant: Tenant): void {
+  const refusal = limitRefusal(tenant, ctx.at);
+  if (!refusal) return;
+  refuseWaiters(ctx, tenant.key, refusal);
+  const running = instancesOf(ctx.state, tenant.key);
+  if (running.length === 0 && !tenant.owed) return;
+  tenant.scale = 0;
+  settleOwed(ctx, tenant);
+  cutShort(ctx, tenant, "a limit on its use was reached");
+  for (const move of [...(tenant.moves ?? [])]) abandonMove(ctx, move);
+  unqueue(ctx, tenant.key);
+  for (const instance of running) {
+    if (instance.lost) condemn(ctx, instance, ExitReason.LIMIT);
+    else beginStop(ctx, instance, ExitReason.LIMIT);
+  }
+}
+
+/** Forgets those that stand in its way no more: their period is over, or it has a spec that allows more. */
+export function reopen(ctx: Context, tenant: Tenant): void {
+  if (!tenant.limits) return;
+  for (const [key, held] of tenant.limits) {
+    if (held.overAt > ctx.at.mono && stillHolds(tenant, held)) {
+      armTenant(ctx, tenant, held.overAt);
+      continue;
+    }
+    tenant.limits.delete(key);
+    tell(ctx, tenant, held, false);
+  }
+  if (tenant.limits.size > 0) return;
+  tenant.limits = undefined;
+  wish(ctx, tenant);
+}
+
+function tell(ctx: Context, { key }: Tenant, { limit, used, until }: ReachedLimit, reached: boolean): void {
+  const value = create(LimitChangedSchema, { tenant: key, limit, reached, used, until: toTimestamp(until) });
+  ctx.emit({ type: "event", tenant: key, payload: { case: "limit", value } });
+}

@@ -1,0 +1,66 @@
+/** SchedulerService, the part for the ledger: which limits there are and which are reached, and alerts for the journal. */
+import { create } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import { encodeEvent } from "@warren/common/cloudevents";
+import { isKey, keyRule } from "@warren/common/ids";
+import { Code, rpcError } from "@warren/common/rpc/errors";
+import { fromTimestamp } from "@warren/common/time";
+import type { BudgetAlert } from "@warren/proto/common";
+import { type SchedulerService, TenantLimitsSchema } from "@warren/proto/scheduler";
+import type { JournalRecord } from "@warren/store";
+import type { Services } from "./context.ts";
+
+export function spendingRpcs({ engine, epoch, store, log }: Services) {
+  const { state } = engine.core;
+  return {
+    async reportSpending({ reached, alerts, seenEpoch, seenLimitsVersion }) {
+      // What is asked of the journal comes last: one that is away must not keep a limit from being held.
+      engine.feed({
+        type: "limits-reached",
+        reached: reached.map(({ tenant, limit, used, until }) => ({
+          tenant,
+          limit: limit!,
+          used,
+          until: fromTimestamp(until, 0),
+        })),
+      });
+      if (alerts.length) {
+        await store.journal
+          .append(
+            alerts.map((alert) => alertRecord(alert)),
+            { deadlineMs: 5_000 },
+          )
+          .catch((error: Error) => {
+            log.warn({ err: error }, "the journal did not take budget alerts");
+            throw rpcError(Code.Unavailable, "the journal does not take the alerts now: send them again");
+          });
+      }
+      const version = BigInt(state.limitsVersion);
+      const unchanged = seenEpoch === epoch && seenLimitsVersion === version;
+      return {
+        epoch,
+        limitsVersion: version,
+        unchanged,
+        limits: unchanged
+          ? []
+          : [...state.limited].map(([tenant, limits]) =>
+              create(TenantLimitsSchema, { tenant, limits: [...limits] }),
+            ),
+      };
+    },
+  } satisfies Partial<ServiceImpl<typeof SchedulerService>>;
+}
+
+/** Its id is made of what it says, so that each is in the journal once however often it is sent. */
+function alertRecord(alert: BudgetAlert): JournalRecord {
+  const { tenant, periodStart, percent } = alert;
+  if (!isKey(tenant)) throw rpcError(Code.InvalidArgument, `alerts.tenant: ${keyRule}`);
+  const month = new Date(fromTimestamp(periodStart, 0)).toISOString().slice(0, 7);
+  return encodeEvent({
+    id: `metering:budget-${tenant}-${month}:${percent}`,
+    source: "metering",
+    time: Date.now(),
+    tenant,
+    payload: { case: "budget", value: alert },
+  });
+}
