@@ -29,3 +29,11 @@ export function rungsName(rungs: readonly Isolation[]): string {
   const highest = Math.max(Isolation.UNSPECIFIED, ...rungs);
   return highest === Isolation.UNSPECIFIED ? "-" : rungName(highest);
 }
+
+/** An enum's values by their names on the command line: "CPU_SECONDS" is "cpu-seconds". Without the unspecified one. */
+export function namesOf<T extends number>(values: Record<string, string | T>): ReadonlyMap<string, T> {
+  const named = Object.entries(values).filter(
+    (entry): entry is [string, T] => typeof entry[1] === "number" && entry[1] !== 0,
+  );
+  return new Map(named.map(([name, value]) => [name.toLowerCase().replaceAll("_", "-"), value]));
+}

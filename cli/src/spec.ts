@@ -19,6 +19,7 @@ import {
 } from "@warren/proto/common";
 import { UserError } from "./exit.ts";
 import { type RungName, rungOf } from "./names.ts";
+import { parseUsageLimit } from "./usage-limit.ts";
 
 export interface SpecFlags {
   readonly name?: string;
@@ -52,6 +53,7 @@ export interface SpecFlags {
   readonly batch?: number;
   readonly stopFirst?: boolean;
   readonly atMostOne?: boolean;
+  readonly usageLimit?: readonly string[];
 }
 
 export const restartPolicies = ["never", "on-failure", "always"] as const;
@@ -99,6 +101,7 @@ export function readSpec(directory: string, flags: SpecFlags): TenantSpec {
   if (flags.isolation !== undefined) spec.isolation = rungOf[flags.isolation];
   if (flags.priority !== undefined) spec.priority = flags.priority;
   if (flags.restart !== undefined) spec.restart = policyOf[flags.restart];
+  if (flags.usageLimit?.length) spec.usageLimits = flags.usageLimit.map(parseUsageLimit);
   if (flags.atMostOne) spec.availability = Availability.AT_MOST_ONE;
   if (anyOf(flags.idle, flags.keepWarm, flags.freeze, flags.pageOut, flags.neverFreeze, flags.adaptive)) {
     spec.idle ??= create(IdlePolicySchema);

@@ -96,6 +96,12 @@ export function deployCommand(program: Command): void {
       "where there is no place for two, stop the old instance before the new one starts",
     )
     .option("--at-most-one", "never two instances of a slot at once, even when a node is lost")
+    .option(
+      "--usage-limit <METER=n/PERIOD>",
+      "most that it may use, like cpu-seconds=3600/day; what has reached it is stopped until then; may be repeated",
+      collect,
+      [],
+    )
     .option("--no-wait", "do not wait until live instances are replaced")
     .action(async (dir: string, options: VerbOptions & SpecFlags & { wait: boolean }) => {
       const directory = resolve(dir);
