@@ -16,6 +16,7 @@ import { type NotLeader, NotLeaderSchema, Role } from "@warren/proto/common";
 import { type GetStatsResponse, SchedulerService } from "@warren/proto/scheduler";
 import { startNatsServer } from "@warren/store/testing/nats-server";
 import { warrenBin } from "./cli.ts";
+import type { FakeClock, FakeClocks } from "./fake-clock.ts";
 import type { LoadTarget } from "./load/options.ts";
 
 export interface FleetOptions {
@@ -23,6 +24,19 @@ export interface FleetOptions {
   readonly agents: number;
   /** "2s": see `warren scheduler --takeover-after`. */
   readonly takeoverAfter: string;
+  /** Where NATS is reached; default: a server of the fleet's own. */
+  readonly natsUrl?: string;
+  /** A metering process too, that reaches NATS there. */
+  readonly metering?: { readonly natsUrl: string };
+  /** Default "none". */
+  readonly isolation?: string;
+  /** Where an agent keeps its runtime directory; default: in the fleet's own. */
+  readonly runtimeOf?: (node: string) => string;
+  /** Each process has a wall clock of its own ({@link FleetProcess.stepClock}). */
+  readonly clocks?: FakeClocks;
+  readonly schedulerArgs?: readonly string[];
+  readonly agentArgs?: readonly string[];
+  readonly gatewayArgs?: readonly string[];
 }
 
 /** What a scheduler says when it is asked directly. */
@@ -38,6 +52,9 @@ export class Fleet implements AsyncDisposable {
   readonly schedulers: FleetProcess[] = [];
   readonly agents: FleetProcess[] = [];
   gateway!: FleetProcess;
+  metering: FleetProcess | undefined;
+  /** Credentials directories and logs are below it. */
+  root = "";
   /** A client that knows all schedulers. */
   warren!: Warren;
   client!: Credentials;
@@ -61,7 +78,11 @@ export class Fleet implements AsyncDisposable {
 
   /** A client that knows only these. */
   connect(...schedulers: FleetProcess[]): Warren {
-    const warren = new Warren({ url: schedulers.map(({ url }) => url), credentials: this.client });
+    const warren = new Warren({
+      url: schedulers.map(({ url }) => url),
+      meteringUrl: this.metering?.url,
+      credentials: this.client,
+    });
     this.#open.push(warren);
     return warren;
   }
@@ -101,51 +122,64 @@ export class Fleet implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const warren of this.#open) warren.close();
     await this.gateway?.stop();
+    await this.metering?.stop();
     await Promise.all(this.agents.map((agent) => agent.stop()));
     await Promise.all(this.schedulers.map((scheduler) => scheduler.stop()));
     for (const undo of this.#undo.reverse()) await undo();
   }
 
-  async #start({ schedulers, agents, takeoverAfter }: FleetOptions): Promise<void> {
+  async #ownNats(): Promise<string> {
     const nats = await startNatsServer();
     this.#undo.push(() => nats[Symbol.asyncDispose]());
+    return nats.url;
+  }
+
+  async #start(options: FleetOptions): Promise<void> {
+    const { schedulers, agents, takeoverAfter, metering, isolation = "none", clocks } = options;
     const root = await mkdtemp(join(tmpdir(), "warren-fleet-"));
+    this.root = root;
     this.#undo.push(() => rm(root, { recursive: true, force: true }));
+    const natsUrl = options.natsUrl ?? (await this.#ownNats());
+    const { runtimeOf = (node: string) => join(root, node) } = options;
     const secrets = await openCellSecrets(join(root, "credentials"), "local");
     const credentials = (name: string, role: Role) => secrets.credentialsFor(name, role);
     const client = await credentials("client", Role.CLIENT);
     this.client = client.credentials;
     this.clientDirectory = client.directory;
     this.commander = (await credentials("s1", Role.SCHEDULER)).credentials;
-    const run = async (name: string, role: Role, args: string[]): Promise<FleetProcess> => {
+    const make = async (name: string, role: Role, args: string[]): Promise<FleetProcess> => {
       const { directory } = await credentials(name, role);
-      const child = new FleetProcess(name, root, [...args, "--credentials", directory]);
-      const list = { [Role.SCHEDULER]: this.schedulers, [Role.AGENT]: this.agents } as Record<
-        number,
-        FleetProcess[]
-      >;
-      list[role]?.push(child);
-      if (role === Role.GATEWAY) this.gateway = child;
-      await child.start();
-      return child;
+      return new FleetProcess(name, root, [...args, "--credentials", directory], clocks);
     };
     const numbers = (n: number) => Array.from({ length: n }, (_, i) => i + 1);
     for (const i of numbers(schedulers)) {
-      await run(`s${i}`, Role.SCHEDULER, [
-        ...["scheduler", "--name", `s${i}`, "--state", join(root, `s${i}`), "--nats", nats.url],
+      const scheduler = await make(`s${i}`, Role.SCHEDULER, [
+        ...["scheduler", "--name", `s${i}`, "--state", join(root, `s${i}`), "--nats", natsUrl],
         ...["--takeover-after", takeoverAfter, "--min-residence", "100ms"],
+        ...(options.schedulerArgs ?? []),
       ]);
+      this.schedulers.push(scheduler);
+      await scheduler.start();
     }
     const urls = this.schedulers.map(({ url }) => url).join(",");
-    await Promise.all(
-      numbers(agents).map((i) =>
-        run(`n${i}`, Role.AGENT, [
-          ...["agent", "--node", `n${i}`, "--runtime", join(root, `n${i}`), "--scheduler", urls],
-          ...["--isolation", "none", "--on-stop", "stop"],
-        ]),
-      ),
-    );
-    await run("gateway", Role.GATEWAY, ["gateway", "--scheduler", urls, "--admin-port", "0"]);
+    for (const i of numbers(agents)) {
+      const agent = await make(`n${i}`, Role.AGENT, [
+        ...["agent", "--node", `n${i}`, "--runtime", runtimeOf(`n${i}`), "--scheduler", urls],
+        ...["--isolation", isolation, "--on-stop", "stop", ...(options.agentArgs ?? [])],
+      ]);
+      this.agents.push(agent);
+    }
+    await Promise.all(this.agents.map((agent) => agent.start()));
+    this.gateway = await make("gateway", Role.GATEWAY, [
+      ...["gateway", "--scheduler", urls, "--admin-port", "0", ...(options.gatewayArgs ?? [])],
+    ]);
+    await this.gateway.start();
+    if (metering) {
+      this.metering = await make("metering", Role.METERING, [
+        ...["metering", "--state", join(root, "metering"), "--nats", metering.natsUrl],
+      ]);
+      await this.metering.start();
+    }
     this.warren = this.connect(...this.schedulers);
     await waitUntil(
       async () => {
@@ -162,6 +196,7 @@ export class FleetProcess {
   readonly #args: readonly string[];
   readonly #readyFile: string;
   readonly #log: string;
+  readonly #clock: FakeClock | undefined;
   #child: Bun.Subprocess | undefined;
   #url = "";
   // Should the tests' process end early.
@@ -171,7 +206,9 @@ export class FleetProcess {
     readonly name: string,
     root: string,
     args: readonly string[],
+    clocks?: FakeClocks,
   ) {
+    this.#clock = clocks?.clock(name);
     this.#readyFile = join(root, `${name}.ready`);
     this.#log = join(root, `${name}.log`);
     this.#args = [...args, "--ready-file", this.#readyFile];
@@ -192,7 +229,12 @@ export class FleetProcess {
     const log = openSync(this.#log, "a");
     const port = this.#url ? new URL(this.#url).port : "0";
     this.#child = Bun.spawn([warrenBin, ...this.#args, "--port", port], {
-      env: { PATH: process.env.PATH!, HOME: process.env.HOME ?? "/", WARREN_LOG: "info" },
+      env: {
+        PATH: process.env.PATH!,
+        HOME: process.env.HOME ?? "/",
+        WARREN_LOG: "info",
+        ...this.#clock?.env,
+      },
       stdio: ["ignore", log, log],
     });
     process.on("exit", this.#atExit);
@@ -203,6 +245,11 @@ export class FleetProcess {
       throw new Error(`${error.message}\n${this.log()}`);
     });
     this.#url = ready.facts.url;
+  }
+
+  /** Sets its wall clock to so many seconds beside the true time. */
+  stepClock(seconds: number): void {
+    this.#clock?.step(seconds);
   }
 
   signal(name: NodeJS.Signals): void {
