@@ -84,7 +84,7 @@ export class Follower implements AsyncDisposable {
   /** Until the journal has been quiet for a while, or the signal aborts. */
   async #follow(signal: AbortSignal): Promise<void> {
     const { reader, ledger, source, log, lookMs = 3_000, quietMs = 30_000 } = this.#options;
-    const position = ledger.position(source);
+    const position = await ledger.position(source);
     const { after, warning } = await resumeAt({ reader, position, signal, lookMs });
     if (warning) log.warn({ source }, warning);
     log.debug({ source, after: `${after}` }, "following the journal");
@@ -93,7 +93,7 @@ export class Follower implements AsyncDisposable {
     try {
       const following = AbortSignal.any([signal, quiet.signal]);
       for await (const batch of reader.read({ after, batch: batchRecords, signal: following })) {
-        this.#count(batch);
+        await this.#count(batch);
         await this.#acknowledge(batch);
         this.#failures = 0;
         timer.refresh();
@@ -106,10 +106,10 @@ export class Follower implements AsyncDisposable {
     }
   }
 
-  #count(batch: JournalBatch): void {
+  async #count(batch: JournalBatch): Promise<void> {
     const { ledger, source, metrics, clock, log } = this.#options;
     const begun = clock.monotonic();
-    const counted = ledger.count(source, batch.records, clock.now());
+    const counted = await ledger.count(source, batch.records);
     metrics.counted(counted, { commitMs: clock.monotonic() - begun, now: clock.now() });
     if (counted.newlyQuarantined === 0) return;
     const { kind, reason, record } = counted.quarantined[0]!;

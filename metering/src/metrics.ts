@@ -21,6 +21,19 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
     labelNames: ["type"],
     registers,
   });
+  const duplicates = new Counter({
+    name: "warren_metering_duplicates_total",
+    help: "Records read again that the ledger had counted, by their ids.",
+    registers,
+  });
+  new Gauge({
+    name: "warren_metering_missing",
+    help: "Records that were not counted though later ones of the same producer were: lost, dropped or on their way.",
+    registers,
+    async collect() {
+      this.set(await ledger.missing());
+    },
+  });
   const failures = new Counter({
     name: "warren_metering_failures_total",
     help: "Times that counting failed and was tried again.",
@@ -41,8 +54,8 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
     name: "warren_metering_counted_seq",
     help: "Place in the journal up to which the ledger has counted.",
     registers,
-    collect() {
-      this.set(Number(ledger.position(source)?.seq ?? 0n));
+    async collect() {
+      this.set(Number((await ledger.position(source))?.seq ?? 0n));
     },
   });
   new Gauge({
@@ -50,8 +63,8 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
     help: "Records ever put in this ledger's quarantine, by kind.",
     labelNames: ["kind"],
     registers,
-    collect() {
-      const counts = ledger.quarantineCounts();
+    async collect() {
+      const counts = await ledger.quarantineCounts();
       for (const kind of oddityKinds) this.set({ kind }, counts.get(kind) ?? 0);
     },
   });
@@ -60,6 +73,7 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
     failed: () => failures.inc(),
     counted(batch, { commitMs, now }) {
       for (const [type, n] of batch.events) events.inc({ type }, n);
+      duplicates.inc(batch.duplicates);
       commits.observe(commitMs / 1_000);
       if (batch.lastEventAt !== undefined) lag.set(Math.max(0, now - batch.lastEventAt) / 1_000);
     },

@@ -27,6 +27,8 @@ export interface JournalRecord {
 export interface StoredRecord extends JournalRecord {
   /** Rises by the order of storing; gaps are possible. */
   readonly seq: bigint;
+  /** When the journal took it, in ms since 1970 by its own clock: the same however often the record is read. */
+  readonly storedAt: number;
 }
 
 /**

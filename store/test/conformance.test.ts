@@ -35,10 +35,14 @@ for (const kind of KINDS) {
         record("a:1:3", { data: crypto.getRandomValues(new Uint8Array(LIMITS.recordDataBytes)) }),
         record("a:1:4", { subject: "warren.events._cluster.leader-changed" }),
       ];
+      const before = Date.now();
       await store.journal.append(sent.slice(0, 2));
       await Promise.all(sent.slice(2).map((one) => store.journal.append([one])));
       const found = await readAll(store, undefined);
-      expect(found.map(({ seq, ...rest }) => rest)).toEqual(sent);
+      expect(found.map(({ seq, storedAt, ...rest }) => rest)).toEqual(sent);
+      expect(found.every(({ storedAt }) => storedAt >= before && storedAt <= Date.now())).toBe(true);
+      // Read again, they tell the same.
+      expect(await readAll(store, undefined)).toEqual(found);
       const seqs = found.map(({ seq }) => seq);
       expect(seqs).toEqual([...seqs].sort((a, b) => Number(a - b)));
     });

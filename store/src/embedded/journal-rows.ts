@@ -7,6 +7,7 @@ interface Row {
   subject: string;
   headers: string;
   data: Uint8Array;
+  at: number;
 }
 
 /** Some records, and how far the table was looked through for them. */
@@ -28,7 +29,7 @@ export class JournalRows {
   readonly #bounds: Statement<{ first: number | null; last: number | null }, []>;
 
   constructor(db: Database) {
-    const columns = "SELECT seq, id, subject, headers, data FROM journal";
+    const columns = "SELECT seq, id, subject, headers, data, at FROM journal";
     this.#all = db.prepare(`${columns} WHERE seq > ? ORDER BY seq LIMIT ?`);
     this.#below = db.prepare(
       `${columns} WHERE seq > ? AND seq <= ? AND subject >= ? AND subject < ? ORDER BY seq LIMIT ?`,
@@ -75,6 +76,7 @@ function toPage(rows: readonly Row[], seen: number, limit: number): JournalPage 
     subject: row.subject,
     headers: JSON.parse(row.headers) as Record<string, string>,
     data: row.data,
+    storedAt: row.at,
   }));
   const full = rows.length === limit;
   const last = rows.at(-1)?.seq ?? seen;
