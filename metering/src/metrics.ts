@@ -6,8 +6,8 @@ import type { Ledger } from "./ledger/ledger.ts";
 
 export interface MeteringMetrics {
   readonly registry: Registry;
-  /** @param timing how long the commit took in ms, and the time in ms since 1970 */
-  counted(batch: Counted, timing: { commitMs: number; now: number }): void;
+  /** @param circumstances how long the commit took in ms, the time in ms since 1970, records in the journal behind it */
+  counted(batch: Counted, circumstances: { commitMs: number; now: number; pending: number }): void;
   /** The journal or the ledger failed. */
   failed(): void;
 }
@@ -47,7 +47,12 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
   });
   const lag = new Gauge({
     name: "warren_metering_lag_seconds",
-    help: "How long before it was counted the event counted last had happened. The journal's end is not known here.",
+    help: "How long before it was counted the event counted last had happened.",
+    registers,
+  });
+  const lagRecords = new Gauge({
+    name: "warren_metering_lag_records",
+    help: "Records in the journal that were not counted yet when the last batch was read; embedded: at most.",
     registers,
   });
   new Gauge({
@@ -71,9 +76,10 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
   return {
     registry,
     failed: () => failures.inc(),
-    counted(batch, { commitMs, now }) {
+    counted(batch, { commitMs, now, pending }) {
       for (const [type, n] of batch.events) events.inc({ type }, n);
       duplicates.inc(batch.duplicates);
+      lagRecords.set(pending);
       commits.observe(commitMs / 1_000);
       if (batch.lastEventAt !== undefined) lag.set(Math.max(0, now - batch.lastEventAt) / 1_000);
     },

@@ -49,6 +49,7 @@ class MemoryJournal implements JournalReader {
       if (page.length > 0) {
         yield {
           records: page,
+          pending: this.records.filter(({ seq }) => seq > at).length,
           ack: async () => {
             await this.onAck();
             this.acked.push(at);

@@ -17,6 +17,7 @@ import { type JournalLocation, sourceOf } from "../src/source.ts";
 import { hour, instanceId, nextId, stored, ten, transitionAt, usageAt } from "./events.ts";
 import {
   type Cell,
+  consumerWhen,
   createCell,
   deadlineMs,
   getUsage,
@@ -159,6 +160,11 @@ describe.each(kinds)("with the %s journal", (kind) => {
     const answer = await usageWhen(metering.url, cell.client, (now) => cpuOf(now, tenant) === 43n);
     expect(answer.journalSeq).toBeGreaterThan(position);
     expect(answer.rows.find((row) => row.tenant === tenant)).toMatchObject({ starts: 2n, instances: 2n });
+    if (journal.server) {
+      // What it died without acknowledging, it acknowledges now.
+      const last = Number(await journal.store.journal.lastSeq());
+      await consumerWhen(journal.server.url, (info) => info.ack_floor.stream_seq === last);
+    }
   });
 
   test("rule 8: kill -9 again and again while events come: the same totals", async () => {
@@ -216,6 +222,9 @@ describe.each(kinds)("with the %s journal", (kind) => {
     expect(text).toMatch(/warren_metering_counted_seq [1-9]/);
     expect(text).toMatch(/warren_metering_lag_seconds \d/);
     expect(text).toMatch(/warren_metering_commit_seconds_count [1-9]/);
+    expect(text).toContain("warren_metering_lag_records 0");
+    expect(text).toMatch(/warren_metering_duplicates_total \d/);
+    expect(text).toMatch(/warren_metering_missing \d/);
   });
 
   test("rule 8: a switch to another journal and back changes no total", async () => {

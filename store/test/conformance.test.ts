@@ -47,6 +47,18 @@ for (const kind of KINDS) {
       expect(seqs).toEqual([...seqs].sort((a, b) => Number(a - b)));
     });
 
+    test("tells with each batch how many records are behind it", async () => {
+      await using backend = await startBackend(kind);
+      await using store = await backend.open();
+      await store.journal.append(records(0, 10));
+      const pending: number[] = [];
+      for await (const batch of store.journal.read({ batch: 4, signal: AbortSignal.timeout(10_000) })) {
+        pending.push(batch.pending);
+        if (batch.pending === 0) break;
+      }
+      expect(pending).toEqual([6, 2, 0]);
+    });
+
     test("knows its end, over a reopening", async () => {
       await using backend = await startBackend(kind);
       {

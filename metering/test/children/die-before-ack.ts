@@ -13,9 +13,9 @@ const ledger = SqliteLedger.open(options.stateDirectory);
 const journal = await openReader(options);
 const reader: JournalReader = {
   async *read(how) {
-    for await (const { records } of journal.read(how)) {
+    for await (const { records, pending } of journal.read(how)) {
       const ack = async () => process.kill(process.pid, "SIGKILL");
-      yield { records, ack: async () => void (await ack()) };
+      yield { records, pending, ack: async () => void (await ack()) };
     }
   },
 };
