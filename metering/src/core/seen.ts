@@ -15,7 +15,7 @@ export const mostRanges = 64;
 /** Runs kept; those that were heard of least lately go first. */
 export const mostRuns = 10_000;
 
-const shape = /^(.{1,240}):([0-9]{1,15})$/;
+const shape = /^([\x21-\x7e]{1,240}):([0-9]{1,15})$/;
 
 export interface RecordId {
   /** `<producer>:<incarnation>` */

@@ -49,13 +49,15 @@ export class SqliteLedger implements Ledger {
     const batch = readBatch(records);
     return this.#db
       .transaction(() => {
-        const counted = countBatch(batch, {
+        const standing = {
           accounts: this.#book.accounts(batch.accounts),
           runs: this.#runs.get(batch.runs),
-        });
+        };
+        const counted = countBatch(batch, standing);
         for (const [key, account] of counted.accounts) this.#book.setAccount(key, account);
         for (const posting of counted.postings) this.#book.add(posting);
         this.#runs.set(counted.runs);
+        if (counted.runs.size > standing.runs.size) this.#runs.trim();
         const newlyQuarantined = this.#quarantine.add(source, counted.quarantined);
         const last = records.at(-1);
         if (last) this.#positions.set(source, { seq: last.seq, recordId: last.id });

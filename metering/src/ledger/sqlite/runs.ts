@@ -33,7 +33,11 @@ export class Runs {
 
   set(runs: ReadonlyMap<string, Run>): void {
     for (const [name, { ranges, missing, lastAt }] of runs) this.#set.run(name, ranges, missing, lastAt);
-    if (runs.size > 0) this.#trim.run(mostRuns);
+  }
+
+  /** Down to the bound; those heard of least lately go. */
+  trim(): void {
+    this.#trim.run(mostRuns);
   }
 
   missing(): number {
