@@ -7,9 +7,10 @@
  *  F4  A journal that has been quiet for a while is looked at anew: should it have been wiped and begun again under us,
  *      its new records lie before our position, and following from there would never show them.
  *
- * On NATS it reads without a `durable`: a position that the server keeps would be a second truth beside the ledger's.
- * After a restore of the ledger from a backup it would be ahead of it, and what lies between would never be billed;
- * and after kill -9 it would deliver newer records first and the unacknowledged ones only 30 s later.
+ * On NATS it reads through the consumer `warren-metering`, for `nats consumer info` and lag tools to see what was counted.
+ * The ledger's position stays the only truth: a ledger restored from a backup is behind what the server thinks
+ * acknowledged, and what lies between must be counted. So the consumer is made anew at the ledger's position at each start,
+ * and whenever deliveries may have been lost (store/src/nats/ordered-pull.ts), which also keeps the order strict.
  */
 import type { Logger } from "@warren/common/log";
 import { backoff, type Clock, pause, withDeadline } from "@warren/common/time";
@@ -17,6 +18,8 @@ import type { JournalBatch, JournalReader } from "@warren/store";
 import type { Ledger } from "./ledger/ledger.ts";
 import type { MeteringMetrics } from "./metrics.ts";
 import { resumeAt } from "./resume.ts";
+
+export const consumerName = "warren-metering";
 
 /** Records in one transaction: some ten milliseconds in which nothing else is answered. */
 const batchRecords = 512;
@@ -29,6 +32,8 @@ export interface FollowerOptions {
   readonly ledger: Ledger;
   /** The journal's name in the ledger. */
   readonly source: string;
+  /** Under which name the journal shows what was counted; default {@link consumerName}. One reader at a time. */
+  readonly consumer?: string;
   readonly metrics: MeteringMetrics;
   readonly clock: Clock;
   readonly log: Logger;
@@ -84,7 +89,8 @@ export class Follower implements AsyncDisposable {
   /** Until the journal has been quiet for a while, or the signal aborts. */
   async #follow(signal: AbortSignal): Promise<void> {
     const { reader, ledger, source, log, lookMs = 3_000, quietMs = 30_000 } = this.#options;
-    const position = ledger.position(source);
+    const { consumer: durable = consumerName } = this.#options;
+    const position = await ledger.position(source);
     const { after, warning } = await resumeAt({ reader, position, signal, lookMs });
     if (warning) log.warn({ source }, warning);
     log.debug({ source, after: `${after}` }, "following the journal");
@@ -92,8 +98,13 @@ export class Follower implements AsyncDisposable {
     const timer = setTimeout(() => quiet.abort(), quietMs);
     try {
       const following = AbortSignal.any([signal, quiet.signal]);
-      for await (const batch of reader.read({ after, batch: batchRecords, signal: following })) {
-        this.#count(batch);
+      for await (const batch of reader.read({
+        durable,
+        after,
+        batch: batchRecords,
+        signal: following,
+      })) {
+        await this.#count(batch);
         await this.#acknowledge(batch);
         this.#failures = 0;
         timer.refresh();
@@ -106,11 +117,15 @@ export class Follower implements AsyncDisposable {
     }
   }
 
-  #count(batch: JournalBatch): void {
+  async #count(batch: JournalBatch): Promise<void> {
     const { ledger, source, metrics, clock, log } = this.#options;
     const begun = clock.monotonic();
-    const counted = ledger.count(source, batch.records, clock.now());
-    metrics.counted(counted, { commitMs: clock.monotonic() - begun, now: clock.now() });
+    const counted = await ledger.count(source, batch.records);
+    metrics.counted(counted, {
+      commitMs: clock.monotonic() - begun,
+      now: clock.now(),
+      pending: batch.pending,
+    });
     if (counted.newlyQuarantined === 0) return;
     const { kind, reason, record } = counted.quarantined[0]!;
     log.warn(

@@ -5,7 +5,7 @@ import { serveRpc } from "@warren/common/rpc/server";
 import { systemClock } from "@warren/common/time";
 import { MeteringService } from "@warren/proto/metering";
 import { Follower } from "./follower.ts";
-import { Ledger } from "./ledger/ledger.ts";
+import { SqliteLedger } from "./ledger/sqlite/ledger.ts";
 import { meteringMetrics } from "./metrics.ts";
 import { meteringService } from "./service.ts";
 import { openReader, sourceOf } from "./source.ts";
@@ -46,7 +46,7 @@ export async function startMetering(options: MeteringOptions): Promise<Metering>
   const { log } = options;
   const source = sourceOf(options);
   await using resources = new AsyncDisposableStack();
-  const ledger = resources.use(Ledger.open(options.stateDirectory));
+  const ledger = resources.use(SqliteLedger.open(options.stateDirectory));
   const reader = resources.use(await openReader(options));
   const metrics = meteringMetrics(ledger, source);
   const server = await serveRpc({

@@ -6,8 +6,8 @@ import type { Ledger } from "./ledger/ledger.ts";
 
 export interface MeteringMetrics {
   readonly registry: Registry;
-  /** @param timing how long the commit took in ms, and the time in ms since 1970 */
-  counted(batch: Counted, timing: { commitMs: number; now: number }): void;
+  /** @param circumstances how long the commit took in ms, the time in ms since 1970, records in the journal behind it */
+  counted(batch: Counted, circumstances: { commitMs: number; now: number; pending: number }): void;
   /** The journal or the ledger failed. */
   failed(): void;
 }
@@ -20,6 +20,19 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
     help: "Events read from the journal by this process, by type; repeats included.",
     labelNames: ["type"],
     registers,
+  });
+  const duplicates = new Counter({
+    name: "warren_metering_duplicates_total",
+    help: "Records read again that the ledger had counted, by their ids.",
+    registers,
+  });
+  new Gauge({
+    name: "warren_metering_missing",
+    help: "Records that were not counted though later ones of the same producer were: lost, dropped or on their way.",
+    registers,
+    async collect() {
+      this.set(await ledger.missing());
+    },
   });
   const failures = new Counter({
     name: "warren_metering_failures_total",
@@ -34,15 +47,20 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
   });
   const lag = new Gauge({
     name: "warren_metering_lag_seconds",
-    help: "How long before it was counted the event counted last had happened. The journal's end is not known here.",
+    help: "How long before it was counted the event counted last had happened.",
+    registers,
+  });
+  const lagRecords = new Gauge({
+    name: "warren_metering_lag_records",
+    help: "Records in the journal that were not counted yet when the last batch was read; embedded: at most.",
     registers,
   });
   new Gauge({
     name: "warren_metering_counted_seq",
     help: "Place in the journal up to which the ledger has counted.",
     registers,
-    collect() {
-      this.set(Number(ledger.position(source)?.seq ?? 0n));
+    async collect() {
+      this.set(Number((await ledger.position(source))?.seq ?? 0n));
     },
   });
   new Gauge({
@@ -50,16 +68,18 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
     help: "Records ever put in this ledger's quarantine, by kind.",
     labelNames: ["kind"],
     registers,
-    collect() {
-      const counts = ledger.quarantineCounts();
+    async collect() {
+      const counts = await ledger.quarantineCounts();
       for (const kind of oddityKinds) this.set({ kind }, counts.get(kind) ?? 0);
     },
   });
   return {
     registry,
     failed: () => failures.inc(),
-    counted(batch, { commitMs, now }) {
+    counted(batch, { commitMs, now, pending }) {
       for (const [type, n] of batch.events) events.inc({ type }, n);
+      duplicates.inc(batch.duplicates);
+      lagRecords.set(pending);
       commits.observe(commitMs / 1_000);
       if (batch.lastEventAt !== undefined) lag.set(Math.max(0, now - batch.lastEventAt) / 1_000);
     },

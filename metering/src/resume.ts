@@ -4,7 +4,7 @@
  * reading starts from the beginning: that costs time and never a wrong total (L1 in core/account.ts).
  */
 import type { JournalReader, StoredRecord } from "@warren/store";
-import type { Position } from "./ledger/positions.ts";
+import type { Position } from "./ledger/ledger.ts";
 
 /** How reading goes on, and what to tell the operator about it. */
 export interface Resume {

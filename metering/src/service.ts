@@ -6,19 +6,19 @@ import { fromTimestamp, toTimestamp } from "@warren/common/time";
 import { type GetUsageRequest, type MeteringService, UsageWindow } from "@warren/proto/metering";
 import { meterNames } from "./core/meters.ts";
 import { boundsOf, type Cut, type Window, windowOf } from "./core/window.ts";
-import type { Ledger } from "./ledger/ledger.ts";
-import type { UsageRow } from "./ledger/usage.ts";
+import type { Ledger, UsageRow } from "./ledger/ledger.ts";
 
 /** Rows of one answer. */
 export const maxRows = 10_000;
 
 const maxU64 = 2n ** 64n - 1n;
 
-const cuts: Readonly<Partial<Record<UsageWindow, Cut>>> = {
+const cuts: Readonly<Record<UsageWindow, Cut>> = {
   [UsageWindow.UNSPECIFIED]: "total",
   [UsageWindow.TOTAL]: "total",
   [UsageWindow.HOUR]: "hour",
   [UsageWindow.DAY]: "day",
+  [UsageWindow.MONTH]: "month",
 };
 
 /** @param source the journal whose position is answered */
@@ -27,21 +27,27 @@ export function meteringService(
   source: string,
 ): Partial<ServiceImpl<typeof MeteringService>> {
   return {
-    getUsage(request) {
+    async getUsage(request) {
       const window = checkedWindow(request);
       const cut = cuts[request.window];
-      if (!cut) throw rpcError(Code.Unimplemented, "window: months are not cut yet");
-      // One row more tells that there are more. Nothing is counted between the two reads: they are one turn.
-      const rows = ledger.usage({ tenant: request.tenant || undefined, window, cut, limit: maxRows + 1 });
+      // Read before the rows: these hold all up to there, and perhaps more.
+      const position = await ledger.position(source);
+      // One row more tells that there are more.
+      const rows = await ledger.usage({
+        tenant: request.tenant || undefined,
+        window,
+        cut,
+        limit: maxRows + 1,
+      });
       if (rows.length > maxRows) {
         throw rpcError(
           Code.ResourceExhausted,
-          `more than ${maxRows} rows: ask for one tenant, for a shorter time (start, end), or for days instead of hours (window)`,
+          `more than ${maxRows} rows: ask for one tenant, for a shorter time (start, end), or for days or months instead of hours (window)`,
         );
       }
       return {
         rows: rows.map((row) => answered(row, cut, window)),
-        journalSeq: ledger.position(source)?.seq ?? 0n,
+        journalSeq: position?.seq ?? 0n,
       };
     },
   };
@@ -73,6 +79,7 @@ function answered({ tenant, bucket, used, starts, instances }: UsageRow, cut: Cu
     start: bounds && toTimestamp(bounds.start),
     end: bounds && toTimestamp(bounds.end),
     ...used,
+    activeMs: used.wallMs > used.frozenMs ? used.wallMs - used.frozenMs : 0n,
     starts,
     instances,
   };

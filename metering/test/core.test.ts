@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { InstanceMode } from "@warren/proto/common";
 import { nothing } from "../src/core/meters.ts";
 import { boundsOf, windowOf } from "../src/core/window.ts";
-import { hour, instanceId, ten, transitionAt, usageAt, used } from "./events.ts";
+import { hour, instanceId, nextId, ten, trafficAt, transitionAt, usageAt, used } from "./events.ts";
 import { MapLedger } from "./model.ts";
 
 const shop = { tenant: "shop", instance: instanceId(1) };
@@ -135,6 +135,47 @@ describe("rule 8: starts and instances", () => {
   });
 });
 
+describe("rule 8: what gateways count", () => {
+  const gateway = (n: number) => `gw${n}-${instanceId(n)}`;
+
+  test("the highest value of each gateway and run, summed; no instance and no start", () => {
+    const ledger = new MapLedger().count(
+      [
+        usageAt(shop, ten, { cpuUs: 5n, thaws: 2n }),
+        trafficAt("shop", ten, { gateway: gateway(1), requests: 10n, bytesOut: 1_000n }),
+        trafficAt("shop", ten + minute, { gateway: gateway(1), requests: 30n, bytesOut: 3_000n }),
+        trafficAt("shop", ten + minute, { gateway: gateway(1), requests: 20n, bytesOut: 2_000n }),
+        trafficAt("shop", ten + hour, { gateway: gateway(1), run: 1, requests: 4n, bytesOut: 40n }),
+        trafficAt("shop", ten, { gateway: gateway(2), requests: 500n }),
+        trafficAt("blog", ten, { gateway: gateway(2), requests: 7n }),
+      ],
+      now,
+    );
+    expect(ledger.kinds).toEqual([]);
+    expect(ledger.total("shop")).toEqual({
+      ...used({ cpuUs: 5n, thaws: 2n, requests: 534n, bytesOut: 3_040n }),
+      starts: 0,
+      instances: 1,
+    });
+    expect(ledger.total("shop", ten + hour)).toMatchObject({ requests: 4n, instances: 0 });
+    expect(ledger.total("blog")).toMatchObject({ requests: 7n, instances: 0 });
+  });
+
+  test("an absurd counter, gateway or tenant is set aside", () => {
+    const ledger = new MapLedger().count(
+      [
+        trafficAt("shop", ten, { gateway: gateway(1), requests: 2n ** 63n }),
+        trafficAt("shop", ten, { gateway: "gw1", requests: 1n }),
+        trafficAt("shop", ten, { gateway: `a/b-${instanceId(1)}`, requests: 1n }),
+        { ...trafficAt("shop", ten, { gateway: gateway(1) }), data: new TextEncoder().encode("{}") },
+      ],
+      now,
+    );
+    expect(ledger.kinds).toEqual(["usage-implausible", "bad-gateway", "bad-gateway", "bad-gateway"]);
+    expect(ledger.total("shop").requests).toBe(0n);
+  });
+});
+
 describe("rule 8: absurd events are set aside and counted by kind, and skew nothing", () => {
   const sane = [usageAt(shop, ten, { cpuUs: 100n, memoryByteSeconds: 2n ** 60n })];
 
@@ -167,13 +208,18 @@ describe("rule 8: absurd events are set aside and counted by kind, and skew noth
     ["time-future", Date.UTC(9999, 0)],
     ["time-past", 0],
     ["time-past", Date.UTC(2019, 11, 31)],
-  ])("a clock that is wrong (%s): what was used counts once, in the hour of its receipt", (kind, time) => {
-    const event = usageAt(shop, time, { cpuUs: 100n });
-    const ledger = new MapLedger().count([event], now).count([event], now + 2 * hour);
-    expect(ledger.kinds).toEqual([kind, kind]);
-    expect(ledger.total("shop", now)).toMatchObject({ cpuUs: 100n, instances: 1 });
-    expect(ledger.total("shop", now + 2 * hour)).toMatchObject({ ...nothing, instances: 0 });
-  });
+  ])(
+    "a clock that is wrong (%s): what was used counts once, in the hour in which the journal took it",
+    (kind, time) => {
+      const event = usageAt(shop, time, { cpuUs: 100n });
+      const ledger = new MapLedger().count([event], now).count([event], now + 2 * hour);
+      expect(ledger.kinds).toEqual([kind]);
+      ledger.count([{ ...event, id: nextId() }], now + 2 * hour);
+      expect(ledger.kinds).toEqual([kind, kind]);
+      expect(ledger.total("shop", now)).toMatchObject({ cpuUs: 100n, instances: 1 });
+      expect(ledger.total("shop", now + 2 * hour)).toMatchObject({ ...nothing, instances: 0 });
+    },
+  );
 
   test("a clock that is up to a day ahead is believed", () => {
     const ledger = new MapLedger().count([usageAt(shop, now + 23 * hour, { cpuUs: 1n })], now);
@@ -181,7 +227,7 @@ describe("rule 8: absurd events are set aside and counted by kind, and skew noth
     expect(ledger.total("shop", now + 23 * hour).cpuUs).toBe(1n);
   });
 
-  test("our own clock far behind does not throw away what was used", () => {
+  test("a journal's clock far behind does not throw away what was used", () => {
     const ledger = new MapLedger().count(sane, Date.UTC(1970, 0, 1, 3));
     expect(ledger.kinds).toEqual(["time-future"]);
     expect(ledger.total("shop").cpuUs).toBe(100n);
@@ -220,6 +266,19 @@ describe("windows are whole UTC hours", () => {
     const { fromHour, untilHour } = windowOf(undefined, undefined);
     expect(fromHour).toBeLessThan(0);
     expect(untilHour).toBeGreaterThan(h * 1_000);
+  });
+
+  test("months are those of the calendar", () => {
+    const all = windowOf(undefined, undefined);
+    const february2028 = (2028 - 1970) * 12 + 1;
+    expect(boundsOf("month", february2028, all)).toEqual({
+      start: Date.UTC(2028, 1),
+      end: Date.UTC(2028, 2),
+    });
+    expect(boundsOf("month", february2028, windowOf(Date.UTC(2028, 1, 3), Date.UTC(2028, 1, 4)))).toEqual({
+      start: Date.UTC(2028, 1, 3),
+      end: Date.UTC(2028, 1, 4),
+    });
   });
 
   test("a day is shown no wider than what was asked for", () => {

@@ -6,6 +6,7 @@ import {
   type InstanceMode,
   InstanceRefSchema,
   InstanceState,
+  TrafficReportSchema,
   TransitionSchema,
   UsageReportSchema,
   UsageSchema,
@@ -97,6 +98,19 @@ export function transitionAt(
   });
 }
 
-/** As a journal gives them back. */
-export const stored = (records: readonly JournalRecord[], after = 0): StoredRecord[] =>
-  records.map((record, index) => ({ ...record, seq: BigInt(after + index + 1) }));
+export function trafficAt(
+  tenant: string,
+  at: number,
+  { gateway, run = 0, ...counters }: { gateway: string; run?: number; requests?: bigint; bytesOut?: bigint },
+  id = nextId(),
+): JournalRecord {
+  const value = create(TrafficReportSchema, { tenant, gateway, run, at: toTimestamp(at), ...counters });
+  return encodeEvent({ id, source: gateway, time: at, tenant, payload: { case: "traffic", value } });
+}
+
+/** As a journal gives them back that took them at `storedAt` (ms since 1970), behind its record `after`. */
+export const stored = (
+  records: readonly JournalRecord[],
+  { after = 0, storedAt = ten + hour } = {},
+): StoredRecord[] =>
+  records.map((record, index) => ({ ...record, seq: BigInt(after + index + 1), storedAt }));

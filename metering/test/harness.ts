@@ -3,6 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type ConsumerInfo, jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
 import { createLogger } from "@warren/common/log";
 import { connectRpc } from "@warren/common/rpc/client";
 import type { Credentials } from "@warren/common/rpc/credentials";
@@ -12,6 +14,7 @@ import { Role } from "@warren/proto/common";
 import { type GetUsageRequestSchema, type GetUsageResponse, MeteringService } from "@warren/proto/metering";
 import { type JournalRecord, openStore, type Store } from "@warren/store";
 import { type NatsServer, startNatsServer } from "@warren/store/testing/nats-server";
+import { consumerName } from "../src/follower.ts";
 import type { JournalLocation } from "../src/source.ts";
 
 export const kinds = ["embedded", "nats"] as const;
@@ -72,6 +75,26 @@ export async function startJournal(kind: Kind): Promise<Journal> {
       temporary[Symbol.dispose]();
     },
   };
+}
+
+/** What NATS says of metering's consumer, once it is as wanted. */
+export async function consumerWhen(
+  url: string,
+  wanted: (info: ConsumerInfo) => boolean,
+): Promise<ConsumerInfo> {
+  const connection = await connect({ servers: url });
+  try {
+    const { consumers } = await jetstreamManager(connection);
+    return await waitUntil(
+      async () => {
+        const info = await consumers.info("WARREN_EVENTS", consumerName);
+        return wanted(info) ? info : undefined;
+      },
+      { deadlineMs, what: "metering's consumer as expected" },
+    );
+  } finally {
+    await connection.close();
+  }
 }
 
 export type UsageRequest = MessageInitShape<typeof GetUsageRequestSchema>;

@@ -9,14 +9,15 @@ import { fromTimestamp, toTimestamp, waitUntil } from "@warren/common/time";
 import { type GetUsageResponse, MeteringService, UsageWindow } from "@warren/proto/metering";
 import { openStore, StoreLockedError, StoreMismatchError, StoreUnavailableError } from "@warren/store";
 import { startNatsServer } from "@warren/store/testing/nats-server";
-import { ledgerPath } from "../src/ledger/database.ts";
-import { Ledger } from "../src/ledger/ledger.ts";
+import { ledgerPath } from "../src/ledger/sqlite/database.ts";
+import { SqliteLedger } from "../src/ledger/sqlite/ledger.ts";
 import { type MeteringOptions, startMetering } from "../src/metering.ts";
 import { maxRows } from "../src/service.ts";
 import { type JournalLocation, sourceOf } from "../src/source.ts";
 import { hour, instanceId, nextId, stored, ten, transitionAt, usageAt } from "./events.ts";
 import {
   type Cell,
+  consumerWhen,
   createCell,
   deadlineMs,
   getUsage,
@@ -89,7 +90,9 @@ describe.each(kinds)("with the %s journal", (kind) => {
     // Reading goes on as events come.
     await journal.append([
       usageAt(shop, ten + hour, { cpuUs: 150n, wallMs: 4_000n }),
-      transitionAt(shop, ten + 15 * hour, "READY", "EXITED", { usage: { cpuUs: 151n, wallMs: 5_000n } }),
+      transitionAt(shop, ten + 15 * hour, "READY", "EXITED", {
+        usage: { cpuUs: 151n, wallMs: 5_000n, thaws: 3n },
+      }),
     ]);
     const all = await usageWhen(metering.url, cell.client, ({ journalSeq }) => journalSeq === 5n);
     expect(all.rows.map(({ tenant }) => tenant)).toEqual(["blog", "shop"]);
@@ -122,6 +125,12 @@ describe.each(kinds)("with the %s journal", (kind) => {
       [midnight, 150n],
       [midnight + 24 * hour, 1n],
     ]);
+    const months = await ask({ tenant: "shop", window: UsageWindow.MONTH });
+    expect(months.rows).toMatchObject([
+      { cpuUs: 151n, activeMs: 4_990n, thaws: 3n, requests: 0n, starts: 1n, instances: 1n },
+    ]);
+    expect(fromTimestamp(months.rows[0]?.start, 0)).toBe(Date.UTC(2026, 5));
+    expect(fromTimestamp(months.rows[0]?.end, 0)).toBe(Date.UTC(2026, 6));
     const from = toTimestamp(ten + hour + 1_234); // cut to its hour
     const end = toTimestamp(ten + 15 * hour); // exclusive
     expect((await ask({ tenant: "shop", start: from, end })).rows.map((row) => row.cpuUs)).toEqual([50n]);
@@ -142,8 +151,8 @@ describe.each(kinds)("with the %s journal", (kind) => {
     expect(child.signal()).toBe("SIGKILL");
     let position: bigint;
     {
-      using ledger = Ledger.open(stateDirectory); // the lock died with its holder
-      position = ledger.position(sourceOf(journal.location))?.seq ?? 0n;
+      await using ledger = SqliteLedger.open(stateDirectory); // the lock died with its holder
+      position = (await ledger.position(sourceOf(journal.location)))?.seq ?? 0n;
       expect(position).toBeGreaterThan(0n);
     }
     await using metering = await start(journal.location, { stateDirectory });
@@ -151,6 +160,11 @@ describe.each(kinds)("with the %s journal", (kind) => {
     const answer = await usageWhen(metering.url, cell.client, (now) => cpuOf(now, tenant) === 43n);
     expect(answer.journalSeq).toBeGreaterThan(position);
     expect(answer.rows.find((row) => row.tenant === tenant)).toMatchObject({ starts: 2n, instances: 2n });
+    if (journal.server) {
+      // What it died without acknowledging, it acknowledges now.
+      const last = Number(await journal.store.journal.lastSeq());
+      await consumerWhen(journal.server.url, (info) => info.ack_floor.stream_seq === last);
+    }
   });
 
   test("rule 8: kill -9 again and again while events come: the same totals", async () => {
@@ -208,6 +222,9 @@ describe.each(kinds)("with the %s journal", (kind) => {
     expect(text).toMatch(/warren_metering_counted_seq [1-9]/);
     expect(text).toMatch(/warren_metering_lag_seconds \d/);
     expect(text).toMatch(/warren_metering_commit_seconds_count [1-9]/);
+    expect(text).toContain("warren_metering_lag_records 0");
+    expect(text).toMatch(/warren_metering_duplicates_total \d/);
+    expect(text).toMatch(/warren_metering_missing \d/);
   });
 
   test("rule 8: a switch to another journal and back changes no total", async () => {
@@ -263,16 +280,16 @@ describe("what cannot be answered says why", () => {
     journal = await startJournal("embedded");
     stateDirectory = freshDirectory();
     {
-      using ledger = Ledger.open(stateDirectory);
+      await using ledger = SqliteLedger.open(stateDirectory);
       for (let from = 0; from <= maxRows; from += 1_000) {
         const records = Array.from({ length: 1_000 }, (_, n) =>
           usageAt(fresh("many"), ten - (from + n) * hour, { cpuUs: 1n }),
         );
-        ledger.count("old", stored(records), ten);
+        await ledger.count("old", stored(records));
       }
       const old = (n: number) => ({ tenant: "giant", instance: instanceId(n, Date.UTC(2021, 0)) });
       const records = [1, 2].map((n) => usageAt(old(n), ten, { memoryByteSeconds: 2n ** 64n - 1n }));
-      ledger.count("old", stored(records), ten);
+      await ledger.count("old", stored(records));
     }
     metering = await start(journal.location, { stateDirectory });
   });
@@ -345,14 +362,14 @@ describe("starting", () => {
       expect(error).toBeInstanceOf(StoreUnavailableError);
       expect(Bun.inspect(error)).not.toContain("s3cret");
       expect(sourceOf(location)).not.toContain("s3cret");
-      Ledger.open(stateDirectory).close();
+      await SqliteLedger.open(stateDirectory).close();
     },
     15_000,
   );
 
   test("a ledger of a newer version is refused", async () => {
     const stateDirectory = freshDirectory();
-    Ledger.open(stateDirectory).close();
+    await SqliteLedger.open(stateDirectory).close();
     const { Database } = await import("bun:sqlite");
     {
       using db = new Database(ledgerPath(stateDirectory));

@@ -1,7 +1,7 @@
 /** The ledger without its file: the pure core with maps, and what a bill would say. */
 import type { JournalRecord } from "@warren/store";
 import type { Account, Posting } from "../src/core/account.ts";
-import { countBatch, type Quarantined } from "../src/core/count.ts";
+import { countBatch, type Quarantined, type Run, readBatch } from "../src/core/count.ts";
 import { type Meters, nothing, plus } from "../src/core/meters.ts";
 import { stored } from "./events.ts";
 
@@ -13,12 +13,16 @@ export interface Total extends Meters {
 export class MapLedger {
   readonly accounts = new Map<string, Account>();
   readonly postings: Posting[] = [];
+  readonly runs = new Map<string, Run>();
   readonly quarantined: Quarantined[] = [];
+  duplicates = 0;
 
-  /** @param receivedAt ms since 1970 */
-  count(records: readonly JournalRecord[], receivedAt: number): this {
-    const counted = countBatch(stored(records), receivedAt, (id) => this.accounts.get(id));
-    for (const [id, account] of counted.accounts) this.accounts.set(id, account);
+  /** @param storedAt ms since 1970 */
+  count(records: readonly JournalRecord[], storedAt: number): this {
+    const counted = countBatch(readBatch(stored(records, { storedAt })), this);
+    for (const [key, account] of counted.accounts) this.accounts.set(key, account);
+    for (const [name, run] of counted.runs) this.runs.set(name, run);
+    this.duplicates += counted.duplicates;
     this.postings.push(...counted.postings);
     this.quarantined.push(...counted.quarantined);
     return this;
@@ -36,7 +40,7 @@ export class MapLedger {
     return {
       ...own.reduce((sum, { growth }) => plus(sum, growth), nothing),
       starts: own.reduce((sum, { starts }) => sum + starts, 0),
-      instances: new Set(own.map(({ instance }) => instance)).size,
+      instances: new Set(own.map(({ account }) => account).filter((account) => !account.includes("/"))).size,
     };
   }
 }

@@ -27,26 +27,29 @@ export interface JournalRecord {
 export interface StoredRecord extends JournalRecord {
   /** Rises by the order of storing; gaps are possible. */
   readonly seq: bigint;
+  /** When the journal took it, in ms since 1970 by its own clock: the same however often the record is read. */
+  readonly storedAt: number;
 }
 
 /**
- * Some records in order, at least one. `ack` tells the back end that the consumer has committed all of them; it may be
- * called again after a StoreUnavailableError.
+ * Some records in order, at least one. `ack` tells the back end that the consumer has committed all of them and all
+ * before; it may be called again after a StoreUnavailableError.
  */
 export interface JournalBatch {
   readonly records: readonly StoredRecord[];
+  /** Records in the journal behind this batch when it was read; on the embedded back end, at most. */
+  readonly pending: number;
   ack(): Promise<void>;
 }
 
 export interface ReadOptions {
   /**
-   * Name of a durable consumer (`^[a-zA-Z0-9_-]{1,64}$`) with one reader at a time. Where the back end keeps positions
-   * (NATS), reading goes on after what this consumer acknowledged; what was delivered and not acknowledged comes again,
-   * at once if its reader ended in order, else after 30 s and then possibly behind newer records. The embedded
-   * back end ignores it. Without it the reader is ephemeral and its order is strict.
+   * Name (`^[a-zA-Z0-9_-]{1,64}$`) under which a back end with consumers (NATS) shows what was delivered and acknowledged,
+   * with one reader at a time. It never is where reading goes on: that is the reader's `after`. The embedded back end
+   * ignores it.
    */
   readonly durable?: string;
-  /** Start after this sequence. With a `durable` that has a position already, the back end's position counts. */
+  /** Start after this sequence. */
   readonly after?: bigint | "end";
   /** Only subjects below this one: `warren.events.` + tenant. Everything when absent. */
   readonly subjectPrefix?: string;

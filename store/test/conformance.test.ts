@@ -35,12 +35,28 @@ for (const kind of KINDS) {
         record("a:1:3", { data: crypto.getRandomValues(new Uint8Array(LIMITS.recordDataBytes)) }),
         record("a:1:4", { subject: "warren.events._cluster.leader-changed" }),
       ];
+      const before = Date.now();
       await store.journal.append(sent.slice(0, 2));
       await Promise.all(sent.slice(2).map((one) => store.journal.append([one])));
       const found = await readAll(store, undefined);
-      expect(found.map(({ seq, ...rest }) => rest)).toEqual(sent);
+      expect(found.map(({ seq, storedAt, ...rest }) => rest)).toEqual(sent);
+      expect(found.every(({ storedAt }) => storedAt >= before && storedAt <= Date.now())).toBe(true);
+      // Read again, they tell the same.
+      expect(await readAll(store, undefined)).toEqual(found);
       const seqs = found.map(({ seq }) => seq);
       expect(seqs).toEqual([...seqs].sort((a, b) => Number(a - b)));
+    });
+
+    test("tells with each batch how many records are behind it", async () => {
+      await using backend = await startBackend(kind);
+      await using store = await backend.open();
+      await store.journal.append(records(0, 10));
+      const pending: number[] = [];
+      for await (const batch of store.journal.read({ batch: 4, signal: AbortSignal.timeout(10_000) })) {
+        pending.push(batch.pending);
+        if (batch.pending === 0) break;
+      }
+      expect(pending).toEqual([6, 2, 0]);
     });
 
     test("knows its end, over a reopening", async () => {

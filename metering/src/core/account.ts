@@ -9,17 +9,16 @@
  *  L3  Postings only ever add. Growth goes to the UTC hour of the observation that showed it: an hour is right to
  *      within one observation interval, a total to the last unit that was observed.
  *
- * DESIGN asks for repeats to be removed by id, for ever. No table of ids does that here, because L1 and L2 make the
- * second reading of any record a no-op whatever its id: as long as the account exists, which is for ever. A table of
- * ids would grow with every report (one each few seconds per instance) instead of with every instance, and would not
- * help where a producer sends the same counters under a new id, as an agent does that lost its spool. What must be
- * exactly once is a start and an instance; both are facts about an instance, and its account remembers them.
+ * An account is one instance's, or of one run of a gateway with one tenant: those of gateways are summed like those of
+ * instances. Repeats by id are dropped before they come here (seen.ts); the maxima protect where ids do not: an agent that
+ * lost its spool sends the same counters under new ids. What must be exactly once is a start and an instance; both are
+ * facts about an instance, and its account remembers them.
  */
 import { growth, isNothing, type Meters, nothing, plus } from "./meters.ts";
 import type { Observation } from "./observation.ts";
 import { hourMs } from "./plausible.ts";
 
-/** All that is remembered of one instance. */
+/** All that is remembered of one instance, or of one run of a gateway with one tenant. */
 export interface Account {
   readonly tenant: string;
   /** Whether its start was posted. */
@@ -30,7 +29,8 @@ export interface Account {
 /** What one observation adds to a tenant's hour. */
 export interface Posting {
   readonly tenant: string;
-  readonly instance: string;
+  /** The account that grew. */
+  readonly account: string;
   /** Hours since 1970, UTC. */
   readonly hour: number;
   readonly growth: Meters;
@@ -41,22 +41,20 @@ export type Outcome =
   | { readonly kind: "refused"; readonly reason: string }
   | { readonly kind: "counted"; readonly account: Account; readonly posting: Posting | undefined };
 
-/** @param account of the observed instance; nothing if it was never seen */
-export function post(account: Account | undefined, observation: Observation): Outcome {
-  const { tenant, instance, at, ownTime } = observation;
-  if (account && account.tenant !== tenant) {
-    return { kind: "refused", reason: `instance ${instance} is ${account.tenant}'s, not ${tenant}'s` };
+/** @param before the account as it stands; nothing if it was never seen */
+export function post(before: Account | undefined, observation: Observation): Outcome {
+  const { tenant, account, at, sighting } = observation;
+  if (before && before.tenant !== tenant) {
+    return { kind: "refused", reason: `instance ${account} is ${before.tenant}'s, not ${tenant}'s` };
   }
-  const before = account?.used ?? nothing;
-  const grown = growth(before, observation.used ?? nothing);
-  const starts = observation.ready && !account?.started ? 1 : 0;
-  const posting = { tenant, instance, hour: Math.floor(at / hourMs), growth: grown, starts } as const;
-  // That the instance was seen in this hour is worth a posting. Without a time of its own a repeat would be seen in
-  // another hour each time it comes, so then only news count.
-  const news = account === undefined || starts === 1 || !isNothing(grown);
+  const used = before?.used ?? nothing;
+  const grown = growth(used, observation.used ?? nothing);
+  const starts = observation.ready && !before?.started ? 1 : 0;
+  const posting = { tenant, account, hour: Math.floor(at / hourMs), growth: grown, starts } as const;
+  const news = before === undefined || starts === 1 || !isNothing(grown);
   return {
     kind: "counted",
-    account: { tenant, started: account?.started || observation.ready, used: plus(before, grown) },
-    posting: ownTime || news ? posting : undefined,
+    account: { tenant, started: before?.started || observation.ready, used: plus(used, grown) },
+    posting: sighting || news ? posting : undefined,
   };
 }

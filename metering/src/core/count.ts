@@ -1,62 +1,148 @@
-/** Counts a batch of records against the accounts there are; pure, so that the shell can commit the result as one. */
+/** Counts a batch of records against what the ledger holds; pure, so that the shell can commit the result as one. */
 import type { StoredRecord } from "@warren/store";
 import { type Account, type Posting, post } from "./account.ts";
 import { plus } from "./meters.ts";
-import { type Oddity, readRecord } from "./observation.ts";
+import { type Oddity, type Reading, readRecord } from "./observation.ts";
+import { parseId, type RecordId, Seen } from "./seen.ts";
 
 /** A record to be looked at by a person. */
 export interface Quarantined extends Oddity {
   readonly record: StoredRecord;
 }
 
+interface ReadEntry {
+  readonly record: StoredRecord;
+  readonly reading: Reading;
+  /** Nothing where a repeat cannot be told by the id. */
+  readonly id: RecordId | undefined;
+}
+
+/** A batch that was read, and what must be looked up to count it. */
+export interface Batch {
+  readonly entries: readonly ReadEntry[];
+  readonly accounts: ReadonlySet<string>;
+  readonly runs: ReadonlySet<string>;
+}
+
+/** What is remembered of a producer's run. */
+export interface Run {
+  /** See {@link Seen.toString}. */
+  readonly ranges: string;
+  /** Records known to be missing. */
+  readonly missing: number;
+  /** When the newest record of it was stored, in ms since 1970. */
+  readonly lastAt: number;
+}
+
+/** As they stand before the batch. */
+export interface Standing {
+  readonly accounts: ReadonlyMap<string, Account>;
+  readonly runs: ReadonlyMap<string, Run>;
+}
+
 /** What a batch changes. */
 export interface Counted {
-  /** Accounts of every instance that was observed, as they stand after the batch. */
+  /** Every account that was observed, as it stands after the batch. */
   readonly accounts: ReadonlyMap<string, Account>;
-  /** At most one per hour and instance. */
+  /** Every run that was heard of, likewise. */
+  readonly runs: ReadonlyMap<string, Run>;
+  /** At most one per hour and account. */
   readonly postings: readonly Posting[];
   readonly quarantined: readonly Quarantined[];
-  /** Events read, by type. */
+  /** Records that were counted before, by their ids. */
+  readonly duplicates: number;
+  /** Events read, by type; repeats included. */
   readonly events: ReadonlyMap<string, number>;
   /** ms since 1970 at which the last readable event happened, by its producer. */
   readonly lastEventAt: number | undefined;
 }
 
-/**
- * @param receivedAt ms since 1970, by our clock
- * @param accountOf looks up an instance's account as it stands before the batch
- */
-export function countBatch(
-  records: readonly StoredRecord[],
-  receivedAt: number,
-  accountOf: (instance: string) => Account | undefined,
-): Counted {
+export function readBatch(records: readonly StoredRecord[]): Batch {
+  const entries = records.map((record): ReadEntry => {
+    const reading = readRecord(record);
+    return { record, reading, id: hasOrdinaryId(reading) ? parseId(record.id) : undefined };
+  });
+  return {
+    entries,
+    accounts: new Set(entries.flatMap(({ reading }) => reading.observation?.account ?? [])),
+    runs: new Set(entries.flatMap(({ id }) => id?.run ?? [])),
+  };
+}
+
+/** Budget alerts end in their percentage; and what we failed at may be read better by a later version. */
+function hasOrdinaryId({ type, oddity }: Reading): boolean {
+  return type !== "budget" && oddity?.kind !== "failed";
+}
+
+export function countBatch({ entries }: Batch, standing: Standing): Counted {
   const accounts = new Map<string, Account>();
   const postings = new Map<string, Posting>();
   const quarantined: Quarantined[] = [];
   const events = new Map<string, number>();
+  const runs = new RunsSeen(standing.runs);
+  let duplicates = 0;
   let lastEventAt: number | undefined;
-  for (const record of records) {
-    const { type, time, observation, oddity } = readRecord(record, receivedAt);
+  for (const { record, reading, id } of entries) {
+    const { type, time, observation } = reading;
     events.set(type, (events.get(type) ?? 0) + 1);
     lastEventAt = time ?? lastEventAt;
-    let odd = oddity;
+    if (id && !runs.add(id, record.storedAt)) {
+      duplicates++;
+      continue;
+    }
+    let odd = reading.oddity;
     if (observation) {
-      const { instance } = observation;
-      const outcome = post(accounts.get(instance) ?? accountOf(instance), observation);
+      const { account } = observation;
+      const outcome = post(accounts.get(account) ?? standing.accounts.get(account), observation);
       if (outcome.kind === "refused") odd = { kind: "tenant-changed", reason: outcome.reason };
       else {
-        accounts.set(instance, outcome.account);
+        accounts.set(account, outcome.account);
         if (outcome.posting) merge(postings, outcome.posting);
       }
     }
     if (odd) quarantined.push({ ...odd, record });
   }
-  return { accounts, postings: [...postings.values()], quarantined, events, lastEventAt };
+  return {
+    accounts,
+    runs: runs.changed(),
+    postings: [...postings.values()],
+    quarantined,
+    duplicates,
+    events,
+    lastEventAt,
+  };
+}
+
+/** The runs that a batch is about. */
+class RunsSeen {
+  readonly #open = new Map<string, { seen: Seen; lastAt: number }>();
+
+  constructor(readonly standing: ReadonlyMap<string, Run>) {}
+
+  /** Whether the record is new. */
+  add({ run, seq }: RecordId, storedAt: number): boolean {
+    let open = this.#open.get(run);
+    if (!open) {
+      const { ranges, lastAt } = this.standing.get(run) ?? { ranges: "", lastAt: 0 };
+      open = { seen: Seen.parse(ranges), lastAt };
+      this.#open.set(run, open);
+    }
+    open.lastAt = Math.max(open.lastAt, storedAt);
+    return open.seen.add(seq);
+  }
+
+  changed(): ReadonlyMap<string, Run> {
+    return new Map(
+      [...this.#open].map(([run, { seen, lastAt }]) => [
+        run,
+        { ranges: seen.toString(), missing: seen.missing, lastAt },
+      ]),
+    );
+  }
 }
 
 function merge(postings: Map<string, Posting>, posting: Posting): void {
-  const key = `${posting.hour} ${posting.instance}`;
+  const key = `${posting.hour} ${posting.account}`;
   const before = postings.get(key);
   postings.set(
     key,

@@ -1,10 +1,10 @@
 /**
- * What is metered of an instance, as bigint throughout: the contract's counters are u64, and memory in byte-seconds
- * passes 2^53 within three months of one GiB.
+ * What is metered, as bigint throughout: the contract's counters are u64, and memory in byte-seconds passes 2^53 within
+ * three months of one GiB. The first five are an instance's, the others a gateway's.
  */
-import type { Usage } from "@warren/proto/common";
+import type { TrafficReport, Usage } from "@warren/proto/common";
 
-/** Counters of one instance since its start, or what they grew by. */
+/** Counters of one account since its start, or what they grew by. */
 export interface Meters {
   /** CPU, in microseconds. */
   readonly cpuUs: bigint;
@@ -14,9 +14,23 @@ export interface Meters {
   readonly wallMs: bigint;
   /** Of these, frozen, in milliseconds. */
   readonly frozenMs: bigint;
+  /** Thaws after it had been frozen or paged out. */
+  readonly thaws: bigint;
+  /** Requests, streams and WebSockets that a gateway passed to instances. */
+  readonly requests: bigint;
+  /** Bytes of bodies and WebSocket messages that a gateway sent to clients. */
+  readonly bytesOut: bigint;
 }
 
-export const meterNames = ["cpuUs", "memoryByteSeconds", "wallMs", "frozenMs"] as const;
+export const meterNames = [
+  "cpuUs",
+  "memoryByteSeconds",
+  "wallMs",
+  "frozenMs",
+  "thaws",
+  "requests",
+  "bytesOut",
+] as const satisfies readonly (keyof Meters)[];
 
 export type MeterName = (typeof meterNames)[number];
 
@@ -26,12 +40,23 @@ export function meters(of: (name: MeterName) => bigint): Meters {
     memoryByteSeconds: of("memoryByteSeconds"),
     wallMs: of("wallMs"),
     frozenMs: of("frozenMs"),
+    thaws: of("thaws"),
+    requests: of("requests"),
+    bytesOut: of("bytesOut"),
   };
 }
 
 export const nothing: Meters = meters(() => 0n);
 
-export const metersOf = (usage: Usage): Meters => meters((name) => usage[name]);
+/** An instance's. */
+export function metersOf({ cpuUs, memoryByteSeconds, wallMs, frozenMs, thaws }: Usage): Meters {
+  return { ...nothing, cpuUs, memoryByteSeconds, wallMs, frozenMs, thaws };
+}
+
+/** A gateway's, for one tenant. */
+export function trafficOf({ requests, bytesOut }: TrafficReport): Meters {
+  return { ...nothing, requests, bytesOut };
+}
 
 export const plus = (a: Meters, b: Meters): Meters => meters((name) => a[name] + b[name]);
 

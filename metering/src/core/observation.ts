@@ -1,20 +1,30 @@
 /** Reads one record of the journal: what it says of an instance's use, or what is odd about it. Pure; never throws. */
 import { decodeEvent, EventFormatError, eventTime } from "@warren/common/cloudevents";
 import { isKey } from "@warren/common/ids";
-import { type Event, InstanceState, type Transition, type UsageReport } from "@warren/proto/common";
+import {
+  type Event,
+  InstanceState,
+  type TrafficReport,
+  type Transition,
+  type UsageReport,
+} from "@warren/proto/common";
 import type { StoredRecord } from "@warren/store";
-import { type Meters, metersOf } from "./meters.ts";
+import { type Meters, metersOf, trafficOf } from "./meters.ts";
 import { implausibleMeter, type TimeOddity, timeOddity } from "./plausible.ts";
-import { isUlid } from "./ulid.ts";
+import { createdAt } from "./ulid.ts";
 
-/** What an event says of one instance. */
+/** What an event says of one account: an instance's, or one run of a gateway with one tenant. */
 export interface Observation {
-  readonly instance: string;
+  /** The instance's id, or `<gateway>/<run>/<tenant>`. */
+  readonly account: string;
   readonly tenant: string;
   /** ms since 1970: in whose hour growth is posted. */
   readonly at: number;
-  /** False when the event's own time is impossible, so that `at` is when we received it. */
-  readonly ownTime: boolean;
+  /**
+   * That it was seen in this hour is told, also where nothing grew: of instances. Not where the event's own time is
+   * impossible, since a repeat would be seen in another hour.
+   */
+  readonly sighting: boolean;
   /** Whether it proves that the instance was READY. */
   readonly ready: boolean;
   /** Its counters, if the event carries any that can be believed. */
@@ -25,15 +35,17 @@ export interface Observation {
  * Why a record went to quarantine:
  * - `unreadable`: no event of ours, or broken
  * - `bad-instance`: names no instance that can exist
+ * - `bad-gateway`: counts for no gateway or tenant that can exist
  * - `tenant-changed`: names an instance that belongs to another tenant
  * - `usage-implausible`: more than the instance's age allows; its counters were not counted, the rest was
- * - `time-past`, `time-future`: before 2020, or more than a day ahead of us; counted all the same, in the hour of its
- *   receipt, because what a node with a wrong clock measured is still what was used
+ * - `time-past`, `time-future`: before 2020, or more than a day ahead of the journal's clock; counted all the same, in the hour
+ *   in which the journal took it, because what a node with a wrong clock measured is still what was used
  * - `failed`: our own defect; see the log
  */
 export type OddityKind =
   | "unreadable"
   | "bad-instance"
+  | "bad-gateway"
   | "tenant-changed"
   | "usage-implausible"
   | TimeOddity
@@ -43,12 +55,17 @@ export type OddityKind =
 export const oddityKinds = [
   "unreadable",
   "bad-instance",
+  "bad-gateway",
   "tenant-changed",
   "usage-implausible",
   "time-past",
   "time-future",
   "failed",
 ] as const satisfies readonly OddityKind[];
+
+const ulidLength = 26;
+/** As the contract has it; without "/", which keeps its accounts apart from each other and from instances. */
+const gatewayShape = /^[A-Za-z0-9_.-]{1,100}-[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 
 export interface Oddity {
   readonly kind: OddityKind;
@@ -66,54 +83,87 @@ export interface Reading {
   readonly oddity?: Oddity;
 }
 
-/** @param receivedAt ms since 1970, by our clock */
-export function readRecord(record: StoredRecord, receivedAt: number): Reading {
+/** Judged by the time at which the journal took it, never by our clock: whoever reads it again reads the same. */
+export function readRecord(record: StoredRecord): Reading {
   try {
-    return readEvent(decodeEvent(record, record.seq), receivedAt);
+    return readEvent(decodeEvent(record, record.seq), record.storedAt);
   } catch (error) {
     const kind = error instanceof EventFormatError ? "unreadable" : "failed";
-    return { type: "unknown", oddity: { kind, reason: (error as Error).message } };
+    return { type: "unknown", oddity: { kind, reason: fitText((error as Error).message) } };
   }
 }
 
-function readEvent(event: Event, receivedAt: number): Reading {
+function readEvent(event: Event, storedAt: number): Reading {
   const { payload } = event;
   const type = payload.case ?? "unknown";
   const time = eventTime(event);
-  if (payload.case !== "usage" && payload.case !== "transition") return { type, time };
-  return { type, time, ...observe(payload.value, time, receivedAt) };
+  switch (payload.case) {
+    case "usage":
+    case "transition":
+      return { type, time, ...ofInstance(payload.value, time, storedAt) };
+    case "traffic":
+      return { type, time, ...ofGateway(payload.value, time, storedAt) };
+    default:
+      return { type, time };
+  }
 }
 
-function observe(
-  report: UsageReport | Transition,
-  time: number,
-  receivedAt: number,
-): Pick<Reading, "observation" | "oddity"> {
-  const instance = report.instance?.id ?? "";
-  const tenant = report.instance?.tenant ?? "";
-  if (!isUlid(instance) || !isKey(tenant)) {
-    const reason = `instance ${JSON.stringify(instance.slice(0, 80))} of tenant ${JSON.stringify(tenant.slice(0, 80))}`;
-    return { oddity: { kind: "bad-instance", reason: `${reason} cannot exist` } };
+type Observed = Pick<Reading, "observation" | "oddity">;
+
+function ofInstance(report: UsageReport | Transition, time: number, storedAt: number): Observed {
+  const { id = "", tenant = "" } = report.instance ?? {};
+  const created = createdAt(id);
+  if (created === undefined || !isKey(tenant)) {
+    return refused("bad-instance", `instance ${quoted(id)} of tenant ${quoted(tenant)}`);
   }
-  const clock = timeOddity(time, receivedAt);
   const used = report.usage && metersOf(report.usage);
-  const latest = clock ? receivedAt : Math.max(time, receivedAt);
-  const meter = used && implausibleMeter(instance, used, latest);
+  return observe({ account: id, tenant, ready: wasReady(report), used, created, time, storedAt }, true);
+}
+
+/** The highest value counts within a run; a new run counts from 0, in an account of its own. */
+function ofGateway(report: TrafficReport, time: number, storedAt: number): Observed {
+  const { gateway, run, tenant } = report;
+  const created = gatewayShape.test(gateway) ? createdAt(gateway.slice(-ulidLength)) : undefined;
+  if (created === undefined || !isKey(tenant)) {
+    return refused("bad-gateway", `gateway ${quoted(gateway)} with tenant ${quoted(tenant)}`);
+  }
+  const account = `${gateway}/${run}/${tenant}`;
+  return observe({ account, tenant, ready: false, used: trafficOf(report), created, time, storedAt }, false);
+}
+
+interface Told extends Pick<Observation, "account" | "tenant" | "ready" | "used"> {
+  /** Beginning of what is counted, by its id. */
+  readonly created: number;
+  readonly time: number;
+  readonly storedAt: number;
+}
+
+function observe({ created, time, storedAt, used, ...told }: Told, sighting: boolean): Observed {
+  const clock = timeOddity(time, storedAt);
+  const latest = clock ? storedAt : Math.max(time, storedAt);
+  const meter = used && implausibleMeter(created, used, latest);
   return {
     observation: {
-      instance,
-      tenant,
-      at: clock ? receivedAt : time,
-      ownTime: !clock,
-      ready: wasReady(report),
+      ...told,
+      at: clock ? storedAt : time,
+      sighting: sighting && !clock,
       used: meter ? undefined : used,
     },
     oddity:
       used && meter
         ? { kind: "usage-implausible", reason: `${meter} is ${used[meter]}, more than its age allows` }
-        : clock && { kind: clock, reason: `happened at ${shown(time)}, received at ${shown(receivedAt)}` },
+        : clock && { kind: clock, reason: `happened at ${shown(time)}, stored at ${shown(storedAt)}` },
   };
 }
+
+function refused(kind: OddityKind, what: string): Observed {
+  return { oddity: { kind, reason: fitText(`${what} cannot exist`) } };
+}
+
+const quoted = (text: string): string => JSON.stringify(text.slice(0, 80));
+
+/** What every database takes as text, and of a length that a person reads. */
+const fitText = (text: string): string => text.slice(0, 1_000).toWellFormed().replaceAll("\0", "\ufffd");
 
 /** Leaving READY proves it as well as reaching it does, should the record of the latter be gone. */
 function wasReady(report: UsageReport | Transition): boolean {

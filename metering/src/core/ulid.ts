@@ -1,4 +1,4 @@
-/** The id of an instance is a ULID: its first ten characters are the moment at which the scheduler placed it. */
+/** An instance's id is a ULID, and a gateway's ends in one: its first ten characters are when it was placed or started. */
 const shape = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 const digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 

@@ -1,8 +1,8 @@
 /** Windows of usage: whole UTC hours, as the ledger is cut. Pure. */
-import { hourMs } from "./plausible.ts";
+import { dayMs, hourMs } from "./plausible.ts";
 
 /** How usage is cut. */
-export type Cut = "total" | "hour" | "day";
+export type Cut = "total" | "hour" | "day" | "month";
 
 export interface Window {
   /** First hour, in hours since 1970. */
@@ -10,13 +10,6 @@ export interface Window {
   /** First hour that does not count any more, in hours since 1970. */
   readonly untilHour: number;
 }
-
-/** Hours that one bucket spans; a total is one bucket, of any span. */
-export const hoursPerBucket: Readonly<Record<Cut, number>> = {
-  total: Number.MAX_SAFE_INTEGER,
-  hour: 1,
-  day: 24,
-};
 
 /** Further than any date goes (year ±275,000), in hours since 1970. */
 const farthestHour = 2_400_000_000;
@@ -36,16 +29,21 @@ export function windowOf(start: number | undefined, end: number | undefined): Wi
 
 /**
  * When a bucket begins and ends, in ms since 1970: no wider than the hours that were asked for.
- * @param bucket number of the hour or day since 1970
+ * @param bucket number of the hour, day or calendar month since 1970
  */
 export function boundsOf(
-  cut: "hour" | "day",
+  cut: Exclude<Cut, "total">,
   bucket: number,
   window: Window,
 ): { start: number; end: number } {
-  const span = hoursPerBucket[cut];
   return {
-    start: Math.max(bucket * span, window.fromHour) * hourMs,
-    end: Math.min((bucket + 1) * span, window.untilHour) * hourMs,
+    start: Math.max(beginOf(cut, bucket), window.fromHour * hourMs),
+    end: Math.min(beginOf(cut, bucket + 1), window.untilHour * hourMs),
   };
+}
+
+function beginOf(cut: Exclude<Cut, "total">, bucket: number): number {
+  // Months beyond the last, as Date carries them, are those of later years.
+  if (cut === "month") return Date.UTC(1970, bucket);
+  return bucket * (cut === "hour" ? hourMs : dayMs);
 }

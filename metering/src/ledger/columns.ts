@@ -1,22 +1,18 @@
-/** Meters as columns. */
-import { type MeterName, type Meters, meters } from "../core/meters.ts";
-import { fromColumn, toColumn } from "./u64.ts";
+/** Names of the meters' columns, the same in every database. */
+import { type MeterName, meterNames } from "../core/meters.ts";
 
-export const columnOf = {
+export const meterColumn = {
   cpuUs: "cpu_us",
   memoryByteSeconds: "memory_byte_seconds",
   wallMs: "wall_ms",
   frozenMs: "frozen_ms",
+  thaws: "thaws",
+  requests: "requests",
+  bytesOut: "bytes_out",
 } as const satisfies Record<MeterName, string>;
 
-export type MeterColumns = Record<(typeof columnOf)[MeterName], bigint>;
+/** For a list in SQL, in the order of `meterNames`. */
+export const meterColumns = meterNames.map((name) => meterColumn[name]).join(", ");
 
-export const metersIn = (row: MeterColumns): Meters => meters((name) => fromColumn(row[columnOf[name]]));
-
-/** In the order of their columns in both tables. */
-export const columnsOf = (value: Meters): [bigint, bigint, bigint, bigint] => [
-  toColumn(value.cpuUs),
-  toColumn(value.memoryByteSeconds),
-  toColumn(value.wallMs),
-  toColumn(value.frozenMs),
-];
+/** Accounts of gateways have a "/" in their key, those of instances never (core/observation.ts). */
+export const trafficMark = "/";

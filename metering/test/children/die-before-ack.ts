@@ -3,19 +3,19 @@ import { createLogger } from "@warren/common/log";
 import { systemClock } from "@warren/common/time";
 import type { JournalReader } from "@warren/store";
 import { Follower } from "../../src/follower.ts";
-import { Ledger } from "../../src/ledger/ledger.ts";
+import { SqliteLedger } from "../../src/ledger/sqlite/ledger.ts";
 import { meteringMetrics } from "../../src/metrics.ts";
 import { openReader, sourceOf } from "../../src/source.ts";
 
 const options = JSON.parse(process.argv[2] ?? "");
 const source = sourceOf(options);
-const ledger = Ledger.open(options.stateDirectory);
+const ledger = SqliteLedger.open(options.stateDirectory);
 const journal = await openReader(options);
 const reader: JournalReader = {
   async *read(how) {
-    for await (const { records } of journal.read(how)) {
+    for await (const { records, pending } of journal.read(how)) {
       const ack = async () => process.kill(process.pid, "SIGKILL");
-      yield { records, ack: async () => void (await ack()) };
+      yield { records, pending, ack: async () => void (await ack()) };
     }
   },
 };

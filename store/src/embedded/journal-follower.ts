@@ -45,7 +45,7 @@ export class JournalFollower implements JournalReader, AsyncDisposable {
         if (page !== undefined) after = page.scannedTo;
         if (page !== undefined && page.records.length > 0) {
           poll.reset();
-          yield { records: page.records, ack: async () => {} };
+          yield { records: page.records, pending: page.pending, ack: async () => {} };
         } else if (page === undefined || page.atEnd) {
           await pause(poll.next(), signal);
         }

@@ -7,6 +7,7 @@ interface Row {
   subject: string;
   headers: string;
   data: Uint8Array;
+  at: number;
 }
 
 /** Some records, and how far the table was looked through for them. */
@@ -16,6 +17,8 @@ export interface JournalPage {
   readonly scannedTo: number;
   /** Whether the table ended there. */
   readonly atEnd: boolean;
+  /** Records behind it in the table, at most. */
+  readonly pending: number;
 }
 
 /** Sequences that one filtered query may look through: a few milliseconds, however few records match. */
@@ -28,7 +31,7 @@ export class JournalRows {
   readonly #bounds: Statement<{ first: number | null; last: number | null }, []>;
 
   constructor(db: Database) {
-    const columns = "SELECT seq, id, subject, headers, data FROM journal";
+    const columns = "SELECT seq, id, subject, headers, data, at FROM journal";
     this.#all = db.prepare(`${columns} WHERE seq > ? ORDER BY seq LIMIT ?`);
     this.#below = db.prepare(
       `${columns} WHERE seq > ? AND seq <= ? AND subject >= ? AND subject < ? ORDER BY seq LIMIT ?`,
@@ -45,10 +48,13 @@ export class JournalRows {
   }
 
   page(after: number, limit: number, subjectPrefix: string | undefined): JournalPage {
-    if (subjectPrefix === undefined) return toPage(this.#all.all(after, limit), after, limit);
+    if (subjectPrefix === undefined) {
+      const page = toPage(this.#all.all(after, limit), after, limit);
+      return page.atEnd ? page : { ...page, pending: Math.max(0, this.lastSeq() - page.scannedTo) };
+    }
     const { first, last } = this.#bounds.get() ?? { first: null, last: null };
     if (first === null || last === null || last <= after)
-      return { records: [], scannedTo: after, atEnd: true };
+      return { records: [], scannedTo: after, atEnd: true, pending: 0 };
     const from = Math.max(after, first - 1);
     const to = Math.min(last, from + SCAN_SEQS);
     // "/" follows "." in ASCII: exactly the subjects that begin with the prefix and a dot.
@@ -57,7 +63,8 @@ export class JournalRows {
       to,
       limit,
     );
-    return { ...page, atEnd: page.atEnd && to === last };
+    const pending = Math.max(0, last - page.scannedTo);
+    return { ...page, atEnd: page.atEnd && to === last, pending };
   }
 
   close(): void {
@@ -75,8 +82,9 @@ function toPage(rows: readonly Row[], seen: number, limit: number): JournalPage 
     subject: row.subject,
     headers: JSON.parse(row.headers) as Record<string, string>,
     data: row.data,
+    storedAt: row.at,
   }));
   const full = rows.length === limit;
   const last = rows.at(-1)?.seq ?? seen;
-  return { records, scannedTo: full ? last : Math.max(last, seen), atEnd: !full };
+  return { records, scannedTo: full ? last : Math.max(last, seen), atEnd: !full, pending: 0 };
 }

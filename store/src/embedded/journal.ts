@@ -80,7 +80,8 @@ export class EmbeddedJournal implements Journal {
       const seen = this.#wake.version;
       const page = this.#rows.page(after, checked.batch, checked.subjectPrefix);
       after = page.scannedTo;
-      if (page.records.length > 0) yield { records: page.records, ack: async () => {} };
+      if (page.records.length > 0)
+        yield { records: page.records, pending: page.pending, ack: async () => {} };
       else if (page.atEnd) await this.#wake.after(seen, signal);
       else await nextTurn();
     }

@@ -33,16 +33,10 @@ export interface NatsStoreOptions extends NatsConnectOptions, StreamOptions {
   readonly lease?: Partial<LeaseTimings>;
   /** Most bytes of one blob. Default 512 MiB. */
   readonly maxBlobBytes?: number;
-  /** See {@link NatsReaderOptions.ackWaitMs}. */
-  readonly ackWaitMs?: number;
 }
 
-export interface NatsReaderOptions extends NatsConnectOptions {
-  /** A durable's records that are not acknowledged for that long are delivered again, in milliseconds. Default 30 000. */
-  readonly ackWaitMs?: number;
-}
+export type NatsReaderOptions = NatsConnectOptions;
 
-const DEFAULT_ACK_WAIT_MS = 30_000;
 /** Of the background work after an acquisition. */
 const SWEEP_DEADLINE_MS = 60_000;
 
@@ -88,7 +82,7 @@ export async function openNatsJournalReader(
   options: NatsReaderOptions,
 ): Promise<JournalReader & AsyncDisposable> {
   const link = await NatsLink.open(options);
-  const reader = new NatsJournalReader(link, options.ackWaitMs ?? DEFAULT_ACK_WAIT_MS);
+  const reader = new NatsJournalReader(link);
   return {
     read: (readOptions) => reader.read(readOptions),
     [Symbol.asyncDispose]: async () => {
@@ -112,7 +106,7 @@ class NatsStore implements Store {
     readonly blobs: NatsBlobs,
     options: NatsStoreOptions,
   ) {
-    this.#reader = new NatsJournalReader(link, options.ackWaitMs ?? DEFAULT_ACK_WAIT_MS);
+    this.#reader = new NatsJournalReader(link);
     this.journal = new NatsJournal(link, this.#reader);
     this.state = new NatsState(link);
     this.#leases = new NatsLeases(link, lock?.directoryId, { ...DEFAULT_TIMINGS, ...options.lease });

@@ -1,6 +1,7 @@
-import { AckPolicy, type ConsumerConfig, DeliverPolicy } from "@nats-io/jetstream";
+import { AckPolicy, type ConsumerConfig, DeliverPolicy, JetStreamApiCodes } from "@nats-io/jetstream";
 import { nanos } from "@nats-io/transport-node";
-import type { NatsLink } from "./connection.ts";
+import { StoreMismatchError } from "../errors.ts";
+import { apiCode, type NatsLink, REQUEST_MS, unavailable } from "./connection.ts";
 import { type Delivery, pull } from "./pull.ts";
 
 export interface OrderedPullOptions {
@@ -10,15 +11,27 @@ export interface OrderedPullOptions {
   /** Start after this sequence, at the end of the stream, or with the last message of each subject. */
   readonly after: number | "end" | "last-per-subject";
   readonly batch: number;
+  /** The consumer has this name, lasts, and knows what was acknowledged. Absent: one without either. */
+  readonly durable?: string;
 }
 
-/** The server forgets the consumer after that long without a pull. */
+/** The server forgets a consumer without a name after that long without a pull. */
 const INACTIVE_MS = 60_000;
 const WAIT_MS = 5000;
+/** After that long without an acknowledgement the server sends again; what has been read is then dropped here. */
+const ACK_WAIT_MS = 30_000;
+/** Deliveries that may be unacknowledged before the server sends no more: some batches. */
+const MAX_ACK_PENDING = 8192;
+/** Tells our own consumers from those that somebody else has given the name, and that are not ours to delete. */
+const DESCRIPTION = "read by Warren, which remembers its position itself";
 
 /**
- * Reads a stream strictly in order, with nothing lost, through an ephemeral consumer that it makes anew behind the last
+ * Reads a stream strictly in order, with nothing lost, through a consumer that it makes anew behind the last
  * message it has seen whenever the consumer's own count shows a gap, or the consumer or the connection is gone.
+ *
+ * With a name (`durable`) the server keeps the consumer, and its position is what monitoring sees. It never is where reading
+ * goes on: the consumer is made anew at the reader's own position at each start too. Since what was delivered is
+ * therefore in order, and is committed in order, one acknowledgement of the last stands for all before it.
  */
 export class OrderedPull {
   #after: OrderedPullOptions["after"];
@@ -40,6 +53,7 @@ export class OrderedPull {
 
   /**
    * The next messages, at most `batch`. With `wait`, up to some seconds until there is one; none is a normal answer.
+   * @throws StoreMismatchError when the name is another's
    * @throws whatever making the consumer throws; call again to go on
    */
   async next(signal: AbortSignal, wait: boolean): Promise<readonly Delivery[]> {
@@ -50,11 +64,24 @@ export class OrderedPull {
     return [...first, ...(await this.#pull(this.options.batch - 1, 0, signal))];
   }
 
-  /** Tells the server that the consumer is done with; it would find out by itself in a minute. */
+  /**
+   * With a `durable`: waits until the server has taken note of this one and all before it.
+   * @throws StoreUnavailableError when it has not
+   */
+  async acknowledge({ msg }: Delivery): Promise<void> {
+    if (this.options.durable === undefined) return;
+    try {
+      await this.link.guard(() => this.link.nc.request(msg.reply ?? "", "+ACK", { timeout: REQUEST_MS }));
+    } catch (cause) {
+      throw unavailable(this.link, "acknowledging records", cause);
+    }
+  }
+
+  /** Tells the server that a consumer without a name is done with; it would find out by itself in a minute. */
   async close(): Promise<void> {
     const consumer = this.#consumer;
     this.#consumer = undefined;
-    if (consumer === undefined || !this.link.connected) return;
+    if (consumer === undefined || this.options.durable !== undefined || !this.link.connected) return;
     try {
       await this.link.jsm.consumers.delete(this.options.stream, consumer);
     } catch {
@@ -73,6 +100,8 @@ export class OrderedPull {
         break;
       }
       this.#consumerSeq = delivery.consumerSeq;
+      // Sent again, since its acknowledgement came late or not yet; the next one covers it.
+      if (typeof this.#after === "number" && delivery.seq <= this.#after) continue;
       this.#after = delivery.seq;
       this.#pending = delivery.pending;
       inOrder.push(delivery);
@@ -82,14 +111,13 @@ export class OrderedPull {
   }
 
   async #create(): Promise<string> {
+    const { stream, filter, durable } = this.options;
+    if (durable !== undefined) await this.#deleteOwn(durable);
     const info = await this.link.guard(() =>
-      this.link.jsm.consumers.add(this.options.stream, {
+      this.link.jsm.consumers.add(stream, {
         ...startAt(this.#after),
-        ack_policy: AckPolicy.None,
-        filter_subject: this.options.filter,
-        inactive_threshold: nanos(INACTIVE_MS),
-        mem_storage: true,
-        num_replicas: 1,
+        filter_subject: filter,
+        ...(durable === undefined ? ephemeral : lasting(durable)),
       }),
     );
     // From "end", the position must be fixed now: a consumer made anew later must not skip what came in between.
@@ -98,7 +126,37 @@ export class OrderedPull {
     this.#pending = info.num_pending;
     return info.name;
   }
+
+  async #deleteOwn(name: string): Promise<void> {
+    const { stream } = this.options;
+    try {
+      const { config } = await this.link.guard(() => this.link.jsm.consumers.info(stream, name));
+      if (config.description !== DESCRIPTION) {
+        throw new StoreMismatchError(
+          `the consumer ${name} of ${stream} on ${this.link.url} is not this reader's: it is left as it is; use another name`,
+        );
+      }
+      await this.link.guard(() => this.link.jsm.consumers.delete(stream, name));
+    } catch (error) {
+      if (apiCode(error) !== JetStreamApiCodes.ConsumerNotFound) throw error;
+    }
+  }
 }
+
+const ephemeral: Partial<ConsumerConfig> = {
+  ack_policy: AckPolicy.None,
+  inactive_threshold: nanos(INACTIVE_MS),
+  mem_storage: true,
+  num_replicas: 1,
+};
+
+const lasting = (name: string): Partial<ConsumerConfig> => ({
+  durable_name: name,
+  description: DESCRIPTION,
+  ack_policy: AckPolicy.All,
+  ack_wait: nanos(ACK_WAIT_MS),
+  max_ack_pending: MAX_ACK_PENDING,
+});
 
 function startAt(after: OrderedPullOptions["after"]): Partial<ConsumerConfig> {
   if (after === "end") return { deliver_policy: DeliverPolicy.New };

@@ -7,6 +7,8 @@ export interface Delivery {
   readonly msg: Msg;
   /** Sequence in the stream. */
   readonly seq: number;
+  /** When the stream took it, in ms since 1970 by the server's clock. */
+  readonly storedAt: number;
   /** The consumer's own count of deliveries: without a gap, unless one got lost on the way. */
   readonly consumerSeq: number;
   /** Messages that the consumer has yet to deliver after this one. */
@@ -98,7 +100,8 @@ function toDelivery(msg: Msg): Delivery | undefined {
   const offset = tokens.length === 9 ? 0 : 2;
   const seq = Number(tokens[5 + offset]);
   const consumerSeq = Number(tokens[6 + offset]);
+  const storedAt = Math.floor(Number(tokens[7 + offset]) / 1e6);
   const pending = Number(tokens[8 + offset]);
-  if (!Number.isSafeInteger(seq) || !Number.isSafeInteger(consumerSeq)) return undefined;
-  return { msg, seq, consumerSeq, pending };
+  if (![seq, consumerSeq, storedAt, pending].every(Number.isSafeInteger)) return undefined;
+  return { msg, seq, storedAt, consumerSeq, pending };
 }

@@ -12,8 +12,15 @@ export function recordHeaders(record: JournalRecord): MsgHdrs {
 }
 
 export function toStoredRecord(delivery: Delivery): StoredRecord {
-  const { msg, seq } = delivery;
-  return { seq: BigInt(seq), id: msgId(msg), subject: msg.subject, headers: ownHeaders(msg), data: msg.data };
+  const { msg, seq, storedAt } = delivery;
+  return {
+    seq: BigInt(seq),
+    storedAt,
+    id: msgId(msg),
+    subject: msg.subject,
+    headers: ownHeaders(msg),
+    data: msg.data,
+  };
 }
 
 function msgId(msg: Msg): string {

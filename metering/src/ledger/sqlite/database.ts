@@ -3,34 +3,43 @@ import { Database } from "bun:sqlite";
 import { join } from "node:path";
 import { StoreMismatchError } from "@warren/store";
 import { createPrivateFile } from "@warren/store/files";
+import { meterNames } from "../../core/meters.ts";
+import { meterColumn } from "../columns.ts";
 
 /** "WARM": tells a ledger from any other SQLite file. */
 const applicationId = 0x5741524d;
-export const schemaVersion = 1;
+export const schemaVersion = 2;
 
-/** The four meters are u64 in SQLite's 64 bits: see u64.ts. Hours are hours since 1970, other times ms since 1970. */
+const meterDefinitions = meterNames.map((name) => `${meterColumn[name]} INTEGER NOT NULL`).join(", ");
+
+const runsTable = `
+  -- Records that were counted, by their producer's run (core/seen.ts). Bounded, those heard of least lately go first.
+  CREATE TABLE runs (
+    run     TEXT PRIMARY KEY,
+    ranges  TEXT NOT NULL,
+    missing INTEGER NOT NULL,
+    last_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX runs_by_last_at ON runs (last_at, run);
+`;
+
+/** The meters are u64 in SQLite's 64 bits: see u64.ts. Hours are hours since 1970, other times ms since 1970. */
 const schema = `
-  -- One per instance, for ever (core/account.ts): about 150 bytes.
+  -- One per instance, and per run of a gateway with one tenant, for ever (core/account.ts): about 150 bytes.
   CREATE TABLE accounts (
-    instance            TEXT PRIMARY KEY,
-    tenant              TEXT NOT NULL,
-    started             INTEGER NOT NULL,
-    cpu_us              INTEGER NOT NULL,
-    memory_byte_seconds INTEGER NOT NULL,
-    wall_ms             INTEGER NOT NULL,
-    frozen_ms           INTEGER NOT NULL
+    account TEXT PRIMARY KEY,
+    tenant  TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    ${meterDefinitions}
   ) STRICT, WITHOUT ROWID;
   -- One per hour in which an instance was seen, even if it used nothing. The hour first: new ones go to the end.
   CREATE TABLE postings (
-    hour                INTEGER NOT NULL,
-    tenant              TEXT NOT NULL,
-    instance            TEXT NOT NULL,
-    starts              INTEGER NOT NULL,
-    cpu_us              INTEGER NOT NULL,
-    memory_byte_seconds INTEGER NOT NULL,
-    wall_ms             INTEGER NOT NULL,
-    frozen_ms           INTEGER NOT NULL,
-    PRIMARY KEY (hour, tenant, instance)
+    hour    INTEGER NOT NULL,
+    tenant  TEXT NOT NULL,
+    account TEXT NOT NULL,
+    starts  INTEGER NOT NULL,
+    ${meterDefinitions},
+    PRIMARY KEY (hour, tenant, account)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX postings_by_tenant ON postings (tenant, hour);
   -- The last record counted of each journal; its id tells whether it is still the same journal.
@@ -47,18 +56,37 @@ const schema = `
     reason      TEXT NOT NULL,
     source      TEXT NOT NULL,
     seq         INTEGER NOT NULL,
-    received_at INTEGER NOT NULL,
+    stored_at   INTEGER NOT NULL,
     subject     TEXT NOT NULL,
     headers     TEXT NOT NULL,
     data        BLOB NOT NULL
   ) STRICT;
   CREATE TABLE quarantine_counts (kind TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  ${runsTable}
 `;
+
+/** What brings a ledger of each version to the next one. */
+const migrations: Readonly<Record<number, string>> = {
+  // Accounts are not only of instances; three meters more; repeats are known by their ids.
+  1: `
+    ALTER TABLE accounts RENAME COLUMN instance TO account;
+    ALTER TABLE postings RENAME COLUMN instance TO account;
+    ${["accounts", "postings"]
+      .flatMap((table) =>
+        ["thaws", "requests", "bytes_out"].map(
+          (column) => `ALTER TABLE ${table} ADD COLUMN ${column} INTEGER NOT NULL DEFAULT 0;`,
+        ),
+      )
+      .join("\n    ")}
+    ALTER TABLE quarantine RENAME COLUMN received_at TO stored_at;
+    ${runsTable}
+  `,
+};
 
 export const ledgerPath = (directory: string): string => join(directory, "ledger.db");
 
 /**
- * Opens the ledger, making it (0600) if there is none. The caller holds the directory's lock.
+ * Opens the ledger, making it (0600) if there is none, and bringing an older one to this version. The caller holds the directory's lock.
  * @throws StoreMismatchError when it is of a newer version or not a ledger; it is left as it is
  */
 export function openLedgerDatabase(directory: string): Database {
@@ -94,12 +122,14 @@ function prepare(db: Database, path: string): void {
     throw new StoreMismatchError(`${path} is not a Warren ledger: it is left as it is`);
   }
   const version = pragma(db, "user_version");
-  if (version !== schemaVersion) {
+  if (version > schemaVersion) {
     throw new StoreMismatchError(
-      `${path} has schema version ${version}, this program knows ${schemaVersion}: it is left as it is; ` +
+      `${path} has schema version ${version}, this program knows up to ${schemaVersion}: it is left as it is; ` +
         "run the newer Warren that wrote it",
     );
   }
+  for (let from = version; from < schemaVersion; from++) db.run(migrations[from]!);
+  db.run(`PRAGMA user_version = ${schemaVersion}`);
 }
 
 function pragma(db: Database, name: string): number {

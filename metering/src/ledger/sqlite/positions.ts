@@ -1,11 +1,6 @@
 /** How far each journal was counted; written in the same transaction as what was counted. */
 import type { Database, Statement } from "bun:sqlite";
-
-/** The last record counted. */
-export interface Position {
-  readonly seq: bigint;
-  readonly recordId: string;
-}
+import type { Position } from "../ledger.ts";
 
 export class Positions {
   readonly #get: Statement<{ seq: bigint; record_id: string }, [string]>;

@@ -1,0 +1,179 @@
+/** The ledger in a PostgreSQL, for a fleet: schema `warren` of a database in which one process counts at a time. */
+import type { StoredRecord } from "@warren/store";
+import type { SQL } from "bun";
+import type { Account } from "../../core/account.ts";
+import { type Counted, countBatch, type Quarantined, type Run, readBatch } from "../../core/count.ts";
+import { mostRuns } from "../../core/seen.ts";
+import { meterColumns } from "../columns.ts";
+import type { Counting, Ledger, Position, UsageQuery, UsageRow } from "../ledger.ts";
+import { quarantineRows } from "../quarantine.ts";
+import { PostgresConnection } from "./connection.ts";
+import {
+  addPostings,
+  addQuarantineCounts,
+  addQuarantined,
+  metersIn,
+  setAccounts,
+  setPositions,
+  setRuns,
+} from "./statements.ts";
+import { readUsage } from "./usage.ts";
+
+/** Of the records put in quarantine by one statement, in bytes; one record may be more. */
+const quarantineBytes = 4 * 1024 * 1024;
+
+export class PostgresLedger implements Ledger {
+  readonly #connection: PostgresConnection;
+
+  private constructor(connection: PostgresConnection) {
+    this.#connection = connection;
+  }
+
+  /**
+   * Opens the ledger in that database, making its schema if there is none.
+   * @param url postgres://user:password@host:port/database
+   * @throws what {@link PostgresConnection.open} throws
+   */
+  static async open(url: string): Promise<PostgresLedger> {
+    return new PostgresLedger(await PostgresConnection.open(url));
+  }
+
+  async count(source: string, records: readonly StoredRecord[]): Promise<Counting> {
+    const batch = readBatch(records);
+    return this.#connection.transaction(async (sql) => {
+      const standing = {
+        accounts: await accounts(sql, batch.accounts),
+        runs: await runs(sql, batch.runs),
+      };
+      const counted = countBatch(batch, standing);
+      await this.#book(sql, counted);
+      await setRuns(
+        sql,
+        [...counted.runs].map(([run, rest]) => ({ run, ...rest })),
+      );
+      if (counted.runs.size > standing.runs.size) await trimRuns(sql);
+      const newlyQuarantined = await quarantine(sql, source, counted.quarantined);
+      const last = records.at(-1);
+      if (last) await setPositions(sql, [{ source, seq: last.seq, recordId: last.id }]);
+      return { ...counted, newlyQuarantined };
+    });
+  }
+
+  async position(source: string): Promise<Position | undefined> {
+    const [row] = await this.#connection.read(
+      (sql) => sql`SELECT seq, record_id FROM warren.positions WHERE source = ${source}`,
+    );
+    return row ? { seq: BigInt(row.seq), recordId: row.record_id } : undefined;
+  }
+
+  usage(query: UsageQuery): Promise<UsageRow[]> {
+    return this.#connection.read((sql) => readUsage(sql, query));
+  }
+
+  async quarantineCounts(): Promise<ReadonlyMap<string, number>> {
+    const rows: { kind: string; n: bigint }[] = await this.#connection.read(
+      (sql) => sql`SELECT kind, n FROM warren.quarantine_counts`,
+    );
+    return new Map(rows.map(({ kind, n }) => [kind, Number(n)]));
+  }
+
+  async missing(): Promise<number> {
+    const [row] = await this.#connection.read(
+      (sql) => sql`SELECT coalesce(sum(missing), 0) AS n FROM warren.runs`,
+    );
+    return Number(row.n);
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #book(sql: SQL, { accounts, postings }: Counted): Promise<void> {
+    await setAccounts(
+      sql,
+      [...accounts].map(([account, rest]) => ({ account, ...rest })),
+    );
+    await addPostings(
+      sql,
+      postings.map(({ growth, ...rest }) => ({ ...rest, used: growth })),
+    );
+  }
+}
+
+async function accounts(sql: SQL, keys: ReadonlySet<string>): Promise<Map<string, Account>> {
+  if (keys.size === 0) return new Map();
+  const rows = await sql.unsafe(
+    `SELECT account, tenant, started, ${meterColumns} FROM warren.accounts
+     WHERE account IN (SELECT json_array_elements_text($1::text::json))`,
+    [JSON.stringify([...keys])],
+  );
+  return new Map(
+    // biome-ignore lint/suspicious/noExplicitAny: rows are as the statement says
+    rows.map((row: any) => [row.account, { tenant: row.tenant, started: row.started, used: metersIn(row) }]),
+  );
+}
+
+async function runs(sql: SQL, names: ReadonlySet<string>): Promise<Map<string, Run>> {
+  if (names.size === 0) return new Map();
+  const rows = await sql.unsafe(
+    `SELECT run, ranges, missing, last_at FROM warren.runs
+     WHERE run IN (SELECT json_array_elements_text($1::text::json))`,
+    [JSON.stringify([...names])],
+  );
+  return new Map(
+    // biome-ignore lint/suspicious/noExplicitAny: rows are as the statement says
+    rows.map(({ run, ranges, missing, last_at }: any) => [
+      run,
+      { ranges, missing: Number(missing), lastAt: Number(last_at) },
+    ]),
+  );
+}
+
+async function trimRuns(sql: SQL): Promise<void> {
+  await sql`DELETE FROM warren.runs
+    WHERE run IN (SELECT run FROM warren.runs ORDER BY last_at DESC, run DESC OFFSET ${mostRuns})`;
+}
+
+/** @returns how many of them are new */
+async function quarantine(sql: SQL, source: string, quarantined: readonly Quarantined[]): Promise<number> {
+  const counts = new Map<string, number>();
+  let added = 0;
+  for (const some of portions(quarantined)) {
+    const kinds = await addQuarantined(
+      sql,
+      some.map(({ kind, reason, record: { id, headers, ...record } }) => ({
+        ...record,
+        recordId: id,
+        headers: JSON.stringify(headers),
+        kind,
+        reason,
+        source,
+      })),
+    );
+    added += kinds.length;
+    for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  if (added === 0) return 0;
+  await addQuarantineCounts(sql, counts);
+  await sql`DELETE FROM warren.quarantine
+    WHERE n <= (SELECT n FROM warren.quarantine ORDER BY n DESC OFFSET ${quarantineRows} LIMIT 1)`;
+  return added;
+}
+
+function* portions(quarantined: readonly Quarantined[]): Generator<Quarantined[]> {
+  let some: Quarantined[] = [];
+  let bytes = 0;
+  for (const one of quarantined) {
+    some.push(one);
+    bytes += one.record.data.byteLength;
+    if (bytes < quarantineBytes) continue;
+    yield some;
+    some = [];
+    bytes = 0;
+  }
+  if (some.length > 0) yield some;
+}

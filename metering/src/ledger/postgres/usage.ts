@@ -1,0 +1,46 @@
+/** What was used, summed from the postings. */
+import type { SQL } from "bun";
+import { meterNames } from "../../core/meters.ts";
+import type { Cut } from "../../core/window.ts";
+import { meterColumn, trafficMark } from "../columns.ts";
+import type { UsageQuery, UsageRow } from "../ledger.ts";
+import { type MeterColumns, metersIn } from "./statements.ts";
+
+const sums = meterNames.map((name) => `sum(${meterColumn[name]}) AS ${meterColumn[name]}`).join(", ");
+const month = "timezone('UTC', to_timestamp(hour * 3600))";
+const buckets: Readonly<Record<Cut, string>> = {
+  total: "0::bigint",
+  hour: "hour",
+  day: "hour / 24",
+  month: `((extract(year FROM ${month}) - 1970) * 12 + extract(month FROM ${month}) - 1)::bigint`,
+};
+
+type Row = MeterColumns & { tenant: string; bucket: bigint; starts: string; instances: bigint };
+
+/** By tenant, then bucket. */
+export async function readUsage(
+  sql: SQL,
+  { tenant, window, cut, limit, after }: UsageQuery,
+): Promise<UsageRow[]> {
+  const values: unknown[] = [window.fromHour, window.untilHour, limit];
+  const conditions = ["hour >= $1", "hour < $2"];
+  const value = (of: unknown) => `$${values.push(of)}`;
+  if (tenant !== undefined) conditions.push(`tenant = ${value(tenant)}`);
+  if (after) {
+    const from = value(after.tenant);
+    conditions.push(`tenant >= ${from}`, `(tenant > ${from} OR ${buckets[cut]} > ${value(after.bucket)})`);
+  }
+  const rows: Row[] = await sql.unsafe(
+    `SELECT tenant, ${buckets[cut]} AS bucket, ${sums}, sum(starts)::text AS starts,
+       count(DISTINCT account) FILTER (WHERE strpos(account, '${trafficMark}') = 0)::bigint AS instances
+     FROM warren.postings WHERE ${conditions.join(" AND ")} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $3`,
+    values,
+  );
+  return rows.map((row) => ({
+    tenant: row.tenant,
+    bucket: Number(row.bucket),
+    used: metersIn(row),
+    starts: BigInt(row.starts),
+    instances: BigInt(row.instances),
+  }));
+}

@@ -1,0 +1,97 @@
+/** The ledger in a file, for one host: `ledger.db` in a directory that this process alone has open. */
+import type { Database } from "bun:sqlite";
+import { resolve } from "node:path";
+import type { StoredRecord } from "@warren/store";
+import { DirectoryLock } from "@warren/store/directory-lock";
+import { countBatch, readBatch } from "../../core/count.ts";
+import type { Counting, Ledger, Position, UsageQuery, UsageRow } from "../ledger.ts";
+import { Book } from "./book.ts";
+import { openLedgerDatabase } from "./database.ts";
+import { Positions } from "./positions.ts";
+import { Quarantine } from "./quarantine.ts";
+import { Runs } from "./runs.ts";
+import { readUsage } from "./usage.ts";
+
+export class SqliteLedger implements Ledger {
+  readonly #lock: DirectoryLock;
+  readonly #db: Database;
+  readonly #book: Book;
+  readonly #runs: Runs;
+  readonly #positions: Positions;
+  readonly #quarantine: Quarantine;
+
+  private constructor(lock: DirectoryLock, db: Database) {
+    this.#lock = lock;
+    this.#db = db;
+    this.#book = new Book(db);
+    this.#runs = new Runs(db);
+    this.#positions = new Positions(db);
+    this.#quarantine = new Quarantine(db);
+  }
+
+  /**
+   * Opens the ledger in `directory` exclusively, making both (0700, 0600) if they are not there. One of an earlier version
+   * is brought to this one.
+   * @throws StoreLockedError when another process has it open
+   * @throws StoreMismatchError when its file is of a newer version or no ledger
+   */
+  static open(directory: string): SqliteLedger {
+    const lock = DirectoryLock.acquire(resolve(directory));
+    try {
+      return new SqliteLedger(lock, openLedgerDatabase(lock.directory));
+    } catch (error) {
+      lock.release();
+      throw error;
+    }
+  }
+
+  async count(source: string, records: readonly StoredRecord[]): Promise<Counting> {
+    const batch = readBatch(records);
+    return this.#db
+      .transaction(() => {
+        const standing = {
+          accounts: this.#book.accounts(batch.accounts),
+          runs: this.#runs.get(batch.runs),
+        };
+        const counted = countBatch(batch, standing);
+        for (const [key, account] of counted.accounts) this.#book.setAccount(key, account);
+        for (const posting of counted.postings) this.#book.add(posting);
+        this.#runs.set(counted.runs);
+        if (counted.runs.size > standing.runs.size) this.#runs.trim();
+        const newlyQuarantined = this.#quarantine.add(source, counted.quarantined);
+        const last = records.at(-1);
+        if (last) this.#positions.set(source, { seq: last.seq, recordId: last.id });
+        return { ...counted, newlyQuarantined };
+      })
+      .immediate();
+  }
+
+  async position(source: string): Promise<Position | undefined> {
+    return this.#positions.get(source);
+  }
+
+  async usage(query: UsageQuery): Promise<UsageRow[]> {
+    return readUsage(this.#db, query);
+  }
+
+  async quarantineCounts(): Promise<ReadonlyMap<string, number>> {
+    return this.#quarantine.counts();
+  }
+
+  async missing(): Promise<number> {
+    return this.#runs.missing();
+  }
+
+  async close(): Promise<void> {
+    this.#book.close();
+    this.#runs.close();
+    this.#positions.close();
+    this.#quarantine.close();
+    this.#db.close();
+    this.#lock.release();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,49 @@
+/** What was used, summed from the postings. */
+import type { Database, SQLQueryBindings } from "bun:sqlite";
+import { type MeterName, meterNames, meters } from "../../core/meters.ts";
+import type { Cut } from "../../core/window.ts";
+import { meterColumn, trafficMark } from "../columns.ts";
+import type { UsageQuery, UsageRow } from "../ledger.ts";
+import { joinSums, sumColumns } from "./u64.ts";
+
+type Column = (typeof meterColumn)[MeterName];
+type Sums = Record<`${Column}_high` | `${Column}_low`, bigint>;
+type Row = Sums & { tenant: string; bucket: bigint; starts: bigint; instances: bigint };
+
+const sums = meterNames.map((name) => sumColumns(meterColumn[name])).join(", ");
+
+const buckets: Readonly<Record<Cut, string>> = {
+  total: "0",
+  hour: "hour",
+  day: "hour / 24",
+  month:
+    "(strftime('%Y', hour * 3600, 'unixepoch') - 1970) * 12 + strftime('%m', hour * 3600, 'unixepoch') - 1",
+};
+
+/** By tenant, then bucket. */
+export function readUsage(db: Database, { tenant, window, cut, limit, after }: UsageQuery): UsageRow[] {
+  const conditions = ["hour >= ?", "hour < ?"];
+  const values: SQLQueryBindings[] = [window.fromHour, window.untilHour];
+  if (tenant !== undefined) {
+    conditions.push("tenant = ?");
+    values.push(tenant);
+  }
+  if (after) {
+    conditions.push("tenant >= ?", `(tenant, ${buckets[cut]}) > (?, ?)`);
+    values.push(after.tenant, after.tenant, after.bucket);
+  }
+  const rows = db
+    .query<Row, SQLQueryBindings[]>(
+      `SELECT tenant, ${buckets[cut]} AS bucket, ${sums}, sum(starts) AS starts,
+         count(DISTINCT CASE WHEN instr(account, '${trafficMark}') = 0 THEN account END) AS instances
+       FROM postings WHERE ${conditions.join(" AND ")} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?`,
+    )
+    .all(...values, limit);
+  return rows.map((row) => ({
+    tenant: row.tenant,
+    bucket: Number(row.bucket),
+    used: meters((name) => joinSums(row[`${meterColumn[name]}_high`], row[`${meterColumn[name]}_low`])),
+    starts: row.starts,
+    instances: row.instances,
+  }));
+}
