@@ -62,6 +62,7 @@ export function processCommands(program: Command): void {
               overcommitMemory: config.overcommitMemory,
               rebalance: config.rebalance,
             },
+            eventFormat: config.eventFormat,
             version,
             log,
             onFatal: fatal,

@@ -1,4 +1,5 @@
 /** What each process can be told. The descriptions are what `--help` says. */
+import { eventFormats } from "@warren/common/cloudevents";
 import { field } from "@warren/common/config";
 import { isKey, keyRule } from "@warren/common/ids";
 import { ports, tenantPorts } from "@warren/common/ports";
@@ -58,6 +59,10 @@ export const schedulerSchema = z.object({
       "on NATS: take the lead when the leader was not heard of for so long; it stops by itself after three quarters of that; the same for all schedulers",
     ),
   cell: name().default("local").describe("name of the cell"),
+  eventFormat: z
+    .enum(eventFormats)
+    .default("json")
+    .describe("how events' payloads are written; readers of this version read both"),
   maxConcurrent: field.count().default(1000).describe("most live instances in the cluster"),
   idleAfter: field
     .duration()
