@@ -55,7 +55,8 @@ describe("a CloudEvent in binary mode, there and back", () => {
         subject: "a",
         instance: instance.id,
       });
-      if (format === "protobuf") expect(Uint8Array.from(sdk.data as Buffer)).toEqual(Uint8Array.from(record.data));
+      if (format === "protobuf")
+        expect(Uint8Array.from(sdk.data as Buffer)).toEqual(Uint8Array.from(record.data));
       else expect(sdk.data).toEqual(JSON.parse(new TextDecoder().decode(record.data)));
     });
   }

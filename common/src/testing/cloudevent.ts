@@ -18,5 +18,10 @@ export function readAsCloudEvent({ headers, data }: EventRecord): CloudEvent<unk
   const event = HTTP.toEvent({ headers: { ...headers }, body });
   if (!(event instanceof CloudEvent)) throw new Error("the SDK read something else than one event");
   event.validate();
+  // It replaces what it cannot read, a time for one, by something of its own.
+  for (const [name, value] of Object.entries(headers)) {
+    if (name.startsWith("ce-") && event[name.slice(3)] !== value)
+      throw new Error(`${name} was not understood`);
+  }
   return event;
 }
