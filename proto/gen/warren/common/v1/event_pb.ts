@@ -236,7 +236,7 @@ export type Transition = Message<"warren.common.v1.Transition"> & {
   pid: number;
 
   /**
-   * How it ended, when `to` is EXITED.
+   * How it ended, when `to` is EXITED; why it is to go, when it is DRAINING or STOPPING.
    *
    * @generated from field: warren.common.v1.Exit exit = 10;
    */
