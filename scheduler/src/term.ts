@@ -24,6 +24,7 @@ import { nodeService } from "./services/node-service.ts";
 import { spendingRpcs } from "./services/spending-rpcs.ts";
 import { streamRpcs } from "./services/stream-rpcs.ts";
 import { tenantRpcs } from "./services/tenant-rpcs.ts";
+import { trafficRpcs } from "./services/traffic-rpcs.ts";
 import { spentFrom } from "./spent-tokens.ts";
 import { StateWriter } from "./state-writer.ts";
 import { Watchers } from "./watchers.ts";
@@ -130,6 +131,7 @@ export class Term {
       ...instanceRpcs(services),
       ...spendingRpcs(services),
       ...streamRpcs(services),
+      ...trafficRpcs(services),
     };
     this.#engine.start();
     this.#collecting = collectReleases({

@@ -186,7 +186,9 @@ export const agentSchema = z.object({
 
 export const gatewaySchema = z.object({
   ...everyProcess,
-  name: name().default("gateway").describe("its name"),
+  name: name()
+    .optional()
+    .describe("its name: that of its certificate, which is the default; what it passes is billed under it"),
   scheduler: schedulers(),
   join: join(),
   port: field.port().default(ports.gateway).describe("port of tenants' HTTP; 0 takes a free one"),
@@ -201,6 +203,12 @@ export const gatewaySchema = z.object({
     .optional()
     .describe(
       "how tenants are reached from outside, {tenant} standing for the key (default: from domain and port)",
+    ),
+  trafficEvery: field
+    .duration()
+    .default(5_000)
+    .describe(
+      "how often it reports requests and bytes for billing; what it has not reported is lost if it is killed",
     ),
   hold: field.duration().default(30_000).describe("how long a request waits for its tenant to wake"),
 });
