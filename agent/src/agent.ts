@@ -11,6 +11,7 @@ import { ExitReason, Isolation } from "@warren/proto/common";
 import { addressOf } from "./address.ts";
 import { Ballast } from "./ballast.ts";
 import { TranspilerCaches } from "./caches.ts";
+import { agentClock } from "./clock.ts";
 import { prepareBun } from "./command.ts";
 import { EndedIds } from "./ended.ts";
 import { Fence } from "./fence.ts";
@@ -171,7 +172,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       homes: o.paths.homes,
       sockets: o.paths.sockets,
       uidBase: o.uidBase,
-      clock: systemClock,
+      clock: agentClock,
       log,
       host,
       sandbox,

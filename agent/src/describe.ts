@@ -65,10 +65,15 @@ export function describeTransition(
     after: toDuration(tell.afterMs),
     endpoint: endpointOf(record),
     pid: record.process?.pid ?? 0,
-    exit,
+    exit: exit ?? (tell.cause && create(ExitSchema, tell.cause)),
     usage: toUsage(counters),
     wakes: BigInt(record.state.wakes),
+    startPhases: becameReady(tell) && record.phases ? describePhases(record.phases) : undefined,
   });
+}
+
+function becameReady({ from, to }: Extract<Effect, { kind: "tell" }>): boolean {
+  return to === InstanceState.READY && from !== InstanceState.READY;
 }
 
 /** An instance of which only its last transition is left. */

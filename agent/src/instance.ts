@@ -34,6 +34,7 @@ import {
   type Effect,
   type Input,
   isAtRest,
+  isThaw,
   type MachineState,
   type Outcome,
   type ProcessEnd,
@@ -51,7 +52,7 @@ import { unwrapExit } from "./sandbox.ts";
 import { type Child, type ChildExit, SpawnError } from "./spawn.ts";
 import { StartSpan } from "./start-span.ts";
 import { thawedSince } from "./thawed.ts";
-import { type Counters, extend, noCounters, observe, type Sample } from "./usage.ts";
+import { type Counters, extend, noCounters, observe, type Sample, thawed } from "./usage.ts";
 
 export class Instance {
   readonly #m: Mechanism;
@@ -105,8 +106,7 @@ export class Instance {
 
   /** Accepts an instance: from now on it has a record, and sooner or later an end. */
   static start(m: Mechanism, plan: StartPlan): Instance {
-    const now = m.clock.now();
-    const first = begin(now);
+    const first = begin(m.clock.monotonic());
     const { ref, graceMs, drainMs, readiness, liveness, rung, limits, sharesPort } = plan;
     const instance = new Instance(m, {
       version: 1,
@@ -122,7 +122,7 @@ export class Instance {
       drainMs,
       readiness,
       liveness,
-      counters: noCounters(now),
+      counters: noCounters(m.clock.now()),
     });
     instance.#plan = plan;
     try {
@@ -144,8 +144,10 @@ export class Instance {
     const snapshot = m.table.snapshot();
     const found = findLeft(record, m.host, snapshot);
     if (found.kind === "dead") {
+      // Its times say nothing on this boot's clock.
+      const state = found.isOfAnotherBoot ? { ...record.state, since: m.clock.monotonic() } : record.state;
       if (found.isOfAnotherBoot) instance.#patch({ process: undefined });
-      instance.#apply(bury(record.state, found.why));
+      instance.#apply(bury(state, found.why));
       return instance;
     }
     const { pid, startTicks } = found.stat;
@@ -169,8 +171,9 @@ export class Instance {
         },
       ),
     );
-    const graceMs = Math.max(0, (record.killAt ?? 0) - m.clock.now());
-    instance.#apply(resume(record.state, graceMs, frozen, m.clock.now()));
+    const now = m.clock.monotonic();
+    const graceMs = Math.max(0, (record.killBy ?? 0) - now);
+    instance.#apply(resume(record.state, graceMs, frozen, now));
     return instance;
   }
 
@@ -258,7 +261,7 @@ export class Instance {
     if (input.kind === "process-exited") this.#exited.abort();
     // Whatever changes now, the time until now was as it was.
     this.#catchUp();
-    this.#apply(step(this.state, input, this.#m.clock.now()));
+    this.#apply(step(this.state, input, this.#m.clock.monotonic()));
   }
 
   /** Takes what was observed of its processes. */
@@ -335,7 +338,7 @@ export class Instance {
         return;
       case "watch":
         if (effect.on) {
-          const readyForMs = this.#adopted ? this.#m.clock.now() - this.state.since : 0;
+          const readyForMs = this.#adopted ? Math.max(0, this.#m.clock.monotonic() - this.state.since) : 0;
           this.#contact.watch(this.#record, readyForMs);
         } else this.#contact.unwatch();
         return;
@@ -374,7 +377,7 @@ export class Instance {
     const at = this.#m.clock.monotonic() + graceMs;
     if (at >= this.#killAt) return;
     this.#killAt = at;
-    this.#patch({ killAt: this.#m.clock.now() + graceMs });
+    this.#patch({ killBy: at });
   }
 
   async #prepare(): Promise<void> {
@@ -594,7 +597,7 @@ export class Instance {
         const whole = this.#counters.pssBytes === 0;
         this.observed(takeSample(this.#m.host.kernel, members, this.#group, whole));
       },
-      killAt: () => this.#killAt,
+      graceLeftMs: () => this.#killAt - this.#m.clock.monotonic(),
       exited: this.#exited.signal,
       empty: () => {
         cpuUs = this.#group.cpuUs() ?? 0;
@@ -626,6 +629,7 @@ export class Instance {
     if (exit) this.#exit = describeExit(exit, () => this.logs.lastOutput());
     // Up to this moment: one that dies before its first observation, agent and all, has at least its time on record.
     this.#catchUp();
+    if (isThaw(tell)) this.#counters = thawed(this.#counters);
     const now = this.#m.clock.now();
     this.#m.spool.append(
       {

@@ -247,7 +247,7 @@ export class Instances {
         seen: new Map<number, number>(),
       };
       void endProcesses(target, this.m.table, {
-        killAt: () => 0,
+        graceLeftMs: () => 0,
         exited: AbortSignal.abort(),
         found: () => undefined,
         empty: () => {

@@ -25,8 +25,8 @@ export interface KillTarget {
 }
 
 export interface KillOptions {
-  /** Monotonic ms from which on SIGKILL is used; may be moved forward while this waits. */
-  readonly killAt: () => number;
+  /** ms until SIGKILL is used; may become less at once while this waits. */
+  readonly graceLeftMs: () => number;
   /** Aborts when the first process has ended. */
   readonly exited: AbortSignal;
   /** Called with the processes found at the first look, before any of them is signalled. */
@@ -75,7 +75,7 @@ export async function endProcesses(
     }
     empty = 0;
     const now = performance.now();
-    if (now >= options.killAt()) {
+    if (options.graceLeftMs() <= 0) {
       if (killedSince === undefined) wait = firstPollMs;
       killedSince ??= now;
       target.group.killAll();
@@ -108,7 +108,7 @@ export async function endProcesses(
     } while (
       left.some((stat) => isSameAndAlive(table.kernel, stat)) &&
       performance.now() < lookAgainAt &&
-      (killedSince !== undefined || performance.now() < options.killAt())
+      (killedSince !== undefined || options.graceLeftMs() > 0)
     );
   }
 }

@@ -56,7 +56,7 @@ export interface MachineState {
   readonly activity: Activity;
   /** Raised by each thaw that was asked for. */
   readonly wakes: number;
-  /** The newest state that was told to the scheduler, and since when (ms since 1970). */
+  /** The newest state that was told to the scheduler, and since when (ms, on the agent's monotonic clock). */
   readonly told: InstanceState;
   readonly since: number;
   readonly cause?: Cause;
@@ -119,6 +119,8 @@ export type Effect =
       readonly fromMode: InstanceMode;
       readonly toMode: InstanceMode;
       readonly afterMs: number;
+      /** Why it is to go, from DRAINING on. */
+      readonly cause?: Cause;
       readonly exit?: Outcome;
     }
   /** The start has come out: those who wait for it are answered. */
@@ -137,7 +139,7 @@ const failedStartGraceMs = 1_000;
 
 /**
  * A new instance.
- * @param now ms since 1970
+ * @param now ms, on a monotonic clock that goes on under the next agent
  */
 export function begin(now: number): Step {
   return {
@@ -363,8 +365,9 @@ function told(
     to,
     fromMode: modeOf(state),
     toMode: to === InstanceState.READY ? InstanceMode.ACTIVE : InstanceMode.UNSPECIFIED,
-    // The wall clock may have been set back in between.
+    // What an older version or another boot left may be ahead of the clock.
     afterMs: Math.max(0, now - state.since),
+    ...(state.cause ? { cause: state.cause } : {}),
     ...(exit ? { exit } : {}),
   };
   return { state: { ...state, phase, told: to, since: now }, effects: [tell, ...then] };
@@ -384,6 +387,15 @@ function activity(state: MachineState, to: Activity, now: number, then: readonly
 /** Whether nothing of it runs, as far as is known. */
 export function isAtRest(activity: Activity): boolean {
   return activity === "frozen" || activity === "paged-out";
+}
+
+/** Whether it tells of one that was at rest and runs again: no repeat of a thaw, and no end. */
+export function isThaw(tell: Extract<Effect, { kind: "tell" }>): boolean {
+  const { fromMode, toMode } = tell;
+  return (
+    toMode === InstanceMode.ACTIVE &&
+    (fromMode === InstanceMode.FROZEN || fromMode === InstanceMode.PAGED_OUT)
+  );
 }
 
 /** What the scheduler is told of what it does. */

@@ -55,8 +55,8 @@ export interface InstanceRecord {
   readonly drainMs?: number;
   /** The tenant said that it is ready, and was told that this was heard. */
   readonly saidReady?: boolean;
-  /** When SIGKILL is due, ms since 1970, once it is being stopped. */
-  readonly killAt?: number;
+  /** When SIGKILL is due, ms on the agent's monotonic clock, once it is being stopped. */
+  readonly killBy?: number;
   readonly readiness: ReadinessSpec;
   readonly liveness?: LivenessPolicy;
   readonly counters: Counters;
@@ -179,14 +179,15 @@ export class RecordStore {
   }
 }
 
-/** A ref as plain JSON: its generation is 64 bits wide. */
+/** A ref as plain JSON: its generation and its version are 64 bits wide. */
 export function plainRef(ref: InstanceRef): Record<string, unknown> {
   const { id, tenant, slot, release, node } = ref;
-  return { id, tenant, slot, release, node, generation: String(ref.generation) };
+  const [generation, specVersion] = [String(ref.generation), String(ref.specVersion)];
+  return { id, tenant, slot, release, node, generation, specVersion };
 }
 
 export function parseRef(value: unknown): InstanceRef {
-  const { id, tenant, slot, generation, release, node } = value as Record<string, unknown>;
+  const { id, tenant, slot, generation, release, node, specVersion } = value as Record<string, unknown>;
   return create(InstanceRefSchema, {
     id: String(id),
     tenant: String(tenant),
@@ -194,6 +195,7 @@ export function parseRef(value: unknown): InstanceRef {
     generation: BigInt(String(generation)),
     release: String(release),
     node: String(node),
+    specVersion: BigInt(String(specVersion ?? 0)),
   });
 }
 
@@ -208,5 +210,6 @@ export function parseRecord(text: string): InstanceRecord {
   // Fields that the first version did not have yet.
   const later = { sharesPort: false, rung: Isolation.NONE, limits: noLimits };
   const state = Object.assign({ activity: "running", wakes: 0 }, value.state);
-  return { ...later, ...value, state, ref: parseRef(value.ref) };
+  const counters = { ...value.counters, thaws: value.counters.thaws ?? 0 };
+  return { ...later, ...value, state, counters, ref: parseRef(value.ref) };
 }

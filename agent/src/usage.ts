@@ -24,6 +24,8 @@ export interface Counters {
   readonly wallMs: number;
   /** Of these, frozen. */
   readonly frozenMs: number;
+  /** From frozen or paged out to running. */
+  readonly thaws: number;
   readonly memoryBytes: number;
   readonly rssBytes: number;
   readonly pids: number;
@@ -45,6 +47,7 @@ export function noCounters(at: number): Counters {
     byteSeconds: 0,
     wallMs: 0,
     frozenMs: 0,
+    thaws: 0,
     memoryBytes: 0,
     rssBytes: 0,
     pids: 0,
@@ -96,6 +99,11 @@ export function extend(before: Counters, moment: Moment, cpuUs = 0): Counters {
   return { ...advance(before, moment, before.memoryBytes), cpuUs: Math.max(before.cpuUs, cpuUs) };
 }
 
+/** Once more it runs that had been frozen. */
+export function thawed(before: Counters): Counters {
+  return { ...before, thaws: before.thaws + 1 };
+}
+
 function advance(before: Counters, moment: Moment, memoryBytes: number): Counters {
   const wallMs = Math.max(before.wallMs, moment.wallMs);
   const passed = wallMs - before.wallMs;
@@ -119,5 +127,6 @@ export function toUsage(counters: Counters): Usage {
     rssBytes: whole(counters.rssBytes),
     pids: counters.pids,
     openFiles: counters.openFiles,
+    thaws: whole(counters.thaws),
   });
 }

@@ -1,15 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { create } from "@bufbuild/protobuf";
-import {
-  InstanceRefSchema,
-  InstanceState,
-  PlacementDecidedSchema,
-  TransitionSchema,
-  UsageReportSchema,
-  UsageSchema,
-} from "@warren/proto/common";
 import { z } from "zod";
-import { decodeEvent, EventFormatError, encodeEvent } from "../src/cloudevents.ts";
 import { ConfigError, envName, field, loadConfig, parseDuration, parseSize } from "../src/config.ts";
 import { isKey } from "../src/ids.ts";
 import { identify, isAlive, startTimeOf } from "../src/process.ts";
@@ -118,53 +108,5 @@ describe("identities", () => {
     const child = Bun.spawn(["true"]);
     await child.exited;
     expect(startTimeOf(child.pid)).toBeUndefined();
-  });
-});
-
-describe("events", () => {
-  const instance = create(InstanceRefSchema, {
-    id: "01J00000000000000000000001",
-    tenant: "a",
-    node: "n1",
-    generation: 7n,
-  });
-
-  test("a CloudEvent in binary mode, there and back", () => {
-    const payload = {
-      case: "transition" as const,
-      value: create(TransitionSchema, { instance, from: InstanceState.STARTING, to: InstanceState.READY }),
-    };
-    const record = encodeEvent({ id: "n1:s:1", source: "n1", time: 1_700_000_000_123, tenant: "a", payload });
-    expect(record.subject).toBe("warren.events.a.transition");
-    expect(record.headers).toMatchObject({
-      "ce-specversion": "1.0",
-      "ce-id": "n1:s:1",
-      "ce-type": "dev.warren.transition",
-      "ce-time": "2023-11-14T22:13:20.123Z",
-      "ce-instance": instance.id,
-    });
-    const event = decodeEvent(record, 5n);
-    expect([event.id, event.source, event.tenant, event.journalSeq]).toEqual(["n1:s:1", "n1", "a", 5n]);
-    expect(event.payload).toEqual(payload);
-  });
-
-  test("64-bit counters survive", () => {
-    const usage = create(UsageSchema, { memoryByteSeconds: 2n ** 63n + 1n });
-    const payload = { case: "usage" as const, value: create(UsageReportSchema, { instance, usage }) };
-    const record = encodeEvent({ id: "x", source: "n1", time: 0, tenant: "a", payload });
-    expect(decodeEvent(record, 1n).payload.value).toEqual(payload.value);
-  });
-
-  test("what is no event of ours is refused, by name", () => {
-    const payload = { case: "placement" as const, value: create(PlacementDecidedSchema, { instance }) };
-    const good = encodeEvent({ id: "x", source: "s", time: 0, tenant: "", payload });
-    expect(good.subject).toBe("warren.events._cluster.placement");
-    const broken = [
-      { ...good, headers: { ...good.headers, "ce-type": "dev.warren.nonsense" } },
-      { ...good, headers: { ...good.headers, "ce-time": "yesterday" } },
-      { ...good, data: new TextEncoder().encode("{") },
-      { ...good, headers: {} },
-    ];
-    for (const record of broken) expect(() => decodeEvent(record, 1n)).toThrow(EventFormatError);
   });
 });

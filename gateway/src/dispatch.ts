@@ -12,6 +12,7 @@ import { isCutOff, RefusedError, tooLate } from "./refusal.ts";
 import type { Rouser } from "./rouser.ts";
 import type { Route } from "./route.ts";
 import type { EndpointTable } from "./table.ts";
+import type { Traffic } from "./traffic.ts";
 import type { Wakes } from "./wakes.ts";
 
 /** An instance did not take a request. */
@@ -28,6 +29,7 @@ export class NotTakenError extends Error {
 
 export interface DispatchOptions {
   readonly table: EndpointTable;
+  readonly traffic: Pick<Traffic, "reached" | "sent">;
   readonly wakes: Wakes;
   readonly metrics: GatewayMetrics;
   readonly holdDeadlineMs: number;
@@ -47,11 +49,11 @@ export class Dispatch {
    * @throws RefusedError, LeftError, or what the scheduler answered
    */
   async to<T>(tenant: string, signal: AbortSignal, send: (lease: Lease) => Promise<T>): Promise<T> {
-    const { table, metrics, holdDeadlineMs, onDrained } = this.options;
+    const { table, traffic, metrics, holdDeadlineMs, onDrained } = this.options;
     const deadline = performance.now() + holdDeadlineMs;
     for (let attempt = 1; ; attempt++) {
       const route = table.pick(tenant) ?? (await this.#wake(tenant, signal, deadline));
-      const lease = new Lease(route, table, onDrained);
+      const lease = new Lease(route, table, traffic, onDrained);
       try {
         return await this.#send(lease, send);
       } catch (error) {

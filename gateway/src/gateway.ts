@@ -14,6 +14,8 @@ import { idleSeconds, TenantProxy } from "./proxy.ts";
 import { Rouser } from "./rouser.ts";
 import { EndpointTable } from "./table.ts";
 import { Toucher } from "./toucher.ts";
+import { Traffic } from "./traffic.ts";
+import { TrafficReporter } from "./traffic-reporter.ts";
 import { Wakes } from "./wakes.ts";
 import { Watcher } from "./watcher.ts";
 import { Bridge, type SocketData } from "./websocket.ts";
@@ -82,6 +84,15 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     maxBatch: 5_000, // a message may hold 10,000
     deadlineMs: 2_000,
   });
+  const traffic = new Traffic({ gateway: id, maxBatch: 2_000, keep: 10_000 }); // as many as a message holds
+  const trafficReporter = new TrafficReporter({
+    traffic,
+    link,
+    log,
+    intervalMs: settings.trafficIntervalMs,
+    deadlineMs: 10_000, // the journal's is 5 s
+    lastWordsMs: 3_000,
+  });
   const watcher = new Watcher({
     link,
     log,
@@ -106,7 +117,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     metrics,
   });
   const onDrained = () => toucher.soon();
-  const dispatch = new Dispatch({ table, wakes, rouser, metrics, holdDeadlineMs, onDrained });
+  const dispatch = new Dispatch({ table, traffic, wakes, rouser, metrics, holdDeadlineMs, onDrained });
   const bridge = new Bridge(settings);
   const proxy = new TenantProxy({ ...settings, dispatch, bridge, metrics, log });
 
@@ -123,6 +134,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   publicUrl ||= `http://{tenant}.${settings.domain}:${server.port}`;
   watcher.start();
   toucher.start();
+  trafficReporter.start();
   const url = `http://${shown(settings.host)}:${server.port}`;
   log.info({ id, url, domain: settings.domain, schedulers: options.schedulerUrls }, "the gateway is up");
 
@@ -135,7 +147,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     while ((table.inFlight > 0 || wakes.held > 0) && performance.now() < deadline) await pause(5);
     await Promise.race([server.stop(true), pause(1_000)]);
     await watcher.stop();
-    await toucher.stop();
+    await Promise.all([toucher.stop(), trafficReporter.stop()]);
     link.close();
     agents.close();
     await admin?.stop(500);

@@ -1,9 +1,11 @@
 /** One request in flight at one instance: begun when it is made, ended exactly once. */
 import type { Route } from "./route.ts";
 import type { EndpointTable } from "./table.ts";
+import type { Traffic } from "./traffic.ts";
 
 export class Lease {
   #ended = false;
+  #reached = false;
   readonly #cut = new AbortController();
   readonly #afterwards: (() => void)[] = [];
 
@@ -11,6 +13,7 @@ export class Lease {
   constructor(
     readonly route: Route,
     private readonly table: EndpointTable,
+    private readonly traffic: Pick<Traffic, "reached" | "sent">,
     private readonly onDrained: () => void,
   ) {
     table.begin(route);
@@ -21,9 +24,16 @@ export class Lease {
     this.route.pooled = true;
   }
 
-  /** Body bytes went to the client. */
+  /** The instance has the request, or may have it: from now on it counts, once. */
+  reached(): void {
+    if (this.#reached) return;
+    this.#reached = true;
+    this.traffic.reached(this.route.tenant);
+  }
+
+  /** Body bytes go to the client: counted as they go, since a stream may stay open for days (rule 8). */
   sent(bytes: number): void {
-    this.table.sent(this.route, bytes);
+    this.traffic.sent(this.route.tenant, bytes);
   }
 
   /** Aborts, with the reason, when the request cannot be answered there. */

@@ -5,6 +5,7 @@ import {
   type EnsureResponse,
   SchedulerService,
   type Touched,
+  type TrafficRecord,
   type WatchEndpointsResponse,
 } from "@warren/proto/scheduler";
 
@@ -14,6 +15,8 @@ export interface SchedulerLink {
   ensure(tenant: string, options: { signal: AbortSignal; deadlineMs: number }): Promise<EnsureResponse>;
   /** Tells of uses. @returns ids that the scheduler does not know */
   touch(batch: Touched[], options: { deadlineMs: number }): Promise<readonly string[]>;
+  /** Tells of traffic; answered once the journal has it. */
+  reportTraffic(records: readonly TrafficRecord[], options: { deadlineMs: number }): Promise<void>;
   /**
    * Endpoint changes until the signal aborts or the watch breaks. Aborted with DEADLINE_EXCEEDED as its reason, the next
    * watch is made at another scheduler first.
@@ -45,6 +48,9 @@ export function connectScheduler(options: {
     async touch(batch, { deadlineMs }) {
       const answer = await scheduler.touch({ source: gateway, instances: batch }, { timeoutMs: deadlineMs });
       return answer.unknown;
+    },
+    async reportTraffic(records, { deadlineMs }) {
+      await scheduler.reportTraffic({ records: [...records] }, { timeoutMs: deadlineMs });
     },
     watch: ({ signal }) => watcher.watchEndpoints({ gateway, publicUrl: publicUrl() }, { signal }),
     close() {

@@ -53,6 +53,8 @@ export interface GatewayOptions {
 
   /** Between two batches of uses. Default 250 ms. */
   readonly touchIntervalMs?: number;
+  /** Between two reports of traffic; killed, it loses what was not reported. Default 5 s. */
+  readonly trafficIntervalMs?: number;
   /** A watch silent for so long is made anew; the scheduler says something each 2 s. Default 7 s. */
   readonly watchSilenceMs?: number;
   /** How long `stop()` lets requests finish. Default 10 s. */
@@ -84,6 +86,7 @@ export function settingsOf(options: GatewayOptions): Settings {
     maxMessageBytes: options.maxMessageBytes ?? 16 * 1024 * 1024,
     socketBufferBytes: options.socketBufferBytes ?? 1024 * 1024,
     touchIntervalMs: options.touchIntervalMs ?? 250,
+    trafficIntervalMs: options.trafficIntervalMs ?? 5_000,
     watchSilenceMs: options.watchSilenceMs ?? 7_000,
     drainMs: options.drainMs ?? 10_000,
   };

@@ -167,13 +167,19 @@ export class TenantProxy {
         return fetched(false);
       });
     } catch (error) {
-      if (abort.signal.aborted) throw abort.signal.reason;
+      if (abort.signal.aborted) {
+        // Whoever waited for its answer had asked; one that could not be thawed did not hear of it.
+        if (!lease.signal.aborted) lease.reached();
+        throw abort.signal.reason;
+      }
+      if (sent) lease.reached();
       const again = !sent && neverSent(error) && !body?.touched();
       if (again) body?.giveBack();
       throw new NotTakenError(again, (error as Error).message);
     } finally {
       clearTimeout(late);
     }
+    lease.reached();
     if (repeatable) lease.answered();
     return this.#pass(response, passage, lease, abort);
   }

@@ -29,10 +29,8 @@ export interface Route {
   lastUse: number;
   /** It has answered over a connection that may now be in fetch's pool. */
   pooled: boolean;
-  /** Requests ended, since this gateway knows the instance. */
-  requests: number;
-  /** Body bytes sent to clients, since this gateway knows the instance. */
-  bytesOut: number;
+  /** A request ended there, since this gateway knows the instance. */
+  used: boolean;
   /** A connection to it was refused: passed over until then (monotonic ms). */
   suspectUntil: number;
   /** Tick of the table at which it was sealed, and the time. */

@@ -180,12 +180,6 @@ export class EndpointTable {
     this.#changed.add(route.id);
   }
 
-  /** Body bytes went to a client: counted as they go, since a stream may stay open for days (rule 8). */
-  sent(route: Route, bytes: number): void {
-    route.bytesOut += bytes;
-    this.#changed.add(route.id);
-  }
-
   /**
    * A request ended, however it did.
    * @returns whether that is to be told at once
@@ -193,7 +187,7 @@ export class EndpointTable {
   end(route: Route): boolean {
     route.inFlight--;
     this.#inFlight--;
-    route.requests++;
+    route.used = true;
     route.lastUse = this.#now();
     this.#changed.add(route.id);
     return route.standing === "withdrawn" && route.inFlight === 0;
@@ -240,7 +234,7 @@ export class EndpointTable {
   /** A new watch is up: its scheduler is to hear of everything that was used or is sealed. */
   tellAll(): void {
     for (const route of this.#byId.values()) {
-      const used = route.requests > 0 || route.inFlight > 0;
+      const used = route.used || route.inFlight > 0;
       if (!this.#gone.has(route.id) && (used || route.standing !== "open")) this.#changed.add(route.id);
     }
   }
@@ -406,8 +400,7 @@ function blank(now: number): Route {
     inFlight: 0,
     lastUse: now,
     pooled: false,
-    requests: 0,
-    bytesOut: 0,
+    used: false,
     suspectUntil: 0,
     sealedTick: -1,
     sealedAt: 0,
@@ -422,7 +415,5 @@ function touchedOf(route: Route, now: number): Touched {
     inFlight: route.inFlight,
     seen: create(EndpointVersionSchema, route.version),
     sealed: route.standing !== "open" && route.inFlight === 0,
-    requests: BigInt(route.requests),
-    bytesOut: BigInt(route.bytesOut),
   });
 }

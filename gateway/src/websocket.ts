@@ -65,6 +65,7 @@ export class Bridge {
   async open(passage: Passage, lease: Lease, plain: () => Promise<Response>): Promise<Response | undefined> {
     const tenant = await this.#dial(passage, lease);
     if (!tenant) return plain();
+    lease.reached();
     const { request, server } = passage;
     const data: SocketData = { tenant, lease, timer: undefined };
     const headers = tenant.protocol ? { "Sec-WebSocket-Protocol": tenant.protocol } : undefined;

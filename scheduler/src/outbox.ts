@@ -2,7 +2,7 @@
  * The scheduler's own events on their way to the journal: in order, resent under the same id until stored. Bounded:
  * when the journal is away for long the oldest are dropped and counted, since they tell of decisions and bill nothing.
  */
-import { encodeEvent } from "@warren/common/cloudevents";
+import { type EventStyle, encodeEvent } from "@warren/common/cloudevents";
 import type { Logger } from "@warren/common/log";
 import { backoff, pause } from "@warren/common/time";
 import type { Journal, JournalRecord } from "@warren/store";
@@ -18,15 +18,17 @@ export class Outbox {
   readonly #stop = new AbortController();
   readonly #journal: Journal;
   readonly #source: string;
+  readonly #style: EventStyle;
   readonly #epoch: bigint;
   readonly #log: Logger;
   #seq = 0;
   #running: Promise<void> | undefined;
   dropped = 0;
 
-  constructor(options: { journal: Journal; source: string; epoch: bigint; log: Logger }) {
+  constructor(options: { journal: Journal; source: string; epoch: bigint; style: EventStyle; log: Logger }) {
     this.#journal = options.journal;
     this.#source = options.source;
+    this.#style = options.style;
     this.#epoch = options.epoch;
     this.#log = options.log;
   }
@@ -39,7 +41,7 @@ export class Outbox {
       if (this.dropped++ === 0)
         this.#log.warn("the journal is away: the oldest of the scheduler's own events are dropped");
     }
-    this.#queue.push(encodeEvent({ id, source: this.#source, time, tenant, payload }));
+    this.#queue.push(encodeEvent({ id, source: this.#source, time, tenant, payload }, this.#style));
     this.#start();
   }
 

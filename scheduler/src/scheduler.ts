@@ -4,6 +4,7 @@
  */
 import { hostname } from "node:os";
 import { join } from "node:path";
+import type { EventFormat } from "@warren/common/cloudevents";
 import type { Logger } from "@warren/common/log";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { type RpcServer, ServeError, serveRpc } from "@warren/common/rpc/server";
@@ -38,6 +39,8 @@ export interface SchedulerOptions {
   /** The cell's CA: with it hosts may join by token. Whoever has it can make any credential of the cell. */
   readonly authority?: CertificateAuthority;
   readonly config?: Partial<CoreConfig>;
+  /** Of events' payloads. Default "json". */
+  readonly eventFormat?: EventFormat;
   readonly version: string;
   readonly log: Logger;
   /** Told when it can neither lead nor follow any more: stop the process. A lost lease is no such thing. */
@@ -135,7 +138,7 @@ async function campaign(
   leadership: Leadership,
   { decided: onDecided }: SchedulerMetrics,
 ): Promise<Scheduler> {
-  const { log, credentials, authority, version, name = "scheduler" } = options;
+  const { log, credentials, authority, version, name = "scheduler", eventFormat = "json" } = options;
   const releases = new Releases({
     blobs: store.blobs,
     directory: join(options.stateDirectory, "uploads"),
@@ -149,7 +152,20 @@ async function campaign(
     if (serving) options.onFatal(error);
   };
   const running = new Campaign(
-    { name, address, store, releases, config, credentials, authority, version, log, leadership, onDecided },
+    {
+      name,
+      address,
+      store,
+      releases,
+      config,
+      credentials,
+      authority,
+      version,
+      eventFormat,
+      log,
+      leadership,
+      onDecided,
+    },
     onFatal,
   );
   try {

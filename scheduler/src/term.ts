@@ -3,6 +3,7 @@
  * each, so that nothing of an earlier one can leak into it.
  */
 import type { ServiceImpl } from "@connectrpc/connect";
+import type { EventFormat } from "@warren/common/cloudevents";
 import type { Logger } from "@warren/common/log";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { systemClock, withDeadline } from "@warren/common/time";
@@ -23,6 +24,7 @@ import { nodeService } from "./services/node-service.ts";
 import { spendingRpcs } from "./services/spending-rpcs.ts";
 import { streamRpcs } from "./services/stream-rpcs.ts";
 import { tenantRpcs } from "./services/tenant-rpcs.ts";
+import { trafficRpcs } from "./services/traffic-rpcs.ts";
 import { spentFrom } from "./spent-tokens.ts";
 import { StateWriter } from "./state-writer.ts";
 import { Watchers } from "./watchers.ts";
@@ -36,6 +38,8 @@ export interface TermOptions {
   readonly config: CoreConfig;
   readonly credentials: Credentials;
   readonly version: string;
+  /** Of events' payloads. */
+  readonly eventFormat: EventFormat;
   readonly log: Logger;
   readonly onDecided: EngineOptions["onDecided"];
   /** The cell's CA, if this scheduler may sign. */
@@ -81,10 +85,11 @@ export class Term {
     this.#highest = epoch;
     this.#lease = lease;
     const { signal } = this.#over;
+    const eventStyle = { cell: config.cell, format: options.eventFormat };
     const onStale = (error: Error, seen?: bigint) => this.#supersede(error, seen);
     lease.lost.addEventListener("abort", () => onStale(lease.lost.reason as Error), { once: true, signal });
     this.#writer = new StateWriter({ state: store.state, lastSeq: snapshot.lastSeq, log, onStale });
-    this.#outbox = new Outbox({ journal: store.journal, source: name, epoch, log });
+    this.#outbox = new Outbox({ journal: store.journal, source: name, epoch, style: eventStyle, log });
     this.#watchers = new Watchers(epoch);
     this.#agents = new Agents({ credentials, epoch, signal, onStale });
     this.#engine = new Engine({
@@ -110,6 +115,7 @@ export class Term {
       epoch,
       log,
       version,
+      eventStyle,
       stopping: signal,
       onStale,
     };
@@ -125,6 +131,7 @@ export class Term {
       ...instanceRpcs(services),
       ...spendingRpcs(services),
       ...streamRpcs(services),
+      ...trafficRpcs(services),
     };
     this.#engine.start();
     this.#collecting = collectReleases({

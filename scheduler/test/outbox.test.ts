@@ -16,6 +16,7 @@ test("an event that comes just as the last one is stored does not wait for the n
     journal: journal as Journal,
     source: "s",
     epoch: 1n,
+    style: { cell: "c", format: "json" },
     log: createLogger({ process: "scheduler" }),
   });
   const publish = () => {

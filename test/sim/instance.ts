@@ -53,7 +53,7 @@ export class AgentInstance {
     drainMs: number,
     readinessMs: number,
   ): AgentInstance {
-    const first = begin(agent.wall);
+    const first = begin(agent.now);
     const instance = new AgentInstance(
       agent,
       newRecord(ref, first.state, graceMs, drainMs, agent.wall),
@@ -72,7 +72,7 @@ export class AgentInstance {
       instance.#apply(bury(record.state, "its process is gone"));
     } else {
       instance.#catchUp();
-      instance.#apply(resume(record.state, 0, process.frozen, agent.wall));
+      instance.#apply(resume(record.state, 0, process.frozen, agent.now));
     }
     return instance;
   }
@@ -149,7 +149,7 @@ export class AgentInstance {
   dispatch(input: Input): void {
     if (this.agent.instances.get(this.ref.id) !== this) return;
     this.#catchUp();
-    this.#apply(step(this.state, input, this.agent.wall));
+    this.#apply(step(this.state, input, this.agent.now));
   }
 
   reportUsage(): void {

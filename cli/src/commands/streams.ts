@@ -1,6 +1,6 @@
 /** `warren logs | events`: what is said and what happens. */
 import { fromDuration, fromTimestamp } from "@warren/common/time";
-import { type Event, EventSchema, InstanceState, NodeChange } from "@warren/proto/common";
+import { type Event, EventSchema, NodeChange, RolloutState } from "@warren/proto/common";
 import { LogLineSchema } from "@warren/proto/scheduler";
 import { type Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
@@ -79,10 +79,9 @@ function what(payload: Event["payload"]): string {
       const moved =
         from === to ? `${modeName(fromMode)} → ${modeName(toMode)}` : `${stateName(from)} → ${stateName(to)}`;
       const took = after ? pc.dim(` after ${age(fromDuration(after, 0))}`) : "";
-      const why =
-        to === InstanceState.EXITED && exit
-          ? ` ${pc.yellow(reasonName(exit.reason))}${exit.message ? `: ${exit.message}` : ""}`
-          : "";
+      const why = exit
+        ? ` ${pc.yellow(reasonName(exit.reason))}${exit.message ? `: ${exit.message}` : ""}`
+        : "";
       return `${short} ${moved}${took}${why} ${pc.dim(`on ${instance?.node}`)}`;
     }
     case "usage": {
@@ -101,6 +100,16 @@ function what(payload: Event["payload"]): string {
       return `node ${payload.value.node} ${NodeChange[payload.value.change]?.toLowerCase()} ${pc.dim(payload.value.message)}`;
     case "release":
       return `release ${payload.value.release.slice(7, 19)} deployed`;
+    case "rollout":
+      return `rollout of version ${payload.value.rollout?.version} ${RolloutState[payload.value.rollout?.state ?? 0]?.toLowerCase().replace("_", " ")} ${pc.dim(payload.value.rollout?.message ?? "")}`;
+    case "traffic":
+      return pc.dim(`traffic: ${payload.value.requests} requests, ${payload.value.bytesOut} bytes out`);
+    case "budget":
+      return `${pc.yellow("budget")}: ${payload.value.percent} % of it is spent`;
+    case "limit":
+      return payload.value.reached
+        ? `${pc.yellow("limit reached")}: stopped until ${new Date(fromTimestamp(payload.value.until, 0)).toISOString()}`
+        : "a limit stands in the way no more";
     default:
       return "an event of a later version";
   }

@@ -5,9 +5,11 @@
 import { availableParallelism, totalmem } from "node:os";
 import { createLogger } from "@warren/common/log";
 import { LiveCredentials, loadCredentials } from "@warren/common/rpc/credentials";
+import { nameOf } from "@warren/common/tls/ca";
 import { readCa } from "@warren/common/tls/cell";
 import { Role } from "@warren/proto/common";
 import type { Command } from "commander";
+import { UserError } from "../exit.ts";
 import { version } from "../version.ts";
 import { processCommand } from "./command.ts";
 import { joinFirst } from "./join.ts";
@@ -62,6 +64,7 @@ export function processCommands(program: Command): void {
               overcommitMemory: config.overcommitMemory,
               rebalance: config.rebalance,
             },
+            eventFormat: config.eventFormat,
             version,
             log,
             onFatal: fatal,
@@ -140,10 +143,10 @@ export function processCommands(program: Command): void {
         readyFile: config.readyFile,
         stopDeadlineMs,
         async start() {
-          await joinFirst({ ...config, role: Role.GATEWAY, log });
+          await joinFirst({ ...config, name: config.name ?? "gateway", role: Role.GATEWAY, log });
           const credentials = new LiveCredentials(loadCredentials(config.credentials));
           const gateway = await (await import("@warren/gateway")).startGateway({
-            name: config.name,
+            name: gatewayName(config.name, credentials.cert),
             host: config.host,
             port: config.port,
             adminHost: config.adminHost,
@@ -153,6 +156,7 @@ export function processCommands(program: Command): void {
             schedulerUrls: config.scheduler,
             credentials,
             holdDeadlineMs: config.hold,
+            trafficIntervalMs: config.trafficEvery,
             log,
           });
           return renewing(
@@ -190,4 +194,14 @@ export function processCommands(program: Command): void {
       });
     },
   });
+}
+
+/** @throws UserError when the certificate names another: nothing that it passed to tenants could be billed */
+function gatewayName(asked: string | undefined, cert: string | undefined): string {
+  const named = cert && nameOf(cert);
+  if (!named) return asked ?? "gateway";
+  if (asked === undefined || asked === named) return named;
+  throw new UserError(
+    `--name ${asked}: the certificate of this gateway is for ${named}; leave it out, or say ${named}`,
+  );
 }

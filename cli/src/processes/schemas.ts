@@ -1,4 +1,5 @@
 /** What each process can be told. The descriptions are what `--help` says. */
+import { eventFormats } from "@warren/common/cloudevents";
 import { field } from "@warren/common/config";
 import { isKey, keyRule } from "@warren/common/ids";
 import { ports, tenantPorts } from "@warren/common/ports";
@@ -58,6 +59,10 @@ export const schedulerSchema = z.object({
       "on NATS: take the lead when the leader was not heard of for so long; it stops by itself after three quarters of that; the same for all schedulers",
     ),
   cell: name().default("local").describe("name of the cell"),
+  eventFormat: z
+    .enum(eventFormats)
+    .default("json")
+    .describe("how events' payloads are written; readers of this version read both"),
   maxConcurrent: field.count().default(1000).describe("most live instances in the cluster"),
   idleAfter: field
     .duration()
@@ -181,7 +186,9 @@ export const agentSchema = z.object({
 
 export const gatewaySchema = z.object({
   ...everyProcess,
-  name: name().default("gateway").describe("its name"),
+  name: name()
+    .optional()
+    .describe("its name: that of its certificate, which is the default; what it passes is billed under it"),
   scheduler: schedulers(),
   join: join(),
   port: field.port().default(ports.gateway).describe("port of tenants' HTTP; 0 takes a free one"),
@@ -196,6 +203,12 @@ export const gatewaySchema = z.object({
     .optional()
     .describe(
       "how tenants are reached from outside, {tenant} standing for the key (default: from domain and port)",
+    ),
+  trafficEvery: field
+    .duration()
+    .default(5_000)
+    .describe(
+      "how often it reports requests and bytes for billing; what it has not reported is lost if it is killed",
     ),
   hold: field.duration().default(30_000).describe("how long a request waits for its tenant to wake"),
 });

@@ -144,6 +144,11 @@ export function hostsOf(cert: string): string[] {
   return namesIn(new X509Certificate(cert));
 }
 
+/** Name (CN) of whom a certificate (PEM) is for. */
+export function nameOf(cert: string): string {
+  return new X509Certificate(cert).subjectName.getField("CN")[0] ?? "";
+}
+
 function namesIn(certificate: X509Certificate): string[] {
   const names = certificate.getExtension(SubjectAlternativeNameExtension)?.names.items ?? [];
   return names.map(({ value }) => value);

@@ -14,6 +14,7 @@ import {
   type TenantEndpoint,
   TenantEndpointSchema,
   type Touched,
+  type TrafficRecord,
   type WatchEndpointsResponse,
   WatchEndpointsResponseSchema,
 } from "@warren/proto/scheduler";
@@ -25,6 +26,10 @@ export class ScriptedScheduler implements AsyncDisposable {
   readonly ensures: string[] = [];
   /** What was touched, in order. */
   readonly touched: Touched[] = [];
+  /** Batches of traffic that came, in order, refused ones too. */
+  readonly traffic: TrafficRecord[][] = [];
+  /** May refuse a batch. */
+  onTraffic: (batch: TrafficRecord[]) => void = () => {};
   /** Watches made so far. */
   watches = 0;
   /** What an Ensure answers. */
@@ -63,6 +68,11 @@ export class ScriptedScheduler implements AsyncDisposable {
           },
           touch: (request) => {
             this.touched.push(...request.instances);
+            return {};
+          },
+          reportTraffic: ({ records }) => {
+            this.traffic.push(records);
+            this.onTraffic(records);
             return {};
           },
           watchEndpoints: (_request, context) => this.#watch(context.signal),

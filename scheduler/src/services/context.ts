@@ -1,4 +1,5 @@
 /** What the services stand on. */
+import type { EventStyle } from "@warren/common/cloudevents";
 import type { Logger } from "@warren/common/log";
 import type { Store } from "@warren/store";
 import type { Agents } from "../agents.ts";
@@ -16,6 +17,8 @@ export interface Services {
   readonly agents: Agents;
   readonly epoch: bigint;
   readonly version: string;
+  /** How events are written. */
+  readonly eventStyle: EventStyle;
   readonly log: Logger;
   /** Ends the streams when the scheduler leads no more. */
   readonly stopping: AbortSignal;

@@ -1,7 +1,7 @@
 /** NodeService: what agents tell the scheduler. */
 import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
-import { encodeEvent } from "@warren/common/cloudevents";
+import { type EventStyle, encodeEvent } from "@warren/common/cloudevents";
 import { principalKey } from "@warren/common/rpc/auth";
 import { Code, rpcError } from "@warren/common/rpc/errors";
 import { fromTimestamp, toDuration } from "@warren/common/time";
@@ -21,7 +21,7 @@ import type { Services } from "./context.ts";
 const spread = 0.1;
 
 export function nodeService(services: Services): ServiceImpl<typeof NodeService> {
-  const { engine, store, releases, epoch, log } = services;
+  const { engine, store, releases, epoch, log, eventStyle } = services;
   const { config, state } = engine.core;
   /** Each a little different: nodes that joined at once do not go on reporting at once. */
   const nextReport = () =>
@@ -92,7 +92,7 @@ export function nodeService(services: Services): ServiceImpl<typeof NodeService>
       let ackedSeq = 0n;
       if (request.records.length) {
         try {
-          await store.journal.append(journalRecords(request), { deadlineMs: 5_000 });
+          await store.journal.append(journalRecords(request, eventStyle), { deadlineMs: 5_000 });
           ackedSeq = request.records.at(-1)!.seq;
         } catch (error) {
           // Not acknowledged: the agent keeps them and sends them again.
@@ -112,17 +112,18 @@ export function nodeService(services: Services): ServiceImpl<typeof NodeService>
   };
 }
 
-function journalRecords(request: ReportRequest): JournalRecord[] {
+function journalRecords(request: ReportRequest, style: EventStyle): JournalRecord[] {
   return request.records.flatMap((record) => {
     const payload = payloadOf(record);
     if (!payload) return [];
-    return encodeEvent({
+    const event = {
       id: `${request.node}:${request.stream}:${record.seq}`,
       source: request.node,
       time: fromTimestamp(record.at, 0),
       tenant: payload.value.instance?.tenant ?? "",
       payload,
-    });
+    };
+    return encodeEvent(event, style);
   });
 }
 

@@ -1,7 +1,7 @@
 /** SchedulerService, the part for the ledger: which limits there are and which are reached, and alerts for the journal. */
 import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
-import { encodeEvent } from "@warren/common/cloudevents";
+import { type EventStyle, encodeEvent } from "@warren/common/cloudevents";
 import { isKey, keyRule } from "@warren/common/ids";
 import { Code, rpcError } from "@warren/common/rpc/errors";
 import { fromTimestamp } from "@warren/common/time";
@@ -10,7 +10,7 @@ import { type SchedulerService, TenantLimitsSchema } from "@warren/proto/schedul
 import type { JournalRecord } from "@warren/store";
 import type { Services } from "./context.ts";
 
-export function spendingRpcs({ engine, epoch, store, log }: Services) {
+export function spendingRpcs({ engine, epoch, store, log, eventStyle }: Services) {
   const { state } = engine.core;
   return {
     async reportSpending({ reached, alerts, seenEpoch, seenLimitsVersion }) {
@@ -27,7 +27,7 @@ export function spendingRpcs({ engine, epoch, store, log }: Services) {
       if (alerts.length) {
         await store.journal
           .append(
-            alerts.map((alert) => alertRecord(alert)),
+            alerts.map((alert) => alertRecord(alert, eventStyle)),
             { deadlineMs: 5_000 },
           )
           .catch((error: Error) => {
@@ -52,15 +52,16 @@ export function spendingRpcs({ engine, epoch, store, log }: Services) {
 }
 
 /** Its id is made of what it says, so that each is in the journal once however often it is sent. */
-function alertRecord(alert: BudgetAlert): JournalRecord {
+function alertRecord(alert: BudgetAlert, style: EventStyle): JournalRecord {
   const { tenant, periodStart, percent } = alert;
   if (!isKey(tenant)) throw rpcError(Code.InvalidArgument, `alerts.tenant: ${keyRule}`);
   const month = new Date(fromTimestamp(periodStart, 0)).toISOString().slice(0, 7);
-  return encodeEvent({
+  const event = {
     id: `metering:budget-${tenant}-${month}:${percent}`,
     source: "metering",
     time: Date.now(),
     tenant,
-    payload: { case: "budget", value: alert },
-  });
+    payload: { case: "budget" as const, value: alert },
+  };
+  return encodeEvent(event, style);
 }

@@ -1,0 +1,93 @@
+/** Rule 8 on real processes: what gateways passed stands in the journal, whatever dies on the way. */
+import { expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { decodeEvent } from "@warren/common/cloudevents";
+import { readAsCloudEvent } from "@warren/common/testing/cloudevent";
+import { waitUntil } from "@warren/common/time";
+import type { Event } from "@warren/proto/common";
+import { openJournalReader, type StoredRecord } from "@warren/store";
+import { startNatsServer } from "@warren/store/testing/nats-server";
+import { writeApp } from "../src/apps.ts";
+import { startCell, type TestCell } from "../src/cell.ts";
+
+/** All that the journal holds until its reader waits for more. */
+async function journal(cell: TestCell, url?: string): Promise<StoredRecord[]> {
+  await using reader = await openJournalReader({ url, directory: join(cell.state, "scheduler") });
+  const records: StoredRecord[] = [];
+  const stop = new AbortController();
+  let quiet = setTimeout(() => stop.abort(), 1_000);
+  for await (const batch of reader.read({ signal: stop.signal })) {
+    records.push(...batch.records);
+    clearTimeout(quiet);
+    quiet = setTimeout(() => stop.abort(), 300);
+  }
+  return records;
+}
+
+function trafficOf(events: readonly Event[], tenant: string) {
+  const runs = new Map<string, { requests: number; bytesOut: number }>();
+  for (const { payload } of events) {
+    if (payload.case !== "traffic" || payload.value.tenant !== tenant) continue;
+    const key = `${payload.value.gateway}/${payload.value.run}`;
+    const before = runs.get(key) ?? { requests: 0, bytesOut: 0 };
+    runs.set(key, {
+      requests: Math.max(before.requests, Number(payload.value.requests)),
+      bytesOut: Math.max(before.bytesOut, Number(payload.value.bytesOut)),
+    });
+  }
+  const all = [...runs.values()];
+  return {
+    requests: all.reduce((sum, { requests }) => sum + requests, 0),
+    bytesOut: all.reduce((sum, { bytesOut }) => sum + bytesOut, 0),
+  };
+}
+
+for (const store of ["embedded", "nats"] as const) {
+  test(`rule 8: requests and bytes of a gateway are in the journal, the scheduler killed and back: ${store}`, async () => {
+    const directory = await mkdtemp(join(tmpdir(), "warren-traffic-"));
+    await using nats = store === "nats" ? await startNatsServer() : undefined;
+    const cell = await startCell({ natsUrl: nats?.url });
+    try {
+      const app = await writeApp(directory, "app", "hello");
+      const release = await cell.warren.upload("shop", app);
+      await cell.warren.apply({ key: "shop", source: { case: "release", value: release.digest } });
+      const truth = { requests: 0, bytesOut: 0 };
+      const ask = async (times: number) => {
+        for (let i = 0; i < times; i++) {
+          const text = await (await cell.get("shop")).text();
+          expect(text).toStartWith("hello from ");
+          truth.requests++;
+          truth.bytesOut += text.length;
+        }
+      };
+      await ask(20);
+      const scheduler = cell.cell.child("scheduler");
+      const { pid } = scheduler;
+      process.kill(pid!, "SIGKILL");
+      await ask(20); // while nobody can be told
+      await waitUntil(() => scheduler.pid !== pid, { deadlineMs: 40_000, what: "the scheduler to be back" });
+      await ask(20);
+      let records: StoredRecord[] = [];
+      await waitUntil(
+        async () => {
+          records = await journal(cell, nats?.url);
+          const events = records.map((record) => decodeEvent(record, record.seq));
+          return trafficOf(events, "shop").requests === truth.requests;
+        },
+        { deadlineMs: 45_000, what: `${truth.requests} requests in the journal` },
+      );
+      const events = records.map((record) => decodeEvent(record, record.seq));
+      expect(trafficOf(events, "shop")).toEqual(truth);
+      expect(events.find(({ payload }) => payload.case === "traffic")?.source).toBe("gateway");
+      // And all that a cell says is a CloudEvent to others.
+      for (const record of records) expect(readAsCloudEvent(record).source).toStartWith("/warren/");
+      expect(new Set(records.map(({ headers }) => headers["ce-type"])).size).toBeGreaterThanOrEqual(5);
+    } finally {
+      await cell.stop();
+      await rm(directory, { recursive: true, force: true });
+    }
+    expect(cell.left()).toEqual([]);
+  }, 120_000);
+}
