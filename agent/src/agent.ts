@@ -34,6 +34,7 @@ import { Reporter } from "./reporter.ts";
 import { Sandbox } from "./sandbox.ts";
 import { agentService } from "./service.ts";
 import { Spool } from "./spool.ts";
+import { Tallies } from "./tallies.ts";
 
 /** A running agent. */
 export interface Agent extends AsyncDisposable {
@@ -117,7 +118,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       o.paths.caches,
     ];
     for (const path of directories) makePrivateDirectory(path);
-    const left = records.load();
+    const tallies = new Tallies(o.paths.tallies, log);
+    const found = records.load();
+    const left = { ...found, records: tallies.brought(found.records) };
     // Tenants that an agent before this one isolated must reach their files, whatever this one offers.
     const isolates = o.isolation > Isolation.NONE && process.getuid?.() === 0;
     const isShared = isolates || left.records.some((record) => record.uid !== undefined);
@@ -197,8 +200,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       maxInstances: o.capacity.maxInstances,
       maxActive: o.maxActive,
     });
-    const found = instances.adopt(left);
-    if (found.adopted + found.buried > 0) log.info(found, "took over what the agent before this one left");
+    const taken = instances.adopt(left);
+    if (taken.adopted + taken.buried > 0) log.info(taken, "took over what the agent before this one left");
     sweep(o.paths.homes, instances);
     sweep(o.paths.sockets, instances);
     host.sweep(new Set(instances.all().map((instance) => instance.group.path)));
@@ -213,6 +216,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       ballast,
       metrics,
       logs,
+      tallies,
       clock: systemClock,
       log,
       intervalMs: o.observeIntervalMs,

@@ -154,9 +154,14 @@ export class Instance {
     instance.#adopted = true;
     instance.#patch({ process: { pid, startTicks, bootId: kernel.bootId } });
     instance.#spawnedAt = m.clock.monotonic() - Math.max(kernel.ageMs(found.stat), record.counters.wallMs);
-    const frozen = isFrozen(instance.target, membersOf(instance.target, snapshot));
-    // The time in which nobody watched is billed at the memory that was seen last.
-    instance.#catchUp();
+    const members = membersOf(instance.target, snapshot);
+    const frozen = isFrozen(instance.target, members);
+    // The time in which nobody watched is billed at the memory between what was seen last and what is seen now.
+    instance.#counters = observe(
+      instance.#counters,
+      takeSample(kernel, members, instance.group, true),
+      instance.#moment(),
+    );
     try {
       instance.#contact.open(instance.#record);
     } catch (error) {
@@ -290,9 +295,8 @@ export class Instance {
     if (over && runs()) void this.stop({ reason: ExitReason.LIMIT, message: over }, this.graceMs);
   }
 
-  /** Tells the scheduler its counters, and keeps them for the next agent. */
+  /** Tells the scheduler its counters. */
   reportUsage(): void {
-    this.#save();
     this.#m.spool.append(
       { case: "usage", value: describeUsage(this.#record, this.#counters) },
       this.#m.clock.now(),

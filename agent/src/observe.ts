@@ -11,6 +11,7 @@ import type { LogStore } from "./logs.ts";
 import type { AgentMetrics } from "./metrics.ts";
 import type { ProcessTable, Snapshot } from "./processes.ts";
 import { takeSample } from "./sample.ts";
+import type { Tallies } from "./tallies.ts";
 
 export interface ObserverOptions {
   readonly instances: () => readonly Instance[];
@@ -24,6 +25,7 @@ export interface ObserverOptions {
   readonly ballast: Ballast;
   readonly metrics: AgentMetrics;
   readonly logs: LogStore;
+  readonly tallies: Tallies;
   readonly clock: Clock;
   readonly log: Logger;
   readonly intervalMs: number;
@@ -128,6 +130,7 @@ export class Observer {
     }
     this.#turn = live.length > 0 ? (this.#turn + wholeSamplesPerInterval) % live.length : 0;
     this.#sumCpu(live, clock.monotonic());
+    this.options.tallies.save(live);
     this.#reportUsage(live, clock.monotonic());
     this.#pressure = this.#measurePressure();
     metrics.observationSeconds.observe((clock.monotonic() - began - waited) / 1000);

@@ -140,6 +140,7 @@ export interface Paths {
   readonly releases: string;
   readonly bin: string;
   readonly spool: string;
+  readonly tallies: string;
   readonly ended: string;
   readonly epoch: string;
 }
@@ -199,6 +200,7 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
       releases: options.cacheDirectory ?? join(root, "releases"),
       bin: join(root, "bin"),
       spool: join(root, "spool.jsonl"),
+      tallies: join(root, "tallies"),
       ended: join(root, "ended.jsonl"),
       epoch: join(root, "epoch"),
     },

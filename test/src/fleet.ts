@@ -219,6 +219,11 @@ export class FleetProcess {
     return this.#url;
   }
 
+  /** Of the process as it was started last. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
   get alive(): boolean {
     return this.#child?.exitCode === null && this.#child.signalCode === null;
   }

@@ -18,6 +18,10 @@ import { waitUntil } from "@warren/common/time";
 import { SQL } from "bun";
 
 export interface PostgresServer extends AsyncDisposable {
+  /** Where it keeps everything. */
+  readonly directory: string;
+  /** Its processes, now. */
+  pids(): number[];
   /** A fresh, empty database: `postgres://user:password@127.0.0.1:port/name`. */
   createDatabase(): Promise<string>;
   /** Ends all of its processes as a crash does, and waits until they are gone. */
@@ -58,9 +62,9 @@ export async function startPostgres(): Promise<PostgresServer> {
 }
 
 class Cluster implements PostgresServer {
-  readonly #directory = mkdtempSync(join(tmpdir(), "warren-postgres-"));
-  readonly #data = join(this.#directory, "data");
-  readonly #log = join(this.#directory, "log");
+  readonly directory = mkdtempSync(join(tmpdir(), "warren-postgres-"));
+  readonly #data = join(this.directory, "data");
+  readonly #log = join(this.directory, "log");
   readonly #owner = ownerOfServer();
   #port: number | undefined;
   #server: Bun.Subprocess | undefined;
@@ -69,14 +73,14 @@ class Cluster implements PostgresServer {
   constructor(readonly binaries: string) {
     writeFileSync(this.#log, "");
     if (this.#owner) {
-      for (const path of [this.#directory, this.#log]) chownSync(path, this.#owner.uid, this.#owner.gid);
+      for (const path of [this.directory, this.#log]) chownSync(path, this.#owner.uid, this.#owner.gid);
     }
   }
 
   readonly #atExit = () => this.#server?.kill("SIGKILL");
 
   async init(): Promise<void> {
-    const passwordFile = join(this.#directory, "password");
+    const passwordFile = join(this.directory, "password");
     writeFileSync(passwordFile, `${password}\n`);
     const options = [
       `--pgdata=${this.#data}`,
@@ -121,6 +125,10 @@ class Cluster implements PostgresServer {
     );
   }
 
+  pids(): number[] {
+    return this.#server ? [this.#server.pid, ...childrenOf(this.#server.pid)] : [];
+  }
+
   async createDatabase(): Promise<string> {
     const name = `ledger_${++this.#databases}`;
     await this.#admin((sql) => sql.unsafe(`CREATE DATABASE ${name}`));
@@ -130,7 +138,7 @@ class Cluster implements PostgresServer {
   async kill9(): Promise<void> {
     const server = this.#server;
     if (!server) return;
-    const pids = [server.pid, ...childrenOf(server.pid)];
+    const pids = this.pids();
     for (const pid of pids) killQuietly(pid);
     await server.exited;
     await waitUntil(() => pids.every((pid) => !isAlive(pid)), { deadlineMs: readyMs, what: "its end" });
@@ -140,7 +148,7 @@ class Cluster implements PostgresServer {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill9();
-    rmSync(this.#directory, { recursive: true, force: true });
+    rmSync(this.directory, { recursive: true, force: true });
   }
 
   #url(database: string): string {
@@ -159,7 +167,7 @@ class Cluster implements PostgresServer {
   #spawn(program: string, options: string[]): Bun.Subprocess {
     const log = Bun.file(this.#log);
     return Bun.spawn([join(this.binaries, program), ...options], {
-      cwd: this.#directory,
+      cwd: this.directory,
       stdio: ["ignore", log, log],
       ...this.#owner,
     });

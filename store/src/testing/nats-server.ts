@@ -12,6 +12,8 @@ import { Deadline } from "../time.ts";
 export interface NatsServer extends AsyncDisposable {
   /** `nats://127.0.0.1:<port>` */
   readonly url: string;
+  /** Where it keeps everything. */
+  readonly directory: string;
   /** Of the running process; undefined while it is stopped. */
   readonly pid: number | undefined;
   /** Ends it as a crash does, and waits until it is gone. */
@@ -54,14 +56,14 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
 }
 
 class ServerProcess implements NatsServer {
-  readonly #directory = mkdtempSync(join(tmpdir(), "warren-nats-"));
-  readonly #log = join(this.#directory, "log");
+  readonly directory = mkdtempSync(join(tmpdir(), "warren-nats-"));
+  readonly #log = join(this.directory, "log");
   #port: number | undefined;
   #child: Bun.Subprocess | undefined;
   // Should the tests' process end early, by an exception or process.exit.
   readonly #atExit = () => {
     this.#child?.kill("SIGKILL");
-    rmSync(this.#directory, { recursive: true, force: true });
+    rmSync(this.directory, { recursive: true, force: true });
   };
 
   constructor(
@@ -83,8 +85,8 @@ class ServerProcess implements NatsServer {
     const child = Bun.spawn({
       cmd: [
         this.command,
-        ...["-a", "127.0.0.1", "-p", String(this.#port ?? -1), "--ports_file_dir", this.#directory],
-        ...["-js", "-sd", join(this.#directory, "store"), "-l", this.#log],
+        ...["-a", "127.0.0.1", "-p", String(this.#port ?? -1), "--ports_file_dir", this.directory],
+        ...["-js", "-sd", join(this.directory, "store"), "-l", this.#log],
         ...this.args,
       ],
       stdio: ["ignore", "ignore", "ignore"],
@@ -129,7 +131,7 @@ class ServerProcess implements NatsServer {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill9();
     process.off("exit", this.#atExit);
-    rmSync(this.#directory, { recursive: true, force: true });
+    rmSync(this.directory, { recursive: true, force: true });
   }
 
   async #end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
@@ -154,7 +156,7 @@ class ServerProcess implements NatsServer {
 
   #portOf(pid: number): number | undefined {
     try {
-      const ports = JSON.parse(readFileSync(join(this.#directory, `nats-server_${pid}.ports`), "utf8")) as {
+      const ports = JSON.parse(readFileSync(join(this.directory, `nats-server_${pid}.ports`), "utf8")) as {
         nats: string[];
       };
       return Number(new URL(ports.nats[0] ?? "").port) || undefined;
