@@ -20,6 +20,8 @@ const fakeTime = fakeTimeLibrary();
 
 const tenants = 200;
 const minute = 60_000;
+/** Of an answer. */
+const mostBytes = 4_000;
 
 let site: Site;
 const begunAt = performance.now();
@@ -38,7 +40,7 @@ async function whileWorking<T>(work: () => Promise<T>): Promise<T> {
   })();
   const asking = (async () => {
     for (let n = 0; !signal.aborted; n++) {
-      await site.ask(site.tenants[(n * 13) % tenants]!, 1_000 + (n % 7) * 500);
+      await site.ask(site.tenants[(n * 13) % tenants]!, mostBytes - (n % 7) * 500);
       await pause(50, signal);
     }
   })();
@@ -70,9 +72,12 @@ async function settled(what: string, behind?: number): Promise<void> {
 const faults: Record<string, () => Promise<void>> = {
   "kill -9 of an agent": async () => {
     const [agent] = site.fleet.agents;
+    site.truth.watched = false;
     await agent!.kill();
     await pause(3_000);
     await agent!.start();
+    await pause(2_000); // it looks at each once a second
+    site.truth.watched = true;
   },
   "kill -9 of the leader": async () => {
     const { leader, epoch } = await site.fleet.leader();
@@ -224,6 +229,24 @@ describe.skipIf(missing !== "")(`rule 8, on a real nats-server${missing && ` (ne
     );
 
     test(
+      "requests and bytes are those that clients had answered; of those that failed on the way, at most all",
+      async () => {
+        const wrong = async () => {
+          const usage = await site.usage();
+          return [...site.asked].filter(([tenant, { tried, answered, bytes }]) => {
+            const { requests = 0n, bytesOut = 0n } = usage.get(tenant) ?? {};
+            const most = bytes + (tried - answered) * mostBytes;
+            return requests < answered || requests > tried || bytesOut < bytes || bytesOut > most;
+          });
+        };
+        expect(site.asked.size).toBe(tenants);
+        await waitUntil(async () => (await wrong()).length === 0, { deadlineMs: 20_000 }).catch(() => {});
+        expect(await wrong()).toEqual([]);
+      },
+      minute,
+    );
+
+    test(
       "every transition was told exactly once, and no interval is negative or without end",
       async () => {
         const told = transitionsOf(await readStream(site.nats.url));
@@ -239,7 +262,9 @@ describe.skipIf(missing !== "")(`rule 8, on a real nats-server${missing && ` (ne
       async () => {
         const { fleet } = site;
         const hours = async () => {
-          const answer = await fleet.connect().metering.getUsage({ window: UsageWindow.HOUR });
+          const answer = await fleet
+            .connect(...fleet.schedulers)
+            .metering.getUsage({ window: UsageWindow.HOUR });
           return answer;
         };
         const live = await hours();

@@ -47,7 +47,8 @@ export function differences(
       let most = 0;
       for (const life of lives) {
         const intervalMs = observeMs + life.longestGapMs;
-        const interval = life.last[meter] - life.at(lastLook(life) - intervalMs)[meter];
+        const unseen = meter === "byteSeconds" ? life.unseenByteSeconds : 0;
+        const interval = life.last[meter] - life.at(lastLook(life) - intervalMs)[meter] + unseen;
         const seen = life.endedAt === undefined ? life.at(now - behind)[meter] : life.last[meter];
         least += Math.max(0, seen - interval - slack[meter]);
         most += life.last[meter] + interval + slack[meter];

@@ -34,6 +34,12 @@ export class Life {
   endedAt: number | undefined;
   /** The longest between two looks, ms: a machine that keeps us waiting keeps agents waiting as well. */
   longestGapMs = 0;
+  /**
+   * Memory-seconds that nobody could know of: while its agent was dead, what memory there was between the most and the
+   * least. The kernel sums up CPU and time by itself, but no memory.
+   */
+  unseenByteSeconds = 0;
+  #unwatched: { since: number; least: number; most: number } | undefined;
   #memory = 0;
   #files: OpenFiles;
   readonly #startTicks: string;
@@ -47,8 +53,8 @@ export class Life {
     this.#files = new OpenFiles(pid);
   }
 
-  /** Looks once more; notes the end. */
-  look(at: number): void {
+  /** Looks once more; notes the end. @param watched whether all agents are there to look, too */
+  look(at: number, watched = true): void {
     if (this.endedAt !== undefined) return;
     const read = startTicksOf(this.pid) === this.#startTicks ? this.#files.read() : undefined;
     const last = this.samples.at(-1);
@@ -67,6 +73,7 @@ export class Life {
     const passed = last ? at - last.at : bornMs;
     const memory = last ? (this.#memory + read.memoryBytes) / 2 : read.memoryBytes / 2;
     this.#memory = read.memoryBytes;
+    this.#noteAbsence(at, watched);
     this.samples.push({
       at,
       cpuUs: Math.max(read.cpuUs, last?.cpuUs ?? 0),
@@ -75,6 +82,20 @@ export class Life {
       frozenMs: (last?.frozenMs ?? 0) + (read.frozen && last ? passed : 0),
     });
     while (this.samples.length > 2 && this.samples[1]!.at < at - keptMs) this.samples.shift();
+  }
+
+  #noteAbsence(at: number, watched: boolean): void {
+    const absence = this.#unwatched;
+    if (!watched) {
+      this.#unwatched = {
+        since: absence?.since ?? at,
+        least: Math.min(absence?.least ?? this.#memory, this.#memory),
+        most: Math.max(absence?.most ?? this.#memory, this.#memory),
+      };
+    } else if (absence) {
+      this.unseenByteSeconds += ((absence.most - absence.least) * (at - absence.since)) / 1000;
+      this.#unwatched = undefined;
+    }
   }
 
   /** As it was at that moment; before the first look nothing is known. */
@@ -89,6 +110,8 @@ export class Life {
 
 export class Truth implements AsyncDisposable {
   readonly lives = new Map<string, Life>();
+  /** Whether all agents are there to look, too. */
+  watched = true;
   readonly #stopped = new AbortController();
   readonly #running: Promise<void>;
 
@@ -104,7 +127,7 @@ export class Truth implements AsyncDisposable {
       const [pid, tenant] = readFileSync(join(this.directory, instance), "utf8").split(" ");
       this.lives.set(instance, new Life(instance, tenant ?? "", Number(pid)));
     }
-    for (const life of this.lives.values()) life.look(performance.now());
+    for (const life of this.lives.values()) life.look(performance.now(), this.watched);
   }
 
   /** Whoever still lives is killed: nobody else will, should the fleet have failed. */
