@@ -1,22 +1,7 @@
-/** Small files that are whole or not there at all, readable by the agent's user alone. */
-import { mkdirSync, readFileSync, renameSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+/** The agent's files and directories, its user's alone. */
+import { mkdirSync, rmSync, statfsSync } from "node:fs";
 
-/** Replaces the file at once: a reader, or an agent that comes back after `kill -9`, sees the old text or the new. */
-export function writeWhole(path: string, text: string): void {
-  const next = `${path}.new`;
-  writeFileSync(next, text, { mode: 0o600 });
-  renameSync(next, path);
-}
-
-/** The file's text, or undefined where there is none. */
-export function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
-}
+export { errnoOf, isMissing, readIfThere, writeWhole } from "@warren/common/files";
 
 export function makePrivateDirectory(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -34,18 +19,6 @@ export function freeBytes(path: string): number {
 
 export function removeTree(path: string): void {
   rmSync(path, { recursive: true, force: true, maxRetries: 2 });
-}
-
-/** Whether an error of the file system says that the thing is not there; ENODEV: a cgroup, removed while it was open. */
-export function isMissing(error: unknown): boolean {
-  const code = errnoOf(error);
-  return code === "ENOENT" || code === "ENOTDIR" || code === "ESRCH" || code === "ENODEV";
-}
-
-/** "ENOENT" and the like, or "" for what is no such error. */
-export function errnoOf(error: unknown): string {
-  const code = (error as NodeJS.ErrnoException | undefined)?.code;
-  return typeof code === "string" ? code : "";
 }
 
 export function messageOf(error: unknown): string {

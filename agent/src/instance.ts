@@ -61,6 +61,8 @@ export class Instance {
   /** Start times by pid of its processes, as far as they were ever seen. */
   readonly seen = new Map<number, number>();
   #adopted = false;
+  /** It went with an earlier boot: this agent's Join proves that, and the scheduler tells of it. */
+  #isProvenLost = false;
   #record: InstanceRecord;
   #plan: StartPlan | undefined;
   /** Of its start, until that has come out. */
@@ -146,7 +148,10 @@ export class Instance {
     if (found.kind === "dead") {
       // Its times say nothing on this boot's clock.
       const state = found.isOfAnotherBoot ? { ...record.state, since: m.clock.monotonic() } : record.state;
-      if (found.isOfAnotherBoot) instance.#patch({ process: undefined });
+      if (found.isOfAnotherBoot) {
+        instance.#patch({ process: undefined });
+        instance.#isProvenLost = true;
+      }
       instance.#apply(bury(state, found.why));
       return instance;
     }
@@ -634,17 +639,23 @@ export class Instance {
     // Up to this moment: one that dies before its first observation, agent and all, has at least its time on record.
     this.#catchUp();
     if (isThaw(tell)) this.#counters = thawed(this.#counters);
-    const now = this.#m.clock.now();
-    this.#m.spool.append(
-      {
-        case: "transition",
-        value: describeTransition(this.#record, this.#counters, tell, this.#exit, this.#reclaimedBytes, now),
-      },
-      now,
-    );
+    if (!this.#isProvenLost) this.#spoolTransition(tell);
     if (from === to) this.#log.debug({ mode: toMode }, "an instance changed its mode");
     else if (to === InstanceState.READY) this.#tellReady();
     if (exit) this.#bury(from, exit);
+  }
+
+  #spoolTransition(tell: Extract<Effect, { kind: "tell" }>): void {
+    const now = this.#m.clock.now();
+    const value = describeTransition(
+      this.#record,
+      this.#counters,
+      tell,
+      this.#exit,
+      this.#reclaimedBytes,
+      now,
+    );
+    this.#m.spool.append({ case: "transition", value }, now);
   }
 
   #tellReady(): void {

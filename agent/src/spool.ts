@@ -3,14 +3,14 @@
  * stream that is named once per runtime directory. Bounded: usage is cumulative, so of an instance only the newest need
  * be kept; a transition is never dropped: when they alone fill the spool, new starts are refused.
  */
-import { appendFileSync } from "node:fs";
 import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { ulid } from "@warren/common/ids";
+import { LineFile, parseLine } from "@warren/common/line-file";
 import type { Logger } from "@warren/common/log";
 import { toTimestamp } from "@warren/common/time";
 import { InstanceState, type Transition } from "@warren/proto/common";
 import { type NodeRecord, NodeRecordSchema } from "@warren/proto/scheduler";
-import { messageOf, readIfThere, writeWhole } from "./files.ts";
+import { messageOf } from "./files.ts";
 
 export type What = NonNullable<NodeRecord["what"]> & { case: "transition" | "usage" };
 
@@ -33,25 +33,29 @@ export class Spool {
   #entries: Entry[] = [];
   #transitions = 0;
   #next = 1n;
-  /** Lines on disk, acknowledged ones included. */
-  #lines = 0;
-  #broken = false;
+  readonly #file: LineFile;
   readonly #listeners = new Set<() => void>();
 
   constructor(
-    private readonly path: string,
-    private readonly log: Logger,
+    path: string,
+    log: Logger,
     /** Records kept at most. */
     readonly bound = 20_000,
   ) {
-    const [first, ...rest] = (readIfThere(path) ?? "").split("\n");
-    const header = parse(first ?? "") as Header | undefined;
+    this.#file = new LineFile({
+      path,
+      held: () => this.#entries.length,
+      lines: () => [this.#header(), ...this.#entries.map(({ line }) => line)],
+      onBehind: (error) =>
+        log.error({ why: messageOf(error) }, "the spool cannot be written: no new instance is started"),
+    });
+    const [first, ...rest] = LineFile.read(path);
+    const header = parseLine(first ?? "") as Header | undefined;
     this.stream = header?.stream ?? ulid();
     if (header) this.#next = BigInt(header.next);
     let acked = 0n;
     for (const line of rest) {
-      if (line === "") continue;
-      const value = parse(line) as { ack?: string } | undefined;
+      const value = parseLine(line) as { ack?: string } | undefined;
       if (value?.ack !== undefined) {
         acked = BigInt(value.ack);
         continue;
@@ -61,12 +65,11 @@ export class Spool {
         this.#push({ record, line });
         if (record.seq >= this.#next) this.#next = record.seq + 1n;
       } catch (error) {
-        this.log.error({ why: messageOf(error) }, "a line of the spool cannot be read; it is left out");
+        log.error({ why: messageOf(error) }, "a line of the spool cannot be read; it is left out");
       }
     }
     this.#forget(acked);
-    this.#lines = Number.POSITIVE_INFINITY; // written anew, if the disk is not full
-    this.#write("");
+    this.#file.rewrite();
   }
 
   get size(): number {
@@ -75,8 +78,8 @@ export class Spool {
 
   /** Whether a new instance's transitions might not fit. */
   isFull(liveInstances: number): boolean {
-    if (this.#broken) this.#write(""); // is there room again?
-    return this.#broken || this.#transitions + (liveInstances + 1) * transitionsPerInstance > this.bound;
+    if (this.#file.behind) this.#file.rewrite(); // is there room again?
+    return this.#file.behind || this.#transitions + (liveInstances + 1) * transitionsPerInstance > this.bound;
   }
 
   /** How this instance ended, if that is in the spool. */
@@ -98,7 +101,7 @@ export class Spool {
     const entry = { record, line: JSON.stringify(toJson(NodeRecordSchema, record)) };
     this.#push(entry);
     if (this.#entries.length > this.bound) this.#dropUsage();
-    this.#write(entry.line);
+    this.#file.append(entry.line);
     for (const listener of this.#listeners) listener();
   }
 
@@ -120,7 +123,7 @@ export class Spool {
   }
 
   ack(seq: bigint): void {
-    if (this.#forget(seq)) this.#write(JSON.stringify({ ack: String(seq) }));
+    if (this.#forget(seq)) this.#file.append(JSON.stringify({ ack: String(seq) }));
   }
 
   #push(entry: Entry): void {
@@ -161,39 +164,11 @@ export class Spool {
         ({ record }) => record.what.case === "transition" || ++dropped > over,
       );
     }
-    this.#lines = Number.POSITIVE_INFINITY; // the file still has them: it is written anew at once
+    this.#file.outdate(); // it still has them
   }
 
-  #write(line: string): void {
-    try {
-      // Twice what is held: each compaction is paid for by as many appends.
-      if (this.#broken || this.#lines > 2 * this.#entries.length + 1_000) {
-        this.#compact();
-      } else {
-        appendFileSync(this.path, `${line}\n`, { mode: 0o600 });
-        this.#lines++;
-      }
-    } catch (error) {
-      if (!this.#broken) {
-        this.log.error({ why: messageOf(error) }, "the spool cannot be written: no new instance is started");
-      }
-      this.#broken = true;
-    }
-  }
-
-  #compact(): void {
+  #header(): string {
     const header: Header = { stream: this.stream, next: String(this.#next) };
-    const lines = [JSON.stringify(header), ...this.#entries.map((entry) => entry.line)];
-    writeWhole(this.path, `${lines.join("\n")}\n`);
-    this.#lines = lines.length;
-    this.#broken = false;
-  }
-}
-
-function parse(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return undefined; // half written, when the disk was full
+    return JSON.stringify(header);
   }
 }

@@ -9,7 +9,7 @@ import type { Answer, Effect } from "./core/effects.ts";
 import type { Input } from "./core/inputs.ts";
 import type { Moment } from "./core/model.ts";
 import type { Refusal } from "./core/refusal.ts";
-import type { Outbox } from "./outbox.ts";
+import type { Publisher } from "./publisher.ts";
 import { entryOf } from "./records.ts";
 import { toRpcError } from "./refusals.ts";
 import type { StateWriter } from "./state-writer.ts";
@@ -32,7 +32,7 @@ export interface EngineOptions {
   /** Whether this scheduler may command at this moment; from the first no on it is never asked again. */
   readonly holds: () => boolean;
   readonly agents: Agents;
-  readonly outbox: Outbox;
+  readonly publisher: Publisher;
   readonly writer: StateWriter;
   readonly watchers: Watchers;
   /** Told after each input how long the core took, in ms. */
@@ -126,7 +126,7 @@ export class Engine {
   }
 
   #perform(effect: Effect, at: Moment): void {
-    const { agents, outbox, writer, watchers, log } = this.#options;
+    const { agents, publisher, writer, watchers, log } = this.#options;
     switch (effect.type) {
       case "persist":
         writer.append(entryOf(effect.write), effect.failed === undefined).then(
@@ -167,7 +167,7 @@ export class Engine {
         watchers.deliver(effect.message, effect.to);
         return;
       case "event":
-        outbox.publish(effect.tenant, effect.payload, at.wall);
+        publisher.publish(effect, at.wall);
     }
   }
 }

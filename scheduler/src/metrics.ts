@@ -3,6 +3,7 @@ import { Counter, createMetrics, Gauge, Histogram, type Registry } from "@warren
 import { emptyState, type State } from "./core/model.ts";
 import type { EngineOptions } from "./engine.ts";
 import type { Leadership } from "./leadership.ts";
+import type { Outbox } from "./outbox.ts";
 import { modesOf } from "./services/views.ts";
 
 export interface SchedulerMetrics {
@@ -15,7 +16,11 @@ export interface SchedulerMetrics {
 /** Of one that does not lead: it knows of nothing. */
 const nothing: State = emptyState(0n, 0);
 
-export function schedulerMetrics(leadership: Leadership, maxConcurrent: number): SchedulerMetrics {
+export function schedulerMetrics(
+  leadership: Leadership,
+  outbox: Pick<Outbox, "size" | "dropped">,
+  maxConcurrent: number,
+): SchedulerMetrics {
   const state = () => leadership.term?.state ?? nothing;
   const registry = createMetrics("warren_scheduler");
   const gauge = (name: string, help: string, value: () => number) =>
@@ -39,11 +44,8 @@ export function schedulerMetrics(leadership: Leadership, maxConcurrent: number):
     return bytes;
   });
   gauge("gateways", "Gateways that watch.", () => state().gateways.size);
-  gauge(
-    "events_dropped_total",
-    "Own events dropped because the journal was away.",
-    () => leadership.term?.dropped ?? 0,
-  );
+  gauge("events_dropped_total", "Own events dropped because the journal was away.", () => outbox.dropped);
+  gauge("events_waiting", "Own events that the journal does not have yet.", () => outbox.size);
   gauge("leader", "1 while it leads, 0 while it follows.", () => (leadership.term ? 1 : 0));
   gauge("epoch", "Of its lease; 0 while it follows.", () => Number(leadership.term?.epoch ?? 0n));
   gauge("terms_total", "How often this process has taken the lead.", () => leadership.terms);

@@ -17,6 +17,7 @@ import { Campaign } from "./campaign.ts";
 import { type CoreConfig, defaultCoreConfig } from "./core/config.ts";
 import { Leadership } from "./leadership.ts";
 import { type SchedulerMetrics, schedulerMetrics } from "./metrics.ts";
+import { Outbox } from "./outbox.ts";
 import { Releases } from "./releases.ts";
 import { gated } from "./services/enrol-gate.ts";
 import { led } from "./services/led.ts";
@@ -57,6 +58,8 @@ export interface Scheduler extends AsyncDisposable {
 
 /** So long a start waits until it is known who leads; a store that does not answer then must not keep it from serving. */
 const settleMs = 5_000;
+/** Events under way get so long at the end; the next process sends what is left. */
+const lastWordsMs = 2_000;
 
 /**
  * Resolves once it serves, and leads or knows whom it follows (or does not, for 5 s).
@@ -72,14 +75,23 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     lease: options.takeoverMs === undefined ? undefined : leaseTimings(options.takeoverMs),
   });
   let server: RpcServer | undefined;
+  let outbox: Outbox | undefined;
   try {
+    const { log } = options;
+    // What the process before this one could not send is sent, whoever leads.
+    outbox = new Outbox({
+      journal: store.journal,
+      path: join(options.stateDirectory, "events.outbox"),
+      log,
+    });
     const leadership = new Leadership((leads) => server?.health.setService(SchedulerService.typeName, leads));
-    const metrics = schedulerMetrics(leadership, config.maxConcurrent);
+    const metrics = schedulerMetrics(leadership, outbox, config.maxConcurrent);
     server = await serve(options, leadership, metrics);
     server.health.setService(SchedulerService.typeName, false);
-    return await campaign(options, config, store, server, leadership, metrics);
+    return await campaign(options, config, store, outbox, server, leadership, metrics);
   } catch (error) {
     await server?.stop(0);
+    await outbox?.stop(0);
     await store.close();
     throw error;
   }
@@ -134,6 +146,7 @@ async function campaign(
   options: SchedulerOptions,
   config: CoreConfig,
   store: Store,
+  outbox: Outbox,
   server: RpcServer,
   leadership: Leadership,
   { decided: onDecided }: SchedulerMetrics,
@@ -156,6 +169,7 @@ async function campaign(
       name,
       address,
       store,
+      outbox,
       releases,
       config,
       credentials,
@@ -182,6 +196,7 @@ async function campaign(
   const stop = (): Promise<void> => {
     stopped ??= (async () => {
       await running.stop(); // the lease first: while this one says farewell, the next one leads already
+      await outbox.stop(lastWordsMs);
       await server.stop(1_000);
       await store.close();
     })();

@@ -15,7 +15,8 @@ import { collectReleases } from "./collector.ts";
 import type { CoreConfig } from "./core/config.ts";
 import type { State } from "./core/model.ts";
 import { Engine, type EngineOptions } from "./engine.ts";
-import { Outbox } from "./outbox.ts";
+import type { Outbox } from "./outbox.ts";
+import { Publisher } from "./publisher.ts";
 import { loadedFrom } from "./records.ts";
 import type { Releases } from "./releases.ts";
 import { enrolRpcs } from "./services/enrol-rpcs.ts";
@@ -40,6 +41,8 @@ export interface TermOptions {
   readonly version: string;
   /** Of events' payloads. */
   readonly eventFormat: EventFormat;
+  /** Of this scheduler, whether it leads or not. */
+  readonly outbox: Outbox;
   readonly log: Logger;
   readonly onDecided: EngineOptions["onDecided"];
   /** The cell's CA, if this scheduler may sign. */
@@ -62,7 +65,6 @@ export class Term {
   readonly #lease: Lease;
   readonly #engine: Engine;
   readonly #writer: StateWriter;
-  readonly #outbox: Outbox;
   readonly #watchers: Watchers;
   readonly #agents: Agents;
   readonly #collecting: Promise<void>;
@@ -89,7 +91,7 @@ export class Term {
     const onStale = (error: Error, seen?: bigint) => this.#supersede(error, seen);
     lease.lost.addEventListener("abort", () => onStale(lease.lost.reason as Error), { once: true, signal });
     this.#writer = new StateWriter({ state: store.state, lastSeq: snapshot.lastSeq, log, onStale });
-    this.#outbox = new Outbox({ journal: store.journal, source: name, epoch, style: eventStyle, log });
+    const publisher = new Publisher(options.outbox, { source: name, epoch, style: eventStyle });
     this.#watchers = new Watchers(epoch);
     this.#agents = new Agents({ credentials, epoch, signal, onStale });
     this.#engine = new Engine({
@@ -99,7 +101,7 @@ export class Term {
       log,
       holds: () => this.holds,
       agents: this.#agents,
-      outbox: this.#outbox,
+      publisher,
       writer: this.#writer,
       watchers: this.#watchers,
       onDecided: options.onDecided,
@@ -164,11 +166,6 @@ export class Term {
     return this.#engine.core.state;
   }
 
-  /** Own events dropped because the journal was away. */
-  get dropped(): number {
-    return this.#outbox.dropped;
-  }
-
   /**
    * Commands nothing any more, and answers those who still wait that it does not. What was decided under a lease that was
    * held to the end is still written; what is left of one that was lost is not.
@@ -181,7 +178,6 @@ export class Term {
     this.#agents.close();
     await Promise.all([
       this.#writer.stop(patienceMs),
-      this.#outbox.stop(patienceMs),
       // A removal that the store keeps waiting ends by itself.
       withDeadline(this.#collecting, patienceMs, "the collection of releases").catch(() => {}),
     ]);

@@ -1,9 +1,10 @@
 /** Nodes that are lost in the middle of something, and what of it may still be told or believed. */
 import { expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
-import { toDuration } from "@warren/common/time";
+import { fromDuration, toDuration } from "@warren/common/time";
 import {
   EndpointSchema,
+  ExitReason,
   IdlePolicySchema,
   InstanceSchema,
   InstanceState,
@@ -123,4 +124,73 @@ test("what a lost node reports with its inventory is charged to it once", () => 
   c.operation("stop", "a");
   c.run(1_000);
   expect(c.core.state.nodes.get("n1")!.charged.memory).toBe(0);
+});
+
+/** What the core told of ends that nobody else can tell of. */
+const ends = (c: Cluster) =>
+  c.events.flatMap(({ id, payload }) =>
+    payload.case === "transition"
+      ? [{ id, ...payload.value, after: fromDuration(payload.value.after, -1) }]
+      : [],
+  );
+
+const reboot = (c: Cluster) => {
+  const node = c.nodes.get("n1")!;
+  node.instances.clear();
+  node.bootId = "another";
+  node.reachable = true;
+  node.incarnation++;
+  c.join(node);
+  c.run(1_000);
+};
+
+test("rule 8: what went with its node is told as EXITED, node-lost, with what it had used, once", () => {
+  const c = oneLost();
+  const [ref] = c.live();
+  const { usage } = c.core.state.instances.get(ref!.id)!;
+  expect(ends(c)).toEqual([]); // lost is no proof
+  reboot(c);
+  expect(ends(c)).toMatchObject([
+    {
+      id: `node-lost:${ref!.id}:1`,
+      instance: ref,
+      from: InstanceState.READY,
+      to: InstanceState.EXITED,
+      exit: { reason: ExitReason.NODE_LOST },
+      ...(usage ? { usage } : {}),
+    },
+  ]);
+  expect(ends(c)[0]!.after).toBeGreaterThan(4_000);
+  reboot(c);
+  expect(ends(c)).toHaveLength(1);
+});
+
+test("rule 8: forgetting a node tells of what ran there; a scheduler that has not heard of it says so", () => {
+  for (const anew of [false, true]) {
+    const c = oneLost();
+    const [ref] = c.live();
+    if (anew) c.restartScheduler();
+    c.run(100);
+    c.ask((call) => ({ type: "forget", call, node: "n1" }));
+    c.run(100);
+    expect(ends(c)).toMatchObject([
+      {
+        id: `node-lost:${ref!.id}:1`,
+        from: anew ? InstanceState.UNSPECIFIED : InstanceState.READY,
+        exit: { reason: ExitReason.NODE_LOST },
+        after: anew ? -1 : expect.any(Number),
+      },
+    ]);
+  }
+});
+
+test("a scheduler that dies with the proof in its hands tells the same event under the same id again", () => {
+  const c = oneLost();
+  c.storeUp = false; // nothing of it is persisted
+  reboot(c);
+  c.storeUp = true;
+  c.restartScheduler();
+  reboot(c);
+  c.run(10_000);
+  expect(new Set(ends(c).map(({ id }) => id)).size).toBe(1);
 });

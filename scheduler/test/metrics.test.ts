@@ -16,7 +16,7 @@ test("what was decided and refused is counted by name, and of one that does not 
   c.ensure("a");
   c.run(500);
   const leadership = new Leadership(() => {});
-  const { registry, decided } = schedulerMetrics(leadership, 7);
+  const { registry, decided } = schedulerMetrics(leadership, { size: 0, dropped: 0 }, 7);
   decided("ensure", 0.2);
   const follower = await registry.metrics();
   expect(follower).toContain("warren_scheduler_leader 0");

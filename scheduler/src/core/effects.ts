@@ -79,4 +79,6 @@ export type Effect =
       readonly type: "event";
       readonly tenant: string;
       readonly payload: Exclude<Event["payload"], { case: undefined }>;
+      /** Where the same may be said twice; else it gets the next one of this epoch. */
+      readonly id?: string;
     };

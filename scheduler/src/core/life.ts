@@ -152,6 +152,7 @@ function avoid(ctx: Context, { ref }: Instance): void {
 /** What the node says of an instance, in whatever order it arrives. States are monotone, so late news is harmless. */
 export function observe(ctx: Context, instance: Instance, seen: ReportedInstance): void {
   instance.asked = undefined;
+  if (seen.state > (instance.told?.state ?? 0)) instance.told = { state: seen.state, at: ctx.at.mono };
   if (seen.pid) instance.pid = seen.pid;
   instance.startedAtWall = fromTimestamp(seen.startedAt, instance.startedAtWall);
   instance.startMs = fromDuration(seen.startDuration, instance.startMs);

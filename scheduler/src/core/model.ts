@@ -5,6 +5,7 @@ import type {
   ExitReason,
   InstanceMode,
   InstanceRef,
+  InstanceState,
   Isolation,
   NodeCapacity,
   NodeHost,
@@ -197,6 +198,8 @@ export interface Instance {
   readonly tellers: Map<string, Teller>;
   usage?: Usage;
   pid: number;
+  /** The state that its node told last, and when that was heard (mono). */
+  told?: { readonly state: InstanceState; readonly at: number };
   startedAtWall: number;
   startMs: number;
   /** When it began to serve (mono), as far as this scheduler knows. */

@@ -6,7 +6,6 @@ import { create } from "@bufbuild/protobuf";
 import { fromDuration } from "@warren/common/time";
 import {
   Availability,
-  type Exit,
   ExitReason,
   ExitSchema,
   InstanceState,
@@ -37,6 +36,7 @@ import { completeOperations } from "./operations.ts";
 import { periodsOf } from "./periods.ts";
 import { enter, giveUp, takeBack, track } from "./phases.ts";
 import { relieve } from "./pressure.ts";
+import { goneWithNode } from "./proven-lost.ts";
 import { enterMove, movesGivenUp, placedFor } from "./replace.ts";
 import { forgetOwedOn } from "./restart.ts";
 import { resumeRollout } from "./rollout.ts";
@@ -101,7 +101,7 @@ export function join(ctx: Context, call: string, info: JoinInfo): void {
     // Another boot proves that no process of before is alive.
     for (const nodes of state.holders.values()) nodes.delete(node.name);
     for (const instance of instancesOn(state, node)) {
-      if (instance.phase.kind !== "persisting") gone(ctx, instance, nodeLost("its node was started anew"));
+      if (instance.phase.kind !== "persisting") goneWithNode(ctx, instance, "its node was started anew");
     }
   }
   if (!known || rebooted || known.agentUrl !== info.agentUrl) {
@@ -160,6 +160,7 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
     instance.asked = undefined;
     if (transition.usage) observeUsage(ctx, instance, transition.usage);
     if (transition.pid) instance.pid = transition.pid;
+    if (transition.to >= (instance.told?.state ?? 0)) instance.told = { state: transition.to, at: at.mono };
     if (transition.to === InstanceState.EXITED) {
       gone(ctx, instance, transition.exit ?? create(ExitSchema, {}));
     } else if (transition.to === InstanceState.READY && transition.endpoint) {
@@ -363,7 +364,7 @@ export function forgetNode(ctx: Context, call: string, name: string): void {
     return;
   }
   cancelDrain(ctx, node);
-  for (const instance of instancesOn(state, node)) gone(ctx, instance, nodeLost("its node was forgotten"));
+  for (const instance of instancesOn(state, node)) goneWithNode(ctx, instance, "its node was forgotten");
   forgetOwedOn(ctx, name);
   state.nodes.delete(name);
   state.roster = state.roster.filter((other) => other !== node);
@@ -372,8 +373,4 @@ export function forgetNode(ctx: Context, call: string, name: string): void {
   complete(ctx, node);
   nodeChanged(ctx, name, NodeChange.FORGOTTEN, "");
   ctx.emit({ type: "answer", call, answer: { kind: "done" } });
-}
-
-function nodeLost(message: string): Exit {
-  return create(ExitSchema, { reason: ExitReason.NODE_LOST, message });
 }
