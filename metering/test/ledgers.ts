@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { isQuick } from "@warren/common/testing/quick";
 import type { Ledger } from "../src/ledger/ledger.ts";
-import { openLedger } from "../src/ledger/open.ts";
+import { type LedgerLocation, openLedger } from "../src/ledger/open.ts";
 import { postgresBinaries, startPostgres } from "../src/testing/postgres-server.ts";
 import { temporaryDirectory } from "./harness.ts";
 
@@ -10,12 +10,16 @@ import { temporaryDirectory } from "./harness.ts";
 export interface Ledgers extends AsyncDisposable {
   /** Opens the ledger of that name, as a process that starts does. */
   open(name: string): Promise<Ledger>;
+  /** Where it lies. */
+  at(name: string): Promise<LedgerLocation>;
 }
 
 async function files(): Promise<Ledgers> {
   const temporary = temporaryDirectory();
+  const at = async (name: string) => ({ stateDirectory: join(temporary.path, name) });
   return {
-    open: (name) => openLedger({ stateDirectory: join(temporary.path, name) }),
+    at,
+    open: async (name) => openLedger(await at(name)),
     [Symbol.asyncDispose]: async () => temporary[Symbol.dispose](),
   };
 }
@@ -23,12 +27,14 @@ async function files(): Promise<Ledgers> {
 async function databases(): Promise<Ledgers> {
   const server = await startPostgres();
   const urls = new Map<string, Promise<string>>();
+  const at = async (name: string) => {
+    const url = urls.get(name) ?? server.createDatabase();
+    urls.set(name, url);
+    return { ledgerUrl: await url };
+  };
   return {
-    async open(name) {
-      const url = urls.get(name) ?? server.createDatabase();
-      urls.set(name, url);
-      return openLedger({ ledgerUrl: await url });
-    },
+    at,
+    open: async (name) => openLedger(await at(name)),
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }

@@ -2,7 +2,10 @@
 import { ConfigError } from "@warren/common/config";
 import type { Ledger } from "./ledger.ts";
 import { PostgresLedger } from "./postgres/ledger.ts";
+import { postgresRows } from "./postgres/rows.ts";
+import type { LedgerRow } from "./rows.ts";
 import { SqliteLedger } from "./sqlite/ledger.ts";
+import { sqliteRows } from "./sqlite/rows.ts";
 
 /** One of the two. */
 export interface LedgerLocation {
@@ -24,3 +27,16 @@ export async function openLedger({ stateDirectory, ledgerUrl }: LedgerLocation):
     "metering has no ledger: name a state directory (--state) or a PostgreSQL (--ledger)",
   );
 }
+
+/**
+ * All that a ledger holds at this moment, in an order that depends on its content only; while another process counts.
+ * @throws ConfigError, StoreMismatchError, StoreUnavailableError at the first row
+ */
+export function readLedger({ stateDirectory, ledgerUrl }: LedgerLocation): AsyncGenerator<LedgerRow, void> {
+  if (ledgerUrl !== undefined) return postgresRows(ledgerUrl);
+  if (stateDirectory !== undefined) return sqliteRows(stateDirectory);
+  throw noLedger();
+}
+
+const noLedger = () =>
+  new ConfigError("metering has no ledger: name a state directory (--state) or a PostgreSQL (--ledger)");
