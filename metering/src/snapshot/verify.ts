@@ -42,6 +42,8 @@ export class VerifyError extends Error {
 const batchRecords = 512;
 /** Of one look into the journal, in ms. */
 const lookMs = 5_000;
+/** A journal that gives nothing for so long, in ms, has no more. */
+const quietMs = 10_000;
 
 /** @throws VerifyError naming what is missing; what the ledger, the snapshot and the journal throw */
 export async function verifyLedger(options: VerifyOptions): Promise<Verified> {
@@ -94,26 +96,36 @@ async function recount(
   const { after, warning } = await resumeAt({ reader, position, signal, lookMs });
   if (warning) throw new VerifyError(`the snapshot cannot be continued with this journal: ${warning}`);
   let counted = 0;
-  for await (const { records } of reader.read({ after, batch: batchRecords, signal })) {
-    if (counted === 0 && !position && records[0]!.seq !== 1n) {
-      throw new VerifyError(
-        `the journal begins at ${records[0]!.seq}: what was before it is not known; give a snapshot from before`,
-      );
+  const quiet = new AbortController();
+  const timer = setTimeout(() => quiet.abort(), quietMs);
+  try {
+    const reading = AbortSignal.any([signal, quiet.signal]);
+    for await (const { records } of reader.read({ after, batch: batchRecords, signal: reading })) {
+      timer.refresh();
+      if (counted === 0 && !position && records[0]!.seq !== 1n) {
+        throw new VerifyError(
+          `the journal begins at ${records[0]!.seq}: what was before it is not known; give a snapshot from before`,
+        );
+      }
+      const wanted = records.filter((record) => record.seq <= seq);
+      if (wanted.length > 0) await scratch.count(source, wanted);
+      counted += wanted.length;
+      progress?.(counted, Number(seq - after));
+      const last = wanted.at(-1);
+      if (last?.seq === seq && last.id !== recordId) {
+        throw new VerifyError(
+          `the journal has another record than ${recordId} at ${seq}: it is another journal`,
+        );
+      }
+      if (records.at(-1)!.seq >= seq) return counted;
     }
-    const wanted = records.filter((record) => record.seq <= seq);
-    if (wanted.length > 0) await scratch.count(source, wanted);
-    counted += wanted.length;
-    progress?.(counted, Number(seq - after));
-    const last = wanted.at(-1);
-    if (last?.seq === seq && last.id !== recordId) {
-      throw new VerifyError(
-        `the journal has another record than ${recordId} at ${seq}: it is another journal`,
-      );
-    }
-    if (records.at(-1)!.seq >= seq) return counted;
+  } finally {
+    clearTimeout(timer);
   }
   signal.throwIfAborted();
-  throw new VerifyError("the journal's reader has ended");
+  throw new VerifyError(
+    `the journal gave nothing more within ${quietMs / 1_000} s, and ${seq} was counted: is it this one?`,
+  );
 }
 
 /** What is billed. Ids seen and what was odd depend on how often, and in which batches, a record was read. */
