@@ -34,23 +34,37 @@ for manifest in examples/*/package.json; do
   [ ! -f "$dir/bun.lock" ] || "$bun" install --frozen-lockfile --silent --cwd "$dir"
 done
 
-# Tests run a real NATS server and a stock HTTP client, tenants in namespaces (bubblewrap), an agent that sees its host
+# Tests run a real NATS server, a real PostgreSQL and a stock HTTP client, tenants in namespaces (bubblewrap), an agent that sees its host
 # by ps and lsof alone, and the shipped compose file on containers. Without them they are skipped by name.
 missing=
 for pair in nats-server:nats-server curl:curl bwrap:bubblewrap lsof:lsof ps:procps ip:iproute2 \
   dockerd:docker.io docker-compose:docker-compose; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+# Debian keeps its server off PATH, by version.
+command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "setup: installing$missing"
     # Packages of daemons start them: the tests start their own, and nobody asked for any other.
     policy=/usr/sbin/policy-rc.d
+    cluster=
+    made=
+    trap 'rm -f $made $cluster' EXIT
     if [ ! -e "$policy" ]; then
-      trap 'rm -f "$policy"' EXIT
+      made=$policy
       printf '#!/bin/sh\nexit 101\n' >"$policy"
       chmod 755 "$policy"
     fi
+    # Nor a database of PostgreSQL's package, which a reboot would start.
+    case "$missing" in
+      *postgresql*)
+        cluster=/etc/postgresql-common/createcluster.conf
+        mkdir -p "${cluster%/*}"
+        [ ! -e "$cluster" ] || cluster=
+        [ -z "$cluster" ] || echo "create_main_cluster = false" >"$cluster"
+        ;;
+    esac
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
   else

@@ -53,6 +53,8 @@ const forUsers = new Set([
   "StoreUnavailableError",
   "StoreLockedError",
   "StoreMismatchError",
+  "SnapshotError",
+  "VerifyError",
   "NodeLockedError",
   "GatewayError",
   "DeadlineError",

@@ -5,18 +5,18 @@ import { serveRpc } from "@warren/common/rpc/server";
 import { systemClock } from "@warren/common/time";
 import { MeteringService } from "@warren/proto/metering";
 import { Follower } from "./follower.ts";
-import { SqliteLedger } from "./ledger/sqlite/ledger.ts";
+import { type LedgerLocation, openLedger } from "./ledger/open.ts";
 import { meteringMetrics } from "./metrics.ts";
 import { meteringService } from "./service.ts";
 import { openReader, sourceOf } from "./source.ts";
 
-export interface MeteringOptions {
-  /** Where the ledger lies; made (0700) if missing, and locked. */
-  readonly stateDirectory: string;
+export interface MeteringOptions extends LedgerLocation {
   /** The scheduler's state directory, to read the embedded journal; need not exist yet. This or `natsUrl`. */
   readonly journalDirectory?: string;
   /** The NATS that carries the events. */
   readonly natsUrl?: string;
+  /** Under which name NATS shows what was counted; default "warren-metering". One metering at a time. */
+  readonly consumer?: string;
   /** Address to listen on; default 127.0.0.1. */
   readonly host?: string;
   /** 0 takes any free port. */
@@ -37,16 +37,16 @@ export interface Metering extends AsyncDisposable {
 const graceMs = 1_000;
 
 /**
- * @throws ConfigError when not exactly one journal is named
+ * @throws ConfigError when not exactly one journal is named, or no ledger
  * @throws StoreLockedError, StoreMismatchError when the ledger is in use, of a newer version, or none
- * @throws StoreUnavailableError when there is no NATS at `natsUrl`
+ * @throws StoreUnavailableError when there is no NATS at `natsUrl`, or no PostgreSQL at `ledgerUrl`
  * @throws ServeError when the port is taken or the credentials are not a server's
  */
 export async function startMetering(options: MeteringOptions): Promise<Metering> {
   const { log } = options;
   const source = sourceOf(options);
   await using resources = new AsyncDisposableStack();
-  const ledger = resources.use(SqliteLedger.open(options.stateDirectory));
+  const ledger = resources.use(await openLedger(options));
   const reader = resources.use(await openReader(options));
   const metrics = meteringMetrics(ledger, source);
   const server = await serveRpc({
@@ -59,7 +59,9 @@ export async function startMetering(options: MeteringOptions): Promise<Metering>
     routes: (router) => router.service(MeteringService, meteringService(ledger, source)),
   });
   resources.defer(() => server.stop(graceMs));
-  resources.use(Follower.start({ reader, ledger, source, metrics, clock: systemClock, log }));
+  resources.use(
+    Follower.start({ reader, ledger, source, consumer: options.consumer, metrics, clock: systemClock, log }),
+  );
   // All is up: from here on it is `stop` that disposes.
   const running = resources.move();
   let stopped: Promise<void> | undefined;

@@ -1,5 +1,6 @@
 /** `warren_metering_*`. */
 import { Counter, createMetrics, Gauge, Histogram, type Registry } from "@warren/common/metrics";
+import { StoreUnavailableError } from "@warren/store";
 import type { Counted } from "./core/count.ts";
 import { oddityKinds } from "./core/observation.ts";
 import type { Ledger } from "./ledger/ledger.ts";
@@ -30,8 +31,8 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
     name: "warren_metering_missing",
     help: "Records that were not counted though later ones of the same producer were: lost, dropped or on their way.",
     registers,
-    async collect() {
-      this.set(await ledger.missing());
+    collect() {
+      return whenThere(async () => this.set(await ledger.missing()));
     },
   });
   const failures = new Counter({
@@ -59,8 +60,8 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
     name: "warren_metering_counted_seq",
     help: "Place in the journal up to which the ledger has counted.",
     registers,
-    async collect() {
-      this.set(Number((await ledger.position(source))?.seq ?? 0n));
+    collect() {
+      return whenThere(async () => this.set(Number((await ledger.position(source))?.seq ?? 0n)));
     },
   });
   new Gauge({
@@ -68,9 +69,11 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
     help: "Records ever put in this ledger's quarantine, by kind.",
     labelNames: ["kind"],
     registers,
-    async collect() {
-      const counts = await ledger.quarantineCounts();
-      for (const kind of oddityKinds) this.set({ kind }, counts.get(kind) ?? 0);
+    collect() {
+      return whenThere(async () => {
+        const counts = await ledger.quarantineCounts();
+        for (const kind of oddityKinds) this.set({ kind }, counts.get(kind) ?? 0);
+      });
     },
   });
   return {
@@ -84,4 +87,13 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
       if (batch.lastEventAt !== undefined) lag.set(Math.max(0, now - batch.lastEventAt) / 1_000);
     },
   };
+}
+
+/** A ledger that is away for a while must not take the other metrics with it: these keep their last values. */
+async function whenThere(read: () => Promise<void>): Promise<void> {
+  try {
+    await read();
+  } catch (error) {
+    if (!(error instanceof StoreUnavailableError)) throw error;
+  }
 }

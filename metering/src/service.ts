@@ -4,6 +4,7 @@ import { isKey, keyRule } from "@warren/common/ids";
 import { Code, rpcError } from "@warren/common/rpc/errors";
 import { fromTimestamp, toTimestamp } from "@warren/common/time";
 import { type GetUsageRequest, type MeteringService, UsageWindow } from "@warren/proto/metering";
+import { StoreUnavailableError } from "@warren/store";
 import { meterNames } from "./core/meters.ts";
 import { boundsOf, type Cut, type Window, windowOf } from "./core/window.ts";
 import type { Ledger, UsageRow } from "./ledger/ledger.ts";
@@ -30,15 +31,13 @@ export function meteringService(
     async getUsage(request) {
       const window = checkedWindow(request);
       const cut = cuts[request.window];
-      // Read before the rows: these hold all up to there, and perhaps more.
-      const position = await ledger.position(source);
-      // One row more tells that there are more.
-      const rows = await ledger.usage({
-        tenant: request.tenant || undefined,
-        window,
-        cut,
-        limit: maxRows + 1,
-      });
+      const tenant = request.tenant || undefined;
+      const { rows, position } = await asked(async () => ({
+        // Read before the rows: these hold all up to there, and perhaps more.
+        position: await ledger.position(source),
+        // One row more tells that there are more.
+        rows: await ledger.usage({ tenant, window, cut, limit: maxRows + 1 }),
+      }));
       if (rows.length > maxRows) {
         throw rpcError(
           Code.ResourceExhausted,
@@ -51,6 +50,16 @@ export function meteringService(
       };
     },
   };
+}
+
+/** @throws ConnectError UNAVAILABLE when the ledger's database is away */
+async function asked<T>(read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    if (error instanceof StoreUnavailableError) throw rpcError(Code.Unavailable, error.message);
+    throw error;
+  }
 }
 
 /** @throws ConnectError INVALID_ARGUMENT naming the field */

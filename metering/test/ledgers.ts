@@ -1,35 +1,48 @@
 /** Every kind of ledger, for the tests that all of them must pass. */
 import { join } from "node:path";
+import { isQuick } from "@warren/common/testing/quick";
 import type { Ledger } from "../src/ledger/ledger.ts";
-import { PostgresLedger } from "../src/ledger/postgres/ledger.ts";
-import { SqliteLedger } from "../src/ledger/sqlite/ledger.ts";
-import { startPostgres } from "../src/testing/postgres-server.ts";
+import { type LedgerLocation, openLedger } from "../src/ledger/open.ts";
+import { postgresBinaries, startPostgres } from "../src/testing/postgres-server.ts";
 import { temporaryDirectory } from "./harness.ts";
 
 /** Places of ledgers of one kind, each empty at first. */
 export interface Ledgers extends AsyncDisposable {
   /** Opens the ledger of that name, as a process that starts does. */
   open(name: string): Promise<Ledger>;
+  /** Where it lies. */
+  at(name: string): Promise<LedgerLocation>;
 }
 
-export const ledgerKinds: Readonly<Record<string, () => Promise<Ledgers>>> = {
-  sqlite: async () => {
-    const temporary = temporaryDirectory();
-    return {
-      open: async (name) => SqliteLedger.open(join(temporary.path, name)),
-      [Symbol.asyncDispose]: async () => temporary[Symbol.dispose](),
-    };
-  },
-  postgres: async () => {
-    const server = await startPostgres();
-    const urls = new Map<string, Promise<string>>();
-    return {
-      open: async (name) => {
-        const url = urls.get(name) ?? server.createDatabase();
-        urls.set(name, url);
-        return PostgresLedger.open(await url);
-      },
-      [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
-    };
-  },
-};
+async function files(): Promise<Ledgers> {
+  const temporary = temporaryDirectory();
+  const at = async (name: string) => ({ stateDirectory: join(temporary.path, name) });
+  return {
+    at,
+    open: async (name) => openLedger(await at(name)),
+    [Symbol.asyncDispose]: async () => temporary[Symbol.dispose](),
+  };
+}
+
+async function databases(): Promise<Ledgers> {
+  const server = await startPostgres();
+  const urls = new Map<string, Promise<string>>();
+  const at = async (name: string) => {
+    const url = urls.get(name) ?? server.createDatabase();
+    urls.set(name, url);
+    return { ledgerUrl: await url };
+  };
+  return {
+    at,
+    open: async (name) => openLedger(await at(name)),
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
+
+/** The quick gate leaves it to CI; a machine without it skips it by name. */
+export const hasPostgres = !isQuick && postgresBinaries() !== undefined;
+
+export const ledgerKinds = [
+  { kind: "sqlite", openLedgers: files, here: true },
+  { kind: "postgres", openLedgers: databases, here: hasPostgres },
+] as const;

@@ -182,8 +182,10 @@ export function processCommands(program: Command): void {
         async start() {
           const metering = await (await import("@warren/metering")).startMetering({
             stateDirectory: config.state,
+            ledgerUrl: config.ledger,
             journalDirectory: config.journal,
             natsUrl: config.nats,
+            consumer: config.consumer,
             host: config.host,
             port: config.port,
             credentials: loadCredentials(config.credentials),

@@ -215,11 +215,21 @@ export const gatewaySchema = z.object({
 
 export const meteringSchema = z.object({
   ...everyProcess,
-  state: field.text().describe("state directory: the ledger"),
+  state: field.text().optional().describe("state directory: the ledger, if it is a file"),
+  ledger: field
+    .text()
+    .optional()
+    .describe(
+      "PostgreSQL that holds the ledger instead: postgres://user:password@host:port/database; arguments are public, so give it by the environment",
+    ),
   journal: field.text().optional().describe("the scheduler's state directory, to read the embedded journal"),
   nats: field
     .text()
     .optional()
     .describe("NATS server that carries the events, instead of the embedded journal"),
+  consumer: field
+    .text()
+    .optional()
+    .describe("name of its consumer on NATS (default: warren-metering); a second metering needs another"),
   port: field.port().default(ports.metering).describe("port of its API; 0 takes a free one"),
 });

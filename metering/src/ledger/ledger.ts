@@ -2,10 +2,11 @@
  * The ledger: the pure core's results, committed batch by batch together with the place in the journal. Behind this
  * interface stand a file (sqlite/) and a PostgreSQL (postgres/), held to one conformance suite.
  */
-import type { StoredRecord } from "@warren/store";
+import { type StoredRecord, StoreMismatchError } from "@warren/store";
 import type { Counted } from "../core/count.ts";
 import type { Meters } from "../core/meters.ts";
 import type { Cut, Window } from "../core/window.ts";
+import type { LedgerRow } from "./rows.ts";
 
 /** The last record counted of a journal. */
 export interface Position {
@@ -57,5 +58,15 @@ export interface Ledger extends AsyncDisposable {
   quarantineCounts(): Promise<ReadonlyMap<string, number>>;
   /** Records that are known to exist and have not been counted: later ones of the same producer have. */
   missing(): Promise<number>;
+  /**
+   * Writes all rows of another ledger into this one, in one transaction, while nothing is counted.
+   * @throws StoreMismatchError when it is not empty; nothing was written
+   * @throws what the rows throw; nothing was written
+   */
+  restore(rows: AsyncIterable<LedgerRow>): Promise<void>;
   close(): Promise<void>;
 }
+
+/** Where a ledger has something that a restore would mix with. */
+export const isNotEmpty = (where: string): StoreMismatchError =>
+  new StoreMismatchError(`the ledger ${where} is not empty: restore into an empty one`);

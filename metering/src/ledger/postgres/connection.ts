@@ -7,7 +7,7 @@ import { ConfigError } from "@warren/common/config";
 import { pause, withDeadline } from "@warren/common/time";
 import { StoreLockedError, StoreMismatchError, StoreUnavailableError } from "@warren/store";
 import { type ReservedSQL, SQL, type TransactionSQL } from "bun";
-import { prepareSchema } from "./schema.ts";
+import { checkSchema, prepareSchema } from "./schema.ts";
 
 /** "WARM", as in the file's header; advisory locks are of one database. */
 const lockKey = 0x5741524d;
@@ -72,12 +72,13 @@ export class PostgresConnection {
   /**
    * Runs it in one transaction of the session that holds the lock. After any failure the session is given up: it may be
    * broken, and a new one costs little.
+   * @param ms how long it may take; default 30 s
    * @throws StoreUnavailableError what was done is undone, or (after a lost connection) unknown
    */
-  async transaction<T>(work: (sql: TransactionSQL) => Promise<T>): Promise<T> {
+  async transaction<T>(work: (sql: TransactionSQL) => Promise<T>, ms: number = times.workMs): Promise<T> {
     const { session } = await this.#session();
     try {
-      return await withDeadline(session.begin(work), times.workMs, "the transaction");
+      return await withDeadline(session.begin(work), ms, "the transaction");
     } catch (error) {
       await this.#drop();
       throw this.#unavailable(error);
@@ -94,19 +95,28 @@ export class PostgresConnection {
   }
 
   /**
-   * Runs it in a transaction that sees the ledger as it stands now, while others count.
-   * @throws StoreUnavailableError
+   * What it yields in a transaction that sees the ledger as it stands now, while others count. Takes no lock.
+   * @throws ConfigError, StoreUnavailableError
+   * @throws StoreMismatchError when there is no ledger of this version
    */
-  async *snapshot<T>(work: (sql: ReservedSQL) => AsyncIterable<T>): AsyncGenerator<T> {
-    const pool = this.#pool(1);
+  static async *snapshot<T>(
+    url: string,
+    work: (sql: ReservedSQL) => AsyncIterable<T>,
+  ): AsyncGenerator<T, void, undefined> {
+    const connection = new PostgresConnection(url, shownUrl(url));
+    const pool = connection.#pool(1);
     try {
       const session = await pool.reserve();
       await session.unsafe("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+      // Whoever takes the rows may take his time.
+      await session.unsafe("SET LOCAL idle_in_transaction_session_timeout = '10min'");
+      await checkSchema(session, connection.shown);
       yield* work(session);
     } catch (error) {
-      throw this.#unavailable(error);
+      throw connection.#unavailable(error);
     } finally {
       await closeQuietly(pool);
+      await connection.close();
     }
   }
 

@@ -5,9 +5,18 @@ import type { Account } from "../../core/account.ts";
 import { type Counted, countBatch, type Quarantined, type Run, readBatch } from "../../core/count.ts";
 import { mostRuns } from "../../core/seen.ts";
 import { meterColumns } from "../columns.ts";
-import type { Counting, Ledger, Position, UsageQuery, UsageRow } from "../ledger.ts";
+import {
+  type Counting,
+  isNotEmpty,
+  type Ledger,
+  type Position,
+  type UsageQuery,
+  type UsageRow,
+} from "../ledger.ts";
 import { quarantineRows } from "../quarantine.ts";
+import type { LedgerRow } from "../rows.ts";
 import { PostgresConnection } from "./connection.ts";
+import { writeRows } from "./rows.ts";
 import {
   addPostings,
   addQuarantineCounts,
@@ -21,6 +30,9 @@ import { readUsage } from "./usage.ts";
 
 /** Of the records put in quarantine by one statement, in bytes; one record may be more. */
 const quarantineBytes = 4 * 1024 * 1024;
+
+/** Of a restore, in ms: some ten million rows. */
+const restoreMs = 3_600_000;
 
 export class PostgresLedger implements Ledger {
   readonly #connection: PostgresConnection;
@@ -82,6 +94,15 @@ export class PostgresLedger implements Ledger {
       (sql) => sql`SELECT coalesce(sum(missing), 0) AS n FROM warren.runs`,
     );
     return Number(row.n);
+  }
+
+  async restore(rows: AsyncIterable<LedgerRow>): Promise<void> {
+    await this.#connection.transaction(async (sql) => {
+      const [{ used }] = await sql`
+        SELECT EXISTS (SELECT FROM warren.accounts) OR EXISTS (SELECT FROM warren.positions) AS used`;
+      if (used) throw isNotEmpty(this.#connection.shown);
+      await writeRows(sql, rows);
+    }, restoreMs);
   }
 
   close(): Promise<void> {

@@ -73,11 +73,20 @@ const tables = `
  * @throws StoreMismatchError when it is of a newer version, or no ledger; it is left as it is
  */
 export async function prepareSchema(sql: SQL, shown: string): Promise<void> {
+  if (await checkSchema(sql, shown, { mayBeMissing: true })) return;
+  await sql.begin((transaction) => transaction.unsafe(tables).simple());
+}
+
+/**
+ * @returns whether there is a ledger
+ * @throws StoreMismatchError when it is of a newer version, or no ledger
+ */
+export async function checkSchema(sql: SQL, shown: string, { mayBeMissing = false } = {}): Promise<boolean> {
   const [found] = await sql`
     SELECT to_regnamespace('warren') IS NOT NULL AS schema, to_regclass('warren.ledger') IS NOT NULL AS ledger`;
   if (!found.schema) {
-    await sql.begin((transaction) => transaction.unsafe(tables).simple());
-    return;
+    if (mayBeMissing) return false;
+    throw new StoreMismatchError(`there is no ledger in ${shown}`);
   }
   if (!found.ledger) {
     throw new StoreMismatchError(
@@ -91,4 +100,5 @@ export async function prepareSchema(sql: SQL, shown: string): Promise<void> {
         "run the newer Warren that wrote it",
     );
   }
+  return true;
 }

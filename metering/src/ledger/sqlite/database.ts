@@ -118,6 +118,23 @@ function prepare(db: Database, path: string): void {
     db.run(`PRAGMA user_version = ${schemaVersion}`);
     return;
   }
+  const version = checkedVersion(db, path);
+  for (let from = version; from < schemaVersion; from++) db.run(migrations[from]!);
+  db.run(`PRAGMA user_version = ${schemaVersion}`);
+}
+
+/** @throws StoreMismatchError when it is not of exactly this version: for who only reads */
+export function checkSchema(db: Database, path: string): void {
+  const version = checkedVersion(db, path);
+  if (version < schemaVersion) {
+    throw new StoreMismatchError(
+      `${path} has the older schema version ${version}: run metering on it once, which brings it to this one`,
+    );
+  }
+}
+
+/** @throws StoreMismatchError */
+function checkedVersion(db: Database, path: string): number {
   if (pragma(db, "application_id") !== applicationId) {
     throw new StoreMismatchError(`${path} is not a Warren ledger: it is left as it is`);
   }
@@ -128,8 +145,7 @@ function prepare(db: Database, path: string): void {
         "run the newer Warren that wrote it",
     );
   }
-  for (let from = version; from < schemaVersion; from++) db.run(migrations[from]!);
-  db.run(`PRAGMA user_version = ${schemaVersion}`);
+  return version;
 }
 
 function pragma(db: Database, name: string): number {

@@ -4,11 +4,20 @@ import { resolve } from "node:path";
 import type { StoredRecord } from "@warren/store";
 import { DirectoryLock } from "@warren/store/directory-lock";
 import { countBatch, readBatch } from "../../core/count.ts";
-import type { Counting, Ledger, Position, UsageQuery, UsageRow } from "../ledger.ts";
+import {
+  type Counting,
+  isNotEmpty,
+  type Ledger,
+  type Position,
+  type UsageQuery,
+  type UsageRow,
+} from "../ledger.ts";
+import type { LedgerRow } from "../rows.ts";
 import { Book } from "./book.ts";
 import { openLedgerDatabase } from "./database.ts";
 import { Positions } from "./positions.ts";
 import { Quarantine } from "./quarantine.ts";
+import { sqliteRows, writeRows } from "./rows.ts";
 import { Runs } from "./runs.ts";
 import { readUsage } from "./usage.ts";
 
@@ -80,6 +89,11 @@ export class SqliteLedger implements Ledger {
 
   async missing(): Promise<number> {
     return this.#runs.missing();
+  }
+
+  async restore(rows: AsyncIterable<LedgerRow>): Promise<void> {
+    for await (const _ of sqliteRows(this.#lock.directory)) throw isNotEmpty(this.#lock.directory);
+    await writeRows(this.#db, rows);
   }
 
   async close(): Promise<void> {
