@@ -18,7 +18,19 @@ const rooms: Record<string, readonly string[]> = {
   worker: [],
   cli: ["proto", "common", "store", "agent", "scheduler", "gateway", "metering", "client", "worker"],
   test: ["proto", "common", "store", "agent", "scheduler", "gateway", "metering", "client", "worker", "cli"],
-  bench: ["proto", "common", "store", "agent", "scheduler", "gateway", "metering", "client", "worker", "cli"],
+  bench: [
+    "proto",
+    "common",
+    "store",
+    "agent",
+    "scheduler",
+    "gateway",
+    "metering",
+    "client",
+    "worker",
+    "cli",
+    "test",
+  ],
 };
 
 /** What the client may take of common: only that which runs under Node. */

@@ -1,5 +1,5 @@
 /** One way from a publisher to a committed ledger: which journal, which ledger; each round on fresh ones. */
-import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -50,6 +50,9 @@ export function armOf(route: Route, load: Load, signal: AbortSignal): Arm {
     const made = [...batches(load)]; // encoding is the scheduler's work, not the ledger's
     const events = made.reduce((sum, batch) => sum + batch.length, 0);
     if (!route.late) await metering.start();
+    const journalAt = nats ? nats.directory : directory;
+    const ledgerAt = postgres ? postgres.directory : join(root, "ledger");
+    const before = { journal: await sizeOf(journalAt), ledger: await sizeOf(ledgerAt) };
     const begun = performance.now();
     const lane = async () => {
       for (let batch = made.shift(); batch; batch = made.shift()) {
@@ -79,14 +82,15 @@ export function armOf(route: Route, load: Load, signal: AbortSignal): Arm {
       ledgerCpuMs: cpuMs(metering.pid ?? 0) * million,
       natsCpuMs: nats?.pid ? cpuMs(nats.pid) * million : 0,
       postgresCpuMs: (postgres?.pids() ?? []).reduce((sum, pid) => sum + cpuMs(pid), 0) * million,
-      journalBytes: (await sizeOf(nats ? nats.directory : directory)) * million,
-      ledgerBytes: (await sizeOf(postgres ? postgres.directory : join(root, "ledger"))) * million,
+      journalBytes: ((await sizeOf(journalAt)) - before.journal) * million,
+      ledgerBytes: ((await sizeOf(ledgerAt)) - before.ledger) * million,
     };
   };
 }
 
 /** Bytes of all files below it. */
 async function sizeOf(directory: string): Promise<number> {
+  if (!existsSync(directory)) return 0;
   let bytes = 0;
   for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
     try {

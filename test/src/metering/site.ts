@@ -34,6 +34,9 @@ export interface SiteOptions {
 
 /** Of the tmpfs that an agent's runtime directory is: a disk that can be filled. */
 const diskBytes = 64 * 2 ** 20;
+/** One tenant in so many is frozen when nobody uses it. */
+const sleepers = 10;
+const hourMs = 3_600_000;
 /** So many are started at once. */
 const startsAtOnce = 16;
 
@@ -107,11 +110,12 @@ export class Site implements AsyncDisposable {
             isolation: groups ? Isolation.CGROUP : Isolation.NONE,
             limits: groups ? create(LimitsSchema, { memoryBytes: 512n << 20n }) : undefined,
             availability: Availability.AT_LEAST_ONE,
-            idle: create(IdlePolicySchema, {
-              neverFreeze: n % 10 !== 0,
-              keepWarm: true,
-              freezeAfter: toDuration(3_000),
-            }),
+            idle: create(
+              IdlePolicySchema,
+              n % sleepers === 0
+                ? { freezeAfter: toDuration(3_000), stopAfter: toDuration(hourMs) }
+                : { keepWarm: true },
+            ),
             stop: create(StopPolicySchema, { grace: toDuration(2_000), drain: toDuration(200) }),
           }),
         });
