@@ -43,6 +43,8 @@ for pair in nats-server:nats-server curl:curl bwrap:bubblewrap lsof:lsof ps:proc
 done
 # Debian keeps its server off PATH, by version.
 command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+# Wall clocks that a test can set.
+ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "setup: installing$missing"
