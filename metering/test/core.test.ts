@@ -12,67 +12,6 @@ const now = ten + 5 * hour;
 const minute = 60_000;
 const { ACTIVE, FROZEN } = InstanceMode;
 
-describe("rule 8: failures of the reference systems", () => {
-  test("restart-and-adopt billed once", () => {
-    const before = [
-      transitionAt(shop, ten, "STARTING", "READY", { usage: { cpuUs: 10n } }),
-      usageAt(shop, ten + minute, { cpuUs: 100n, wallMs: 60_000n }, "n1:before:2"),
-    ];
-    // The restarted agent adopts the instance: same id, counters that go on, a new stream, all states told anew.
-    const after = [
-      transitionAt(shop, ten + 2 * minute, "STARTING", "READY", { id: "n1:after:1" }),
-      usageAt(shop, ten + 2 * minute, { cpuUs: 100n, wallMs: 60_000n }, "n1:after:2"),
-      usageAt(shop, ten + 3 * minute, { cpuUs: 150n, wallMs: 180_000n }, "n1:after:3"),
-    ];
-    const ledger = new MapLedger().count(before, now).count(after, now).count(before, now);
-    expect(ledger.total("shop")).toEqual({
-      ...used({ cpuUs: 150n, wallMs: 180_000n }),
-      starts: 1,
-      instances: 1,
-    });
-  });
-
-  test("a late observation adds only what is new, in its own hour", () => {
-    const ledger = new MapLedger().count(
-      [
-        usageAt(shop, ten + 50 * minute, { cpuUs: 100n }),
-        usageAt(shop, ten + 70 * minute, { cpuUs: 160n }),
-        usageAt(shop, ten + 55 * minute, { cpuUs: 120n, wallMs: 7n }),
-      ],
-      now,
-    );
-    expect(ledger.total("shop").cpuUs).toBe(160n);
-    expect(ledger.total("shop", ten)).toMatchObject({ cpuUs: 100n, wallMs: 7n });
-    expect(ledger.total("shop", ten + hour)).toMatchObject({ cpuUs: 60n, wallMs: 0n });
-    expect(ledger.kinds).toEqual([]);
-  });
-
-  test("two instances of one tenant are two counters, not one that goes back", () => {
-    const ledger = new MapLedger().count(
-      [
-        usageAt(shop, ten, { cpuUs: 1_000n }),
-        usageAt(other, ten, { cpuUs: 10n }),
-        usageAt(shop, ten + minute, { cpuUs: 1_100n }),
-        usageAt(other, ten + minute, { cpuUs: 20n }),
-      ],
-      now,
-    );
-    expect(ledger.total("shop")).toMatchObject({ cpuUs: 1_120n, instances: 2 });
-  });
-
-  test("a life shorter than the observation interval is metered", () => {
-    const ledger = new MapLedger().count(
-      [
-        transitionAt(shop, ten, "PENDING", "STARTING"),
-        transitionAt(shop, ten + 8, "STARTING", "READY"),
-        transitionAt(shop, ten + 40, "READY", "EXITED", { usage: { cpuUs: 12n, wallMs: 40n } }),
-      ],
-      now,
-    );
-    expect(ledger.total("shop")).toEqual({ ...used({ cpuUs: 12n, wallMs: 40n }), starts: 1, instances: 1 });
-  });
-});
-
 describe("rule 8: starts and instances", () => {
   test("one that never became ready is an instance and no start, and its use counts", () => {
     const ledger = new MapLedger().count(
