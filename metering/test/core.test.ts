@@ -7,7 +7,6 @@ import { hour, instanceId, nextId, ten, trafficAt, transitionAt, usageAt, used }
 import { MapLedger } from "./model.ts";
 
 const shop = { tenant: "shop", instance: instanceId(1) };
-const other = { tenant: "shop", instance: instanceId(2) };
 const now = ten + 5 * hour;
 const minute = 60_000;
 const { ACTIVE, FROZEN } = InstanceMode;
