@@ -166,12 +166,12 @@ export class Reporter {
   async #report(first: boolean): Promise<void> {
     const { spool, fence, join, metrics } = this.options;
     this.#dirty = false;
-    const records = spool.batch(recordsAtOnce, bytesAtOnce);
+    const { stream, records } = spool.batch(recordsAtOnce, bytesAtOnce);
     const response = await this.#client.report(
       create(ReportRequestSchema, {
         node: join.node,
         incarnation: join.incarnation,
-        stream: spool.stream,
+        stream,
         fencedEpoch: fence.highest,
         records,
         pressure: this.options.pressure(),
@@ -183,8 +183,10 @@ export class Reporter {
     const last = records.at(-1);
     // Never more than was sent: an answer that claims so is not about this stream.
     const all = last !== undefined && response.ackedSeq >= last.seq;
-    if (last) spool.ack(all ? last.seq : response.ackedSeq);
-    this.#more = all && spool.size >= recordsAtOnce;
+    if (last) spool.ack(stream, all ? last.seq : response.ackedSeq);
+    // What is of another stream, left by the agent before this one, goes apart.
+    this.#more =
+      all && spool.size > 0 && (spool.size >= recordsAtOnce || spool.batch(1, 1).stream !== stream);
     this.#setPeriod(fromDuration(response.reportPeriod, this.#periodMs));
     metrics.reports.inc({ outcome: "ok" });
   }

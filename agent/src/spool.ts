@@ -1,6 +1,7 @@
 /**
  * Records for the scheduler, on disk until it has acknowledged them (rule 8). Each has a number that only rises, in a
- * stream that is named once per runtime directory. Bounded: usage is cumulative, so of an instance only the newest need
+ * stream that is named at each start of the agent: what an agent before this one has told while its disk was full is not
+ * known, and an id that is given twice would make the second record pass for a repeat. Bounded: usage is cumulative, so of an instance only the newest need
  * be kept; a transition is never dropped: when they alone fill the spool, new starts are refused.
  */
 import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
@@ -15,21 +16,28 @@ import { messageOf } from "./files.ts";
 export type What = NonNullable<NodeRecord["what"]> & { case: "transition" | "usage" };
 
 interface Entry {
+  /** Which run of numbers its own belongs to. */
+  readonly stream: string;
   readonly record: NodeRecord;
   readonly line: string;
 }
 
-/** The first line of the file. */
-interface Header {
+/** Records of one stream, in order. */
+export interface SpoolBatch {
   readonly stream: string;
-  readonly next: string;
+  readonly records: NodeRecord[];
 }
+
+/** Lines of the file that are no records: from here on they are of that stream; up to there they are acknowledged. */
+type Note =
+  | { readonly stream: string; readonly ack?: undefined }
+  | { readonly stream?: string; readonly ack: string };
 
 /** An instance that lives may still have this many transitions to tell. */
 const transitionsPerInstance = 4;
 
 export class Spool {
-  readonly stream: string;
+  readonly #stream = ulid();
   #entries: Entry[] = [];
   #transitions = 0;
   #next = 1n;
@@ -45,30 +53,24 @@ export class Spool {
     this.#file = new LineFile({
       path,
       held: () => this.#entries.length,
-      lines: () => [this.#header(), ...this.#entries.map(({ line }) => line)],
+      lines: () => this.#lines(),
       onBehind: (error) =>
         log.error({ why: messageOf(error) }, "the spool cannot be written: no new instance is started"),
     });
-    const [first, ...rest] = LineFile.read(path);
-    const header = parseLine(first ?? "") as Header | undefined;
-    this.stream = header?.stream ?? ulid();
-    if (header) this.#next = BigInt(header.next);
-    let acked = 0n;
-    for (const line of rest) {
-      const value = parseLine(line) as { ack?: string } | undefined;
-      if (value?.ack !== undefined) {
-        acked = BigInt(value.ack);
+    let stream = "";
+    for (const line of LineFile.read(path)) {
+      const value = parseLine(line) as Note | JsonValue | undefined;
+      if (isNote(value)) {
+        if (value.ack !== undefined) this.#forget(value.stream ?? stream, BigInt(value.ack));
+        else stream = value.stream;
         continue;
       }
       try {
-        const record = fromJson(NodeRecordSchema, value as JsonValue);
-        this.#push({ record, line });
-        if (record.seq >= this.#next) this.#next = record.seq + 1n;
+        this.#push({ stream, record: fromJson(NodeRecordSchema, value as JsonValue), line });
       } catch (error) {
         log.error({ why: messageOf(error) }, "a line of the spool cannot be read; it is left out");
       }
     }
-    this.#forget(acked);
     this.#file.rewrite();
   }
 
@@ -98,7 +100,7 @@ export class Spool {
    */
   append(what: What, at: number): void {
     const record = create(NodeRecordSchema, { seq: this.#next++, at: toTimestamp(at), what });
-    const entry = { record, line: JSON.stringify(toJson(NodeRecordSchema, record)) };
+    const entry = { stream: this.#stream, record, line: JSON.stringify(toJson(NodeRecordSchema, record)) };
     this.#push(entry);
     if (this.#entries.length > this.bound) this.#dropUsage();
     this.#file.append(entry.line);
@@ -111,19 +113,22 @@ export class Spool {
   }
 
   /** The oldest records, as many as fit. */
-  batch(maxRecords: number, maxBytes: number): NodeRecord[] {
-    const batch: NodeRecord[] = [];
+  batch(maxRecords: number, maxBytes: number): SpoolBatch {
+    const stream = this.#entries[0]?.stream ?? this.#stream;
+    const records: NodeRecord[] = [];
     let bytes = 0;
-    for (const { record, line } of this.#entries) {
-      bytes += line.length;
-      if (batch.length > 0 && (batch.length >= maxRecords || bytes > maxBytes)) break;
-      batch.push(record);
+    for (const entry of this.#entries) {
+      bytes += entry.line.length;
+      const isFull = records.length > 0 && (records.length >= maxRecords || bytes > maxBytes);
+      if (isFull || entry.stream !== stream) break;
+      records.push(entry.record);
     }
-    return batch;
+    return { stream, records };
   }
 
-  ack(seq: bigint): void {
-    if (this.#forget(seq)) this.#file.append(JSON.stringify({ ack: String(seq) }));
+  /** Records of that stream up to this number need not be kept. */
+  ack(stream: string, seq: bigint): void {
+    if (this.#forget(stream, seq)) this.#file.append(JSON.stringify({ stream, ack: String(seq) }));
   }
 
   #push(entry: Entry): void {
@@ -131,11 +136,11 @@ export class Spool {
     if (entry.record.what.case === "transition") this.#transitions++;
   }
 
-  #forget(seq: bigint): boolean {
+  #forget(stream: string, seq: bigint): boolean {
     let count = 0;
-    for (const { record } of this.#entries) {
-      if (record.seq > seq) break;
-      if (record.what.case === "transition") this.#transitions--;
+    for (const entry of this.#entries) {
+      if (entry.stream !== stream || entry.record.seq > seq) break;
+      if (entry.record.what.case === "transition") this.#transitions--;
       count++;
     }
     if (count > 0) this.#entries = this.#entries.slice(count);
@@ -167,8 +172,22 @@ export class Spool {
     this.#file.outdate(); // it still has them
   }
 
-  #header(): string {
-    const header: Header = { stream: this.stream, next: String(this.#next) };
-    return JSON.stringify(header);
+  #lines(): string[] {
+    const lines: string[] = [];
+    let current = "";
+    const note = (stream: string) => {
+      if (stream !== current) lines.push(JSON.stringify({ stream }));
+      current = stream;
+    };
+    for (const { stream, line } of this.#entries) {
+      note(stream);
+      lines.push(line);
+    }
+    note(this.#stream); // what is appended is of this one
+    return lines;
   }
+}
+
+function isNote(value: Note | JsonValue | undefined): value is Note {
+  return typeof value === "object" && value !== null && ("ack" in value || "stream" in value);
 }

@@ -26,8 +26,6 @@ import {
   InstanceRefSchema,
   InstanceSchema,
   InstanceState,
-  TransitionSchema,
-  UsageReportSchema,
 } from "@warren/proto/common";
 import { TranspilerCaches } from "../src/caches.ts";
 import { prepareBun, tenantEnvironment } from "../src/command.ts";
@@ -44,7 +42,6 @@ import { diagSockets, tcpStates } from "../src/host/sockdiag.ts";
 import { isFree, Ports } from "../src/ports.ts";
 import { ProcessTable } from "../src/processes.ts";
 import { isExpected } from "../src/readiness.ts";
-import { Spool, type What } from "../src/spool.ts";
 import { extend, noCounters, observe, toUsage } from "../src/usage.ts";
 import { failure, silent } from "./support.ts";
 
@@ -510,85 +507,5 @@ describe("ids that ended", () => {
     new EndedIds(path, silent).add(exited(id, ExitReason.KILLED));
     appendFileSync(path, '{"id":"01AR');
     expect(new EndedIds(path, silent).get(id)?.exit?.reason).toBe(ExitReason.KILLED);
-  });
-});
-
-describe("rule 8, rule 9: the spool", () => {
-  const ref = (id: string) => create(InstanceRefSchema, { id, tenant: "app", node: "n1" });
-  const transition = (id: string, to = InstanceState.READY): What => ({
-    case: "transition",
-    value: create(TransitionSchema, { instance: ref(id), to }),
-  });
-  const usage = (id: string, cpuUs: number): What => ({
-    case: "usage",
-    value: create(UsageReportSchema, { instance: ref(id), usage: { cpuUs: BigInt(cpuUs) } }),
-  });
-
-  test("rule 8: what was not acknowledged is there after a restart, with its numbers and in the same stream", () => {
-    const path = fresh();
-    const spool = new Spool(path, silent);
-    for (let i = 0; i < 5; i++) spool.append(transition(`i${i}`), 1000 + i);
-    spool.ack(2n);
-    const next = new Spool(path, silent);
-    expect(next.stream).toBe(spool.stream);
-    expect(next.batch(10, 1e6).map((record) => record.seq)).toEqual([3n, 4n, 5n]);
-    next.ack(5n);
-    const third = new Spool(path, silent);
-    third.append(transition("x"), 1);
-    expect(third.batch(10, 1e6).map((record) => record.seq)).toEqual([6n]);
-    expect(new Spool(fresh(), silent).stream).not.toBe(spool.stream);
-  });
-
-  test("half a line at the end is left out", () => {
-    const path = fresh();
-    new Spool(path, silent).append(transition("a"), 1);
-    appendFileSync(path, '{"seq":"2","at":"20');
-    const spool = new Spool(path, silent);
-    expect(spool.size).toBe(1);
-    spool.append(transition("b"), 1);
-    expect(new Spool(path, silent).batch(10, 1e6).map((record) => record.seq)).toEqual([1n, 2n]);
-  });
-
-  test("rule 9: over the bound intermediate usage goes first, transitions never; then new starts are refused", () => {
-    const spool = new Spool(fresh(), silent, 50);
-    for (let i = 0; i < 40; i++) spool.append(usage(`i${i % 2}`, i), i);
-    for (let i = 0; i < 20; i++) spool.append(transition("i0"), i);
-    expect(spool.size).toBeLessThanOrEqual(50);
-    const kept = spool.batch(100, 1e9);
-    expect(kept.filter(({ what }) => what.case === "transition")).toHaveLength(20);
-    const newest = kept.flatMap(({ what }) => (what.case === "usage" ? [what.value.usage!.cpuUs] : []));
-    expect(newest).toContain(39n);
-    expect(spool.isFull(0)).toBe(false);
-    for (let i = 0; i < 40; i++) spool.append(transition("i1"), i);
-    expect(spool.isFull(0)).toBe(true);
-    expect(spool.batch(100, 1e9).filter(({ what }) => what.case === "transition")).toHaveLength(60);
-    spool.ack(kept.at(-1)!.seq);
-    expect(spool.isFull(0)).toBe(false);
-  });
-
-  test("rule 9: the file does not grow for ever while everything is acknowledged", () => {
-    const path = fresh();
-    const spool = new Spool(path, silent);
-    for (let i = 1; i <= 5_000; i++) {
-      spool.append(usage("a", i), i);
-      spool.ack(BigInt(i));
-    }
-    expect(statSync(path).size).toBeLessThan(500_000);
-    expect(statSync(path).mode & 0o777).toBe(0o600);
-  });
-
-  test("a batch is bounded by bytes, but never empty", () => {
-    const spool = new Spool(fresh(), silent);
-    for (let i = 0; i < 5; i++) spool.append(transition(`i${i}`), i);
-    expect(spool.batch(100, 1)).toHaveLength(1);
-    expect(spool.batch(3, 1e9)).toHaveLength(3);
-  });
-
-  test("the exit of an instance is found in it", () => {
-    const spool = new Spool(fresh(), silent);
-    spool.append(transition("a", InstanceState.READY), 1);
-    expect(spool.exitOf("a")).toBeUndefined();
-    spool.append(transition("a", InstanceState.EXITED), 1);
-    expect(spool.exitOf("a")).toBeDefined();
   });
 });

@@ -224,7 +224,7 @@ export type ReportRequest = Message<"warren.scheduler.v1.ReportRequest"> & {
   incarnation: string;
 
   /**
-   * Which run of record numbers: kept over restarts of the agent, new with a new runtime directory.
+   * Which run of record numbers: new at each start of an agent; records left by the one before keep theirs.
    *
    * @generated from field: string stream = 3;
    */
