@@ -37,12 +37,12 @@ export const activeMs = ({ wallMs, frozenMs }: Pick<Use, "wallMs" | "frozenMs">)
   wallMs > frozenMs ? wallMs - frozenMs : 0n;
 
 export const meterKeys = [
-  "cpuSeconds",
-  "memoryGibSeconds",
-  "activeSeconds",
-  "frozenSeconds",
+  "cpu-seconds",
+  "memory-gib-seconds",
+  "active-seconds",
+  "frozen-seconds",
   "requests",
-  "bytesOut",
+  "bytes-out",
   "starts",
   "thaws",
 ] as const;
@@ -50,32 +50,32 @@ export const meterKeys = [
 export type MeterKey = (typeof meterKeys)[number];
 
 const kinds: Readonly<Record<MeterKey, Omit<MeterKind, "name">>> = {
-  cpuSeconds: {
+  "cpu-seconds": {
     meter: UsageMeter.CPU_SECONDS,
     title: "CPU",
     perUnit: 1_000_000n,
     of: (use) => use.cpuUs,
   },
-  memoryGibSeconds: {
+  "memory-gib-seconds": {
     meter: UsageMeter.MEMORY_GIB_SECONDS,
     title: "Memory",
     perUnit: 2n ** 30n,
     of: (use) => use.memoryByteSeconds,
   },
-  activeSeconds: {
+  "active-seconds": {
     meter: UsageMeter.ACTIVE_SECONDS,
     title: "Active time",
     perUnit: 1_000n,
     of: activeMs,
   },
-  frozenSeconds: {
+  "frozen-seconds": {
     meter: UsageMeter.FROZEN_SECONDS,
     title: "Frozen time",
     perUnit: 1_000n,
     of: (use) => use.frozenMs,
   },
   requests: { meter: UsageMeter.REQUESTS, title: "Requests", perUnit: 1n, of: (use) => use.requests },
-  bytesOut: { meter: UsageMeter.BYTES_OUT, title: "Traffic out", perUnit: 1n, of: (use) => use.bytesOut },
+  "bytes-out": { meter: UsageMeter.BYTES_OUT, title: "Traffic out", perUnit: 1n, of: (use) => use.bytesOut },
   starts: { meter: UsageMeter.STARTS, title: "Cold starts", perUnit: 1n, of: (use) => use.starts },
   thaws: { meter: UsageMeter.THAWS, title: "Thaws", perUnit: 1n, of: (use) => use.thaws },
 };

@@ -16,7 +16,7 @@ currency: EUR
 plans:
   pro:
     prices:
-      - { meter: cpuSeconds, model: unit, micros: 40000, per: 3600, free: 1_000 }
+      - { meter: cpu-seconds, model: unit, micros: 40000, per: 3600, free: 1_000 }
       - meter: requests
         name: Calls
         model: graduated
@@ -34,7 +34,7 @@ default = "pro"
 minimumMicros = 5_000_000
 budget = { micros = 100_000_000, alertPercents = [50, 100] }
 [[plans.pro.prices]]
-meter = "cpuSeconds"
+meter = "cpu-seconds"
 model = "unit"
 micros = 40_000
 per = 3600
@@ -103,7 +103,7 @@ plans:
     );
     for (const line of [
       "p.yaml: currency: must be a currency's code as ISO 4217 has it, like EUR",
-      "p.yaml: plans.pro.prices[0].meter: must be one of cpuSeconds, ",
+      "p.yaml: plans.pro.prices[0].meter: must be one of cpu-seconds, ",
       "p.yaml: plans.pro.prices[1].micros: must be a whole number",
       "p.yaml: plans.pro.prices[2].tiers[0].upTo: only the last tier has no end",
       "p.yaml: plans.pro.prices[2].tiers[1].upTo: the last tier has no end",

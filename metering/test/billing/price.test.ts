@@ -12,7 +12,7 @@ const tiers = [
 
 describe("a price", () => {
   test("by unit is so many micros for each so many units, fractions included", () => {
-    const hour = unitPrice("cpuSeconds", { micros: 36_000n, per: 3_600n });
+    const hour = unitPrice("cpu-seconds", { micros: 36_000n, per: 3_600n });
     expect(amountOf(hour, 3_600_000_000n)).toBe(36_000n);
     expect(amountOf(hour, 1_500_000n)).toBe(15n);
     // 10.4 micros, and 10.6
@@ -21,7 +21,7 @@ describe("a price", () => {
   });
 
   test("of GiB-seconds counts a GiB as 2^30 bytes", () => {
-    const gibHour = unitPrice("memoryGibSeconds", { micros: 3_600_000n, per: 3_600n });
+    const gibHour = unitPrice("memory-gib-seconds", { micros: 3_600_000n, per: 3_600n });
     expect(amountOf(gibHour, 2n ** 30n)).toBe(1_000n);
     expect(amountOf(gibHour, 3n * 2n ** 29n)).toBe(1_500n);
   });
@@ -49,7 +49,7 @@ describe("a price", () => {
   });
 
   test("is exact where a float would not be", () => {
-    const price = unitPrice("bytesOut", { micros: 1n, per: 1n });
+    const price = unitPrice("bytes-out", { micros: 1n, per: 1n });
     expect(amountOf(price, 2n ** 53n + 1n)).toBe(2n ** 53n + 1n);
     const third = unitPrice("requests", { micros: 1n, per: 3n });
     expect(amountOf(third, 3n * 10n ** 20n + 3n)).toBe(10n ** 20n + 1n);
