@@ -3,7 +3,9 @@ import type { Logger } from "@warren/common/log";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { serveRpc } from "@warren/common/rpc/server";
 import { systemClock } from "@warren/common/time";
+import { cellOf } from "@warren/common/tls/ca";
 import { MeteringService } from "@warren/proto/metering";
+import { LivePlans } from "./billing/live-plans.ts";
 import { Follower } from "./follower.ts";
 import { type LedgerLocation, openLedger } from "./ledger/open.ts";
 import { meteringMetrics } from "./metrics.ts";
@@ -17,6 +19,8 @@ export interface MeteringOptions extends LedgerLocation {
   readonly natsUrl?: string;
   /** Under which name NATS shows what was counted; default "warren-metering". One metering at a time. */
   readonly consumer?: string;
+  /** What tenants pay; looked at for changes while it runs. Without one nothing is priced. */
+  readonly plansFile?: string;
   /** Address to listen on; default 127.0.0.1. */
   readonly host?: string;
   /** 0 takes any free port. */
@@ -37,7 +41,7 @@ export interface Metering extends AsyncDisposable {
 const graceMs = 1_000;
 
 /**
- * @throws ConfigError when not exactly one journal is named, or no ledger
+ * @throws ConfigError when not exactly one journal is named, or no ledger, or the plans file is wrong
  * @throws StoreLockedError, StoreMismatchError when the ledger is in use, of a newer version, or none
  * @throws StoreUnavailableError when there is no NATS at `natsUrl`, or no PostgreSQL at `ledgerUrl`
  * @throws ServeError when the port is taken or the credentials are not a server's
@@ -46,9 +50,12 @@ export async function startMetering(options: MeteringOptions): Promise<Metering>
   const { log } = options;
   const source = sourceOf(options);
   await using resources = new AsyncDisposableStack();
+  const plans =
+    options.plansFile === undefined ? undefined : resources.use(LivePlans.open(options.plansFile, { log }));
   const ledger = resources.use(await openLedger(options));
   const reader = resources.use(await openReader(options));
   const metrics = meteringMetrics(ledger, source);
+  const cell = cellOf(options.credentials.ca);
   const server = await serveRpc({
     name: "metering",
     host: options.host,
@@ -56,7 +63,11 @@ export async function startMetering(options: MeteringOptions): Promise<Metering>
     credentials: options.credentials,
     log,
     metrics: metrics.registry,
-    routes: (router) => router.service(MeteringService, meteringService(ledger, source)),
+    routes: (router) =>
+      router.service(
+        MeteringService,
+        meteringService({ ledger, source, cell, plans: () => plans?.current, clock: systemClock }),
+      ),
   });
   resources.defer(() => server.stop(graceMs));
   resources.use(

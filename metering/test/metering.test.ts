@@ -323,15 +323,6 @@ describe("what cannot be answered says why", () => {
     expect((await getUsage(metering.url, cell.client, most)).rows).toHaveLength(maxRows);
   });
 
-  test("Export is not there yet", async () => {
-    const connection = connectRpc({ url: metering.url, credentials: cell.client, deadlineMs });
-    const ask = async () => {
-      for await (const _ of connection.client(MeteringService).export({})) break;
-    };
-    expect(((await failure(ask())) as ConnectError).code).toBe(Code.Unimplemented);
-    connection.close();
-  });
-
   test("a second metering on the same ledger is refused, a third after the first works", async () => {
     const directory = freshDirectory();
     const first = await start(journal.location, { stateDirectory: directory });

@@ -186,6 +186,7 @@ export function processCommands(program: Command): void {
             journalDirectory: config.journal,
             natsUrl: config.nats,
             consumer: config.consumer,
+            plansFile: config.plans,
             host: config.host,
             port: config.port,
             credentials: loadCredentials(config.credentials),

@@ -17,6 +17,8 @@ export interface Position {
 export interface UsageQuery {
   /** Only this tenant's; absent: all. */
   readonly tenant?: string;
+  /** Only tenants up to and with this one. */
+  readonly untilTenant?: string;
   readonly window: Window;
   readonly cut: Cut;
   /** Most rows answered. */
@@ -54,6 +56,11 @@ export interface Ledger extends AsyncDisposable {
   position(source: string): Promise<Position | undefined>;
   /** By tenant, then bucket. */
   usage(query: UsageQuery): Promise<UsageRow[]>;
+  /**
+   * Keys of tenants that ever used anything, in the order of their bytes.
+   * @param after only those behind this one; "" from the first
+   */
+  tenants(after: string, limit: number): Promise<string[]>;
   /** Records ever put in quarantine, by kind. */
   quarantineCounts(): Promise<ReadonlyMap<string, number>>;
   /** Records that are known to exist and have not been counted: later ones of the same producer have. */

@@ -19,7 +19,7 @@ import { Positions } from "./positions.ts";
 import { Quarantine } from "./quarantine.ts";
 import { sqliteRows, writeRows } from "./rows.ts";
 import { Runs } from "./runs.ts";
-import { readUsage } from "./usage.ts";
+import { readTenants, readUsage } from "./usage.ts";
 
 export class SqliteLedger implements Ledger {
   readonly #lock: DirectoryLock;
@@ -81,6 +81,10 @@ export class SqliteLedger implements Ledger {
 
   async usage(query: UsageQuery): Promise<UsageRow[]> {
     return readUsage(this.#db, query);
+  }
+
+  async tenants(after: string, limit: number): Promise<string[]> {
+    return readTenants(this.#db, after, limit);
   }
 
   async quarantineCounts(): Promise<ReadonlyMap<string, number>> {

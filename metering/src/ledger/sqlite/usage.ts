@@ -21,12 +21,17 @@ const buckets: Readonly<Record<Cut, string>> = {
 };
 
 /** By tenant, then bucket. */
-export function readUsage(db: Database, { tenant, window, cut, limit, after }: UsageQuery): UsageRow[] {
+export function readUsage(db: Database, query: UsageQuery): UsageRow[] {
+  const { tenant, untilTenant, window, cut, limit, after } = query;
   const conditions = ["hour >= ?", "hour < ?"];
   const values: SQLQueryBindings[] = [window.fromHour, window.untilHour];
   if (tenant !== undefined) {
     conditions.push("tenant = ?");
     values.push(tenant);
+  }
+  if (untilTenant !== undefined) {
+    conditions.push("tenant <= ?");
+    values.push(untilTenant);
   }
   if (after) {
     conditions.push("tenant >= ?", `(tenant, ${buckets[cut]}) > (?, ?)`);
@@ -46,4 +51,19 @@ export function readUsage(db: Database, { tenant, window, cut, limit, after }: U
     starts: row.starts,
     instances: row.instances,
   }));
+}
+
+/** Goes from one tenant to the next by the index: what lies between, all their postings, is not read. */
+export function readTenants(db: Database, after: string, limit: number): string[] {
+  return db
+    .query<{ tenant: string }, [string, number]>(
+      `WITH RECURSIVE known (tenant) AS (
+         SELECT min(tenant) FROM postings WHERE tenant > ?1
+         UNION ALL
+         SELECT (SELECT min(tenant) FROM postings WHERE tenant > known.tenant) FROM known WHERE known.tenant IS NOT NULL
+       )
+       SELECT tenant FROM known WHERE tenant IS NOT NULL LIMIT ?2`,
+    )
+    .all(after, limit)
+    .map(({ tenant }) => tenant);
 }
