@@ -2,11 +2,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { connectRpc } from "@warren/common/rpc/client";
 import { Code, ConnectError } from "@warren/common/rpc/errors";
 import { isQuick } from "@warren/common/testing/quick";
 import { fromTimestamp, toTimestamp, waitUntil } from "@warren/common/time";
-import { type GetUsageResponse, MeteringService, UsageWindow } from "@warren/proto/metering";
+import { type GetUsageResponse, UsageWindow } from "@warren/proto/metering";
 import { openStore, StoreLockedError, StoreMismatchError, StoreUnavailableError } from "@warren/store";
 import { startNatsServer } from "@warren/store/testing/nats-server";
 import { ledgerPath } from "../src/ledger/sqlite/database.ts";

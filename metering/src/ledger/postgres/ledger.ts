@@ -4,8 +4,10 @@ import type { SQL } from "bun";
 import type { Account } from "../../core/account.ts";
 import { type Counted, countBatch, type Quarantined, type Run, readBatch } from "../../core/count.ts";
 import { mostRuns } from "../../core/seen.ts";
+import { alertsKeptMs } from "../alerts.ts";
 import { meterColumns } from "../columns.ts";
 import {
+  type AlertMark,
   type Counting,
   isNotEmpty,
   type Ledger,
@@ -26,7 +28,7 @@ import {
   setPositions,
   setRuns,
 } from "./statements.ts";
-import { readUsage } from "./usage.ts";
+import { readTenants, readUsage } from "./usage.ts";
 
 /** Of the records put in quarantine by one statement, in bytes; one record may be more. */
 const quarantineBytes = 4 * 1024 * 1024;
@@ -80,6 +82,27 @@ export class PostgresLedger implements Ledger {
 
   usage(query: UsageQuery): Promise<UsageRow[]> {
     return this.#connection.read((sql) => readUsage(sql, query));
+  }
+
+  tenants(after: string, limit: number): Promise<string[]> {
+    return this.#connection.read((sql) => readTenants(sql, after, limit));
+  }
+
+  alerts(month: number): Promise<AlertMark[]> {
+    return this.#connection.read(
+      async (sql) => sql`SELECT tenant, percent FROM warren.alerts WHERE month = ${month}`,
+    );
+  }
+
+  markAlerts(month: number, marks: readonly AlertMark[]): Promise<void> {
+    return this.#connection.transaction(async (sql) => {
+      await sql`DELETE FROM warren.alerts WHERE month < ${month - alertsKeptMs}`;
+      await sql`
+        INSERT INTO warren.alerts (month, tenant, percent)
+        SELECT ${month}, mark->>'tenant', (mark->>'percent')::int
+        FROM json_array_elements(${JSON.stringify(marks)}::text::json) AS mark
+        ON CONFLICT DO NOTHING`;
+    });
   }
 
   async quarantineCounts(): Promise<ReadonlyMap<string, number>> {

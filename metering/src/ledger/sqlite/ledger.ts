@@ -5,6 +5,7 @@ import type { StoredRecord } from "@warren/store";
 import { DirectoryLock } from "@warren/store/directory-lock";
 import { countBatch, readBatch } from "../../core/count.ts";
 import {
+  type AlertMark,
   type Counting,
   isNotEmpty,
   type Ledger,
@@ -13,6 +14,7 @@ import {
   type UsageRow,
 } from "../ledger.ts";
 import type { LedgerRow } from "../rows.ts";
+import { markAlerts, readAlerts } from "./alerts.ts";
 import { Book } from "./book.ts";
 import { openLedgerDatabase } from "./database.ts";
 import { Positions } from "./positions.ts";
@@ -85,6 +87,14 @@ export class SqliteLedger implements Ledger {
 
   async tenants(after: string, limit: number): Promise<string[]> {
     return readTenants(this.#db, after, limit);
+  }
+
+  async alerts(month: number): Promise<AlertMark[]> {
+    return readAlerts(this.#db, month);
+  }
+
+  async markAlerts(month: number, marks: readonly AlertMark[]): Promise<void> {
+    markAlerts(this.#db, month, marks);
   }
 
   async quarantineCounts(): Promise<ReadonlyMap<string, number>> {
