@@ -11,6 +11,7 @@ import { type LedgerLocation, openLedger } from "./ledger/open.ts";
 import { meteringMetrics } from "./metrics.ts";
 import { meteringService } from "./service.ts";
 import { openReader, sourceOf } from "./source.ts";
+import { startSpending } from "./spending/start.ts";
 
 export interface MeteringOptions extends LedgerLocation {
   /** The scheduler's state directory, to read the embedded journal; need not exist yet. This or `natsUrl`. */
@@ -21,6 +22,10 @@ export interface MeteringOptions extends LedgerLocation {
   readonly consumer?: string;
   /** What tenants pay; looked at for changes while it runs. Without one nothing is priced. */
   readonly plansFile?: string;
+  /** The cell's schedulers, to hold limits on tenants' use and to put budget alerts into the journal. Without them neither. */
+  readonly schedulerUrls?: readonly string[];
+  /** Between two reports of these, in ms; default 2 s. */
+  readonly reportEveryMs?: number;
   /** Address to listen on; default 127.0.0.1. */
   readonly host?: string;
   /** 0 takes any free port. */
@@ -70,8 +75,22 @@ export async function startMetering(options: MeteringOptions): Promise<Metering>
       ),
   });
   resources.defer(() => server.stop(graceMs));
+  const counting = options.schedulerUrls?.length
+    ? resources.use(
+        startSpending({
+          ...options,
+          schedulerUrls: options.schedulerUrls,
+          everyMs: options.reportEveryMs,
+          ledger,
+          plans,
+          registry: metrics.registry,
+          clock: systemClock,
+        }),
+      ).ledger
+    : ledger;
+  const { consumer } = options;
   resources.use(
-    Follower.start({ reader, ledger, source, consumer: options.consumer, metrics, clock: systemClock, log }),
+    Follower.start({ reader, ledger: counting, source, consumer, metrics, clock: systemClock, log }),
   );
   // All is up: from here on it is `stop` that disposes.
   const running = resources.move();

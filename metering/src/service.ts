@@ -3,6 +3,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { Code, rpcError } from "@warren/common/rpc/errors";
 import type { GetUsageRequest, MeteringService } from "@warren/proto/metering";
 import { answered } from "./answer.ts";
+import { asRpcError } from "./away.ts";
 import { askedTenant, askedWindow, cuts } from "./asked.ts";
 import { type InvoiceOptions, previewInvoices } from "./billing/rpc.ts";
 import { type ExportOptions, exportUsage } from "./export/rpc.ts";
@@ -16,10 +17,22 @@ export function meteringService(
 ): ServiceImpl<typeof MeteringService> {
   const { ledger, source } = options;
   return {
-    getUsage: (request) => getUsage(ledger, source, request),
-    export: (request, context) => exportUsage(options, request, context),
-    previewInvoices: (request) => previewInvoices(options, request),
+    getUsage: (request) => told(getUsage(ledger, source, request)),
+    async *export(request, context) {
+      try {
+        yield* exportUsage(options, request, context);
+      } catch (error) {
+        throw asRpcError(error);
+      }
+    },
+    previewInvoices: (request) => told(previewInvoices(options, request)),
   };
+}
+
+function told<T>(answer: Promise<T>): Promise<T> {
+  return answer.catch((error: unknown) => {
+    throw asRpcError(error);
+  });
 }
 
 async function getUsage(ledger: Ledger, source: string, request: GetUsageRequest) {

@@ -187,6 +187,7 @@ export function processCommands(program: Command): void {
             natsUrl: config.nats,
             consumer: config.consumer,
             plansFile: config.plans,
+            schedulerUrls: config.scheduler,
             host: config.host,
             port: config.port,
             credentials: loadCredentials(config.credentials),

@@ -231,6 +231,12 @@ export const meteringSchema = z.object({
     .text()
     .optional()
     .describe("name of its consumer on NATS (default: warren-metering); a second metering needs another"),
+  scheduler: field
+    .httpsUrls()
+    .optional()
+    .describe(
+      "the cell's schedulers, https://host:port with commas: limits on tenants' use are held and budget alerts are events only with them",
+    ),
   plans: field
     .text()
     .optional()

@@ -161,6 +161,8 @@ export class Cell {
         "metering",
         "--state",
         join(state, "metering"),
+        "--scheduler",
+        url,
         "--credentials",
         await credentials("metering", Role.METERING),
         ...(natsUrl ? [] : ["--journal", schedulerState]),
