@@ -88,6 +88,6 @@ export function invoicesText(invoices: readonly Invoice[], width: number | undef
   );
   const most = sorted[0]?.totalMicros ?? 0n;
   return plotBeside(tableText(head!, table), width, (room, n) =>
-    n > 0 && n <= sorted.length ? pc.cyan(bar(sorted[n - 1]!.totalMicros, most, room)) : "",
+    n > 0 && n <= sorted.length ? bar(sorted[n - 1]!.totalMicros, most, room) : "",
   );
 }

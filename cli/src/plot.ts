@@ -1,4 +1,5 @@
-/** Plots in the terminal: bars and sparklines, of a given width and without colour. */
+/** Plots in the terminal: bars and sparklines of a given width. */
+import pc from "picocolors";
 
 const eighths = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 const steps = ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
@@ -57,7 +58,7 @@ const mostPlot = 60;
 /**
  * A text with a plot beside each of its lines, in the room that they leave: none where that is too little.
  * @param width columns of the terminal; nothing to plot nothing
- * @param plot of line n, in so many columns
+ * @param plot of line n, in so many columns; of the first, the plot's title
  */
 export function plotBeside(
   text: string,

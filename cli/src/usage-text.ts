@@ -93,7 +93,7 @@ function table(
 ): string {
   const [first, ...others] = alignedRight([head, ...rows], (column) => column > 0);
   return plotBeside(tableText(first!, others), width, (room, n) =>
-    n === 0 ? pc.dim(title.slice(0, room)) : pc.cyan(plot(room, n - 1)),
+    n === 0 ? title.slice(0, room) : plot(room, n - 1),
   );
 }
 

@@ -1,6 +1,7 @@
 /** `warren usage`: what tenants used, from the ledger. */
 import { ExportFormat, type TenantUsage, TenantUsageSchema } from "@warren/proto/metering";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import pc from "picocolors";
 import { asMeteredVerb, type By, byNames, exportText, usageRows, withMetering } from "../metered.ts";
 import { momentOption } from "../moments.ts";
 import { messageJson, printJson } from "../output.ts";
@@ -19,6 +20,8 @@ interface UsageOptions extends VerbOptions {
   readonly plot?: boolean;
 }
 
+/** Columns of the terminal that a plot should have. */
+const goodPlot = 22;
 const dayMs = 86_400_000;
 /** How far back windows are shown unless told otherwise, in ms. */
 const backMs: Partial<Record<By, number>> = { hour: dayMs, day: 30 * dayMs, month: 365 * dayMs };
@@ -66,15 +69,36 @@ export function usageCommand(program: Command): void {
           );
           return;
         }
-        const columns = columnsOf(options.meter);
         const width = (options.plot ?? plotsHere()) ? terminalWidth() : undefined;
-        process.stdout.write(
+        const text = (columns: readonly UsageColumn[], width: number | undefined) =>
           tenant
             ? windowsText(rows, by, { columns, width })
-            : tenantsText(rows, by, { columns, width, most: options.top }),
-        );
+            : tenantsText(rows, by, { columns, width, most: options.top });
+        const columns = columnsOf(options.meter);
+        const shown = options.meter || width === undefined ? columns : withRoom(columns, width, text);
+        process.stdout.write(text(shown, width));
+        const left = columns.slice(shown.length).map(({ title }) => title.toLowerCase());
+        if (left.length > 0) process.stdout.write(pc.dim(`… and ${left.join(", ")}: --meter or --no-plot\n`));
       }),
     );
+}
+
+/** As many columns, from the first, as leave room for a plot. */
+function withRoom(
+  columns: readonly UsageColumn[],
+  width: number,
+  text: (columns: readonly UsageColumn[], width: undefined) => string,
+): readonly UsageColumn[] {
+  for (let n = columns.length; n > 1; n--) {
+    const some = columns.slice(0, n);
+    const widest = Math.max(
+      ...text(some, undefined)
+        .split("\n")
+        .map((line) => Bun.stringWidth(line)),
+    );
+    if (widest + goodPlot <= width) return some;
+  }
+  return columns.slice(0, 1);
 }
 
 const columnsOf = (names: readonly string[] = [...usageColumns.keys()]): UsageColumn[] =>
