@@ -72,8 +72,10 @@ export function plotBeside(
   const room = Math.min(mostPlot, width - taken);
   if (room < leastPlot) return text;
   return lines
-    .map((line, n) =>
-      line === "" ? "" : `${line}${" ".repeat(taken - widths[n]!)}${plot(room, n)}`.trimEnd(),
-    )
+    .map((line, n) => {
+      const plotted = line === "" ? "" : plot(room, n).trimEnd();
+      if (plotted === "") return line;
+      return `${line}${" ".repeat(taken - widths[n]!)}${n === 0 ? pc.dim(plotted) : pc.cyan(plotted)}`;
+    })
     .join("\n");
 }
