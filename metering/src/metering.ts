@@ -6,6 +6,7 @@ import { systemClock } from "@warren/common/time";
 import { cellOf } from "@warren/common/tls/ca";
 import { MeteringService } from "@warren/proto/metering";
 import { LivePlans } from "./billing/live-plans.ts";
+import { plansMetrics } from "./billing/metrics.ts";
 import { Follower } from "./follower.ts";
 import { type LedgerLocation, openLedger } from "./ledger/open.ts";
 import { meteringMetrics } from "./metrics.ts";
@@ -60,6 +61,7 @@ export async function startMetering(options: MeteringOptions): Promise<Metering>
   const ledger = resources.use(await openLedger(options));
   const reader = resources.use(await openReader(options));
   const metrics = meteringMetrics(ledger, source);
+  if (plans) plansMetrics(metrics.registry, plans);
   const cell = cellOf(options.credentials.ca);
   const server = await serveRpc({
     name: "metering",

@@ -265,7 +265,7 @@ describe("an export", () => {
     expect(await hours(ExportFormat.OPENMETER, 240, false)).toEqual([0, 1, 2]);
   });
 
-  test("goes through the ledger in pages, and no further once its caller is gone", async () => {
+  test("rule 9: goes through the ledger in pages, and no further once its caller is gone", async () => {
     using directory = temporaryDirectory();
     await using ledger = SqliteLedger.open(directory.path);
     const tenants = 1_000;

@@ -238,7 +238,7 @@ describe("a budget", () => {
     expect(await shown()).toEqual([]);
   });
 
-  test("a look takes no longer than it may: what is left comes in the next ones", async () => {
+  test("rule 9: a look takes no longer than it may: what is left comes in the next ones", async () => {
     b.plans = budgeted(1_000_000, [1]);
     const tenants = 3_000;
     await b.ledger.count(
