@@ -17,6 +17,7 @@ import {
 } from "../ledger.ts";
 import { quarantineRows } from "../quarantine.ts";
 import type { LedgerRow } from "../rows.ts";
+import { addAlerts } from "./alerts.ts";
 import { PostgresConnection } from "./connection.ts";
 import { writeRows } from "./rows.ts";
 import {
@@ -88,20 +89,20 @@ export class PostgresLedger implements Ledger {
     return this.#connection.read((sql) => readTenants(sql, after, limit));
   }
 
-  alerts(month: number): Promise<AlertMark[]> {
-    return this.#connection.read(
-      async (sql) => sql`SELECT tenant, percent FROM warren.alerts WHERE month = ${month}`,
+  async alerts(month: number): Promise<AlertMark[]> {
+    const rows: AlertMark[] = await this.#connection.read(
+      (sql) => sql`SELECT tenant, percent FROM warren.alerts WHERE month = ${month}`,
     );
+    return rows.map(({ tenant, percent }) => ({ tenant, percent }));
   }
 
   markAlerts(month: number, marks: readonly AlertMark[]): Promise<void> {
     return this.#connection.transaction(async (sql) => {
       await sql`DELETE FROM warren.alerts WHERE month < ${month - alertsKeptMs}`;
-      await sql`
-        INSERT INTO warren.alerts (month, tenant, percent)
-        SELECT ${month}, mark->>'tenant', (mark->>'percent')::int
-        FROM json_array_elements(${JSON.stringify(marks)}::text::json) AS mark
-        ON CONFLICT DO NOTHING`;
+      await addAlerts(
+        sql,
+        marks.map((mark) => ({ month, ...mark })),
+      );
     });
   }
 
