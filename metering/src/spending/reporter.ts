@@ -29,6 +29,8 @@ const mostReached = 20_000;
 const mostAlerts = 1_000;
 /** How long limits, and budgets, are looked at for one report, in ms. */
 const lookMs = 500;
+/** Until the next report when there are other limits than before, in ms. */
+const changedMs = 100;
 const callMs = 10_000;
 const stopMs = 5_000;
 const retry = { baseMs: 1_000, maxMs: 30_000 } as const;
@@ -68,8 +70,8 @@ export class Reporter implements AsyncDisposable {
         const changed = await this.#report(signal);
         if (this.#failures > 0) log.info("limits and budgets are reported again");
         this.#failures = 0;
-        // New limits are looked at and reported at once.
-        if (!changed) await pause(everyMs * (0.9 + 0.2 * random()), signal);
+        // New limits are looked at and reported soon.
+        await pause((changed ? Math.min(changedMs, everyMs) : everyMs) * (0.9 + 0.2 * random()), signal);
       } catch (error) {
         if (signal.aborted) return;
         metrics.failed();
