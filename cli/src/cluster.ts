@@ -32,6 +32,8 @@ export interface ClusterOptions {
   readonly state?: string;
   /** `--scheduler` */
   readonly scheduler?: string;
+  /** `--metering` */
+  readonly metering?: string;
   /** `--credentials` */
   readonly credentials?: string;
   /** `--timeout`, in ms */
@@ -83,7 +85,7 @@ export function openWarren(options: ClusterOptions): Warren {
   const cluster = findCluster(options);
   return new Warren({
     url: listOf(cluster.scheduler),
-    meteringUrl: cluster.metering || undefined,
+    meteringUrl: options.metering ?? (cluster.metering || undefined),
     credentials: loadCredentials(cluster.credentials),
     deadlineMs: options.timeout,
   });

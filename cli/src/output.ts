@@ -43,6 +43,19 @@ export function tableText(head: readonly string[], rows: readonly (readonly stri
   return `${table.toString().replace(/[ \t]+$/gm, "")}\n`;
 }
 
+/** Cells of some columns, the head's too, so that numbers end under each other. */
+export function alignedRight(
+  rows: readonly (readonly string[])[],
+  isRight: (column: number) => boolean,
+): string[][] {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => Bun.stringWidth(row[column]!))));
+  return rows.map((row) =>
+    row.map((cell, column) =>
+      isRight(column) ? " ".repeat(widths[column]! - Bun.stringWidth(cell)) + cell : cell,
+    ),
+  );
+}
+
 /** Progress on a terminal: one line that is written over; nothing where nobody watches. */
 export function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);

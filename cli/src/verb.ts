@@ -7,6 +7,8 @@ import { openWarren } from "./cluster.ts";
 export interface VerbOptions {
   readonly state?: string;
   readonly scheduler?: string;
+  /** Of the verbs that ask the metering process. */
+  readonly metering?: string;
   readonly credentials?: string;
   readonly json?: boolean;
   readonly timeout?: number;

@@ -59,6 +59,11 @@ export class Warren implements Disposable {
     this.#metering = meteringUrl ? connectRpc({ url: meteringUrl, credentials, deadlineMs }) : undefined;
   }
 
+  /** Whether a meteringUrl was given. */
+  get hasMetering(): boolean {
+    return this.#metering !== undefined;
+  }
+
   /** @throws Error when no meteringUrl was given */
   get metering(): Client<typeof MeteringService> {
     if (!this.#metering)

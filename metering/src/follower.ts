@@ -29,7 +29,7 @@ const stopMs = 5_000;
 
 export interface FollowerOptions {
   readonly reader: JournalReader;
-  readonly ledger: Ledger;
+  readonly ledger: Pick<Ledger, "count" | "position">;
   /** The journal's name in the ledger. */
   readonly source: string;
   /** Under which name the journal shows what was counted; default {@link consumerName}. One reader at a time. */

@@ -1,95 +1,53 @@
-/** MeteringService. `Export` is not there yet and answers UNIMPLEMENTED. */
+/** MeteringService: GetUsage here, Export and PreviewInvoices in files of their own. */
 import type { ServiceImpl } from "@connectrpc/connect";
-import { isKey, keyRule } from "@warren/common/ids";
 import { Code, rpcError } from "@warren/common/rpc/errors";
-import { fromTimestamp, toTimestamp } from "@warren/common/time";
-import { type GetUsageRequest, type MeteringService, UsageWindow } from "@warren/proto/metering";
-import { StoreUnavailableError } from "@warren/store";
-import { meterNames } from "./core/meters.ts";
-import { boundsOf, type Cut, type Window, windowOf } from "./core/window.ts";
-import type { Ledger, UsageRow } from "./ledger/ledger.ts";
+import type { GetUsageRequest, MeteringService } from "@warren/proto/metering";
+import { answered } from "./answer.ts";
+import { askedTenant, askedWindow, cuts } from "./asked.ts";
+import { asRpcError } from "./away.ts";
+import { type InvoiceOptions, previewInvoices } from "./billing/rpc.ts";
+import { type ExportOptions, exportUsage } from "./export/rpc.ts";
+import type { Ledger } from "./ledger/ledger.ts";
 
 /** Rows of one answer. */
 export const maxRows = 10_000;
 
-const maxU64 = 2n ** 64n - 1n;
-
-const cuts: Readonly<Record<UsageWindow, Cut>> = {
-  [UsageWindow.UNSPECIFIED]: "total",
-  [UsageWindow.TOTAL]: "total",
-  [UsageWindow.HOUR]: "hour",
-  [UsageWindow.DAY]: "day",
-  [UsageWindow.MONTH]: "month",
-};
-
-/** @param source the journal whose position is answered */
 export function meteringService(
-  ledger: Ledger,
-  source: string,
-): Partial<ServiceImpl<typeof MeteringService>> {
+  options: ExportOptions & InvoiceOptions,
+): ServiceImpl<typeof MeteringService> {
+  const { ledger, source } = options;
   return {
-    async getUsage(request) {
-      const window = checkedWindow(request);
-      const cut = cuts[request.window];
-      const tenant = request.tenant || undefined;
-      const { rows, position } = await asked(async () => ({
-        // Read before the rows: these hold all up to there, and perhaps more.
-        position: await ledger.position(source),
-        // One row more tells that there are more.
-        rows: await ledger.usage({ tenant, window, cut, limit: maxRows + 1 }),
-      }));
-      if (rows.length > maxRows) {
-        throw rpcError(
-          Code.ResourceExhausted,
-          `more than ${maxRows} rows: ask for one tenant, for a shorter time (start, end), or for days or months instead of hours (window)`,
-        );
+    getUsage: (request) => told(getUsage(ledger, source, request)),
+    async *export(request, context) {
+      try {
+        yield* exportUsage(options, request, context);
+      } catch (error) {
+        throw asRpcError(error);
       }
-      return {
-        rows: rows.map((row) => answered(row, cut, window)),
-        journalSeq: position?.seq ?? 0n,
-      };
     },
+    previewInvoices: (request) => told(previewInvoices(options, request)),
   };
 }
 
-/** @throws ConnectError UNAVAILABLE when the ledger's database is away */
-async function asked<T>(read: () => Promise<T>): Promise<T> {
-  try {
-    return await read();
-  } catch (error) {
-    if (error instanceof StoreUnavailableError) throw rpcError(Code.Unavailable, error.message);
-    throw error;
-  }
+function told<T>(answer: Promise<T>): Promise<T> {
+  return answer.catch((error: unknown) => {
+    throw asRpcError(error);
+  });
 }
 
-/** @throws ConnectError INVALID_ARGUMENT naming the field */
-function checkedWindow({ tenant, start, end }: GetUsageRequest): Window {
-  if (tenant !== "" && !isKey(tenant)) throw rpcError(Code.InvalidArgument, `tenant: ${keyRule}`);
-  const from = fromTimestamp(start, undefined);
-  const until = fromTimestamp(end, undefined);
-  if (from !== undefined && until !== undefined && until <= from) {
-    throw rpcError(Code.InvalidArgument, "end: must be after start (it is exclusive)");
-  }
-  return windowOf(from, until);
-}
-
-/** @throws ConnectError OUT_OF_RANGE when a sum does not fit the contract's u64 */
-function answered({ tenant, bucket, used, starts, instances }: UsageRow, cut: Cut, window: Window) {
-  const over = meterNames.find((name) => used[name] > maxU64);
-  if (over) {
+async function getUsage(ledger: Ledger, source: string, request: GetUsageRequest) {
+  const tenant = askedTenant(request.tenant);
+  const window = askedWindow(request);
+  const cut = cuts[request.window];
+  // Read before the rows: these hold all up to there, and perhaps more.
+  const position = await ledger.position(source);
+  // One row more tells that there are more.
+  const rows = await ledger.usage({ tenant, window, cut, limit: maxRows + 1 });
+  if (rows.length > maxRows) {
     throw rpcError(
-      Code.OutOfRange,
-      `${over} of ${tenant} is ${used[over]}, more than 64 bits hold: ask for a shorter time (start, end)`,
+      Code.ResourceExhausted,
+      `more than ${maxRows} rows: ask for one tenant, for a shorter time (start, end), or for days or months instead of hours (window), or take Export`,
     );
   }
-  const bounds = cut === "total" ? undefined : boundsOf(cut, bucket, window);
-  return {
-    tenant,
-    start: bounds && toTimestamp(bounds.start),
-    end: bounds && toTimestamp(bounds.end),
-    ...used,
-    activeMs: used.wallMs > used.frozenMs ? used.wallMs - used.frozenMs : 0n,
-    starts,
-    instances,
-  };
+  return { rows: rows.map((row) => answered(row, cut, window)), journalSeq: position?.seq ?? 0n };
 }

@@ -5,6 +5,7 @@ import { nothing, plus } from "../src/core/meters.ts";
 import { mostRuns } from "../src/core/seen.ts";
 import { type Cut, windowOf } from "../src/core/window.ts";
 import type { Ledger } from "../src/ledger/ledger.ts";
+import { usagePages } from "../src/ledger/pages.ts";
 import { quarantineRows } from "../src/ledger/quarantine.ts";
 import { batches, faults } from "./arbitrary.ts";
 import { hour, instanceId, stored, ten, trafficAt, transitionAt, usageAt, used } from "./events.ts";
@@ -159,6 +160,44 @@ for (const { kind, openLedgers, here } of ledgerKinds)
         expect((await ledger.count("j", odd(7, 20))).newlyQuarantined).toBe(0);
         expect((await ledger.count("j", odd(0, 7))).newlyQuarantined).toBe(7);
       });
+    });
+
+    test("tenants are listed in pages, and their usage read up to one of them", async () => {
+      await using ledger = await open();
+      const names = ["a", "a-b", "a1", "ab", "b"];
+      const reports = names.flatMap((tenant, n) =>
+        [0, 1, 2].map((later) =>
+          usageAt({ tenant, instance: instanceId(n) }, ten + later * hour, { cpuUs: BigInt(later + 1) }),
+        ),
+      );
+      await ledger.count("j", stored(reports));
+      expect(await ledger.tenants("", 10)).toEqual(names);
+      expect(await ledger.tenants("a-b", 2)).toEqual(["a1", "ab"]);
+      expect(await ledger.tenants("b", 2)).toEqual([]);
+      const seen: string[] = [];
+      for await (const rows of usagePages(ledger, { afterTenant: "a", window: everything, cut: "hour" }))
+        seen.push(...rows.map(({ tenant }) => tenant));
+      expect(seen).toEqual(names.slice(1).flatMap((name) => [name, name, name]));
+      const some = await ledger.usage({ ...all, untilTenant: "a1" });
+      expect(some.map(({ tenant }) => tenant)).toEqual(["a", "a-b", "a1"]);
+    });
+
+    test("alerts are remembered once, by month, and forgotten long after it", async () => {
+      const month = Date.UTC(2026, 5);
+      {
+        await using ledger = await open();
+        await ledger.markAlerts(month, [
+          { tenant: "shop", percent: 50 },
+          { tenant: "blog", percent: 100 },
+        ]);
+        await ledger.markAlerts(month, [{ tenant: "shop", percent: 50 }]);
+      }
+      await using ledger = await open();
+      const marks = (await ledger.alerts(month)).map(({ tenant, percent }) => `${tenant} ${percent}`).sort();
+      expect(marks).toEqual(["blog 100", "shop 50"]);
+      expect(await ledger.alerts(Date.UTC(2026, 6))).toEqual([]);
+      await ledger.markAlerts(Date.UTC(2026, 11), []);
+      expect(await ledger.alerts(month)).toEqual([]);
     });
 
     describe("cut", () => {

@@ -2,11 +2,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { connectRpc } from "@warren/common/rpc/client";
 import { Code, ConnectError } from "@warren/common/rpc/errors";
 import { isQuick } from "@warren/common/testing/quick";
 import { fromTimestamp, toTimestamp, waitUntil } from "@warren/common/time";
-import { type GetUsageResponse, MeteringService, UsageWindow } from "@warren/proto/metering";
+import { type GetUsageResponse, UsageWindow } from "@warren/proto/metering";
 import { openStore, StoreLockedError, StoreMismatchError, StoreUnavailableError } from "@warren/store";
 import { startNatsServer } from "@warren/store/testing/nats-server";
 import { ledgerPath } from "../src/ledger/sqlite/database.ts";
@@ -321,15 +320,6 @@ describe("what cannot be answered says why", () => {
     expect(rows.reduce((sum, row) => sum + row.cpuUs, 0n)).toBe(11_000n);
     const most = { tenant: "many", window: UsageWindow.HOUR, start: toTimestamp(ten - (maxRows - 1) * hour) };
     expect((await getUsage(metering.url, cell.client, most)).rows).toHaveLength(maxRows);
-  });
-
-  test("Export is not there yet", async () => {
-    const connection = connectRpc({ url: metering.url, credentials: cell.client, deadlineMs });
-    const ask = async () => {
-      for await (const _ of connection.client(MeteringService).export({})) break;
-    };
-    expect(((await failure(ask())) as ConnectError).code).toBe(Code.Unimplemented);
-    connection.close();
   });
 
   test("a second metering on the same ledger is refused, a third after the first works", async () => {

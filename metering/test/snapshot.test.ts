@@ -95,6 +95,7 @@ for (const { from, to, here } of pairs) {
       {
         await using ledger = await sources.open(name);
         await ledger.count("j", stored([usageAt({ tenant: "shop", instance: instanceId(1) }, ten, {})]));
+        await ledger.markAlerts(ten, [{ tenant: "shop", percent: 50 }]);
         await writeSnapshot(file, readLedger(await sources.at(name)), ten);
         await expect(ledger.restore(readSnapshot(file))).rejects.toBeInstanceOf(StoreMismatchError);
       }
@@ -107,6 +108,7 @@ for (const { from, to, here } of pairs) {
       expect(await empty.position("j")).toBeUndefined();
       await empty.restore(readSnapshot(file));
       expect((await empty.position("j"))?.seq).toBe(1n);
+      expect(await empty.alerts(ten)).toMatchObject([{ tenant: "shop", percent: 50 }]);
     }, 20_000);
   });
 }

@@ -1,6 +1,6 @@
-/** `warren ps | usage | version`: what there is. */
+/** `warren ps | version`: what there is. */
 import type { Warren } from "@warren/client";
-import { fromDuration, fromTimestamp, toTimestamp } from "@warren/common/time";
+import { fromDuration, fromTimestamp } from "@warren/common/time";
 import {
   type Instance,
   InstanceMode,
@@ -8,9 +8,7 @@ import {
   InstanceState,
   type Tenant,
 } from "@warren/proto/common";
-import { TenantUsageSchema, UsageWindow } from "@warren/proto/metering";
-import { type Command, Option } from "commander";
-import { UserError } from "../exit.ts";
+import type { Command } from "commander";
 import { modeName, rungsName, stateName } from "../names.ts";
 import { age, bytes, messageJson, printJson, printTable } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
@@ -53,51 +51,6 @@ export function listCommands(program: Command): void {
       }),
     );
 
-  asVerb(program.command("usage"))
-    .description("what tenants used, from the ledger")
-    .argument("[tenant]", "only this one")
-    .addOption(
-      new Option("--window <size>", "cut into windows").choices(["total", "hour", "day"]).default("total"),
-    )
-    .option("--since <time>", "from this moment (ISO 8601)", isoTime)
-    .option("--until <time>", "until this moment (ISO 8601)", isoTime)
-    .action(
-      (
-        tenant: string | undefined,
-        options: VerbOptions & { window: string; since?: number; until?: number },
-      ) =>
-        withWarren(options, async (warren) => {
-          const windows: Record<string, UsageWindow> = {
-            total: UsageWindow.TOTAL,
-            hour: UsageWindow.HOUR,
-            day: UsageWindow.DAY,
-          };
-          const { rows } = await warren.metering.getUsage({
-            tenant,
-            start: options.since === undefined ? undefined : toTimestamp(options.since),
-            end: options.until === undefined ? undefined : toTimestamp(options.until),
-            window: windows[options.window],
-          });
-          if (options.json) {
-            for (const row of rows) printJson(messageJson(TenantUsageSchema, row));
-            return;
-          }
-          printTable(
-            ["TENANT", "FROM", "STARTS", "INSTANCES", "ALIVE", "FROZEN", "CPU", "MEMORY × TIME"],
-            rows.map((row) => [
-              row.tenant,
-              row.start ? new Date(fromTimestamp(row.start, 0)).toISOString() : "-",
-              `${row.starts}`,
-              `${row.instances}`,
-              age(Number(row.wallMs)),
-              age(Number(row.frozenMs)),
-              `${(Number(row.cpuUs) / 1e6).toFixed(3)} s`,
-              `${(Number(row.memoryByteSeconds) / 2 ** 20).toFixed(1)} MiB·s`,
-            ]),
-          );
-        }),
-    );
-
   asVerb(program.command("version"))
     .description("versions of this program and of the cell it speaks to")
     .action(async (options: VerbOptions) => {
@@ -110,12 +63,6 @@ export function listCommands(program: Command): void {
           `warren ${version} (Bun ${Bun.version})\nscheduler ${cell?.version ?? "not reachable"}\n`,
         );
     });
-}
-
-function isoTime(text: string): number {
-  const ms = Date.parse(text);
-  if (!Number.isFinite(ms)) throw new UserError(`${text} is no time like 2026-11-21T10:00:00Z`);
-  return ms;
 }
 
 async function allTenants(warren: Warren): Promise<Tenant[]> {

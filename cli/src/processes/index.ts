@@ -186,6 +186,8 @@ export function processCommands(program: Command): void {
             journalDirectory: config.journal,
             natsUrl: config.nats,
             consumer: config.consumer,
+            plansFile: config.plans,
+            schedulerUrls: config.scheduler,
             host: config.host,
             port: config.port,
             credentials: loadCredentials(config.credentials),

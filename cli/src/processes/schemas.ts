@@ -231,5 +231,17 @@ export const meteringSchema = z.object({
     .text()
     .optional()
     .describe("name of its consumer on NATS (default: warren-metering); a second metering needs another"),
+  scheduler: field
+    .httpsUrls()
+    .optional()
+    .describe(
+      "the cell's schedulers, https://host:port with commas: limits on tenants' use are held and budget alerts are events only with them",
+    ),
+  plans: field
+    .text()
+    .optional()
+    .describe(
+      "file with what tenants pay (.yaml, .toml or .json; docs/billing.md), for invoices and budget alerts; changes are taken up while it runs",
+    ),
   port: field.port().default(ports.metering).describe("port of its API; 0 takes a free one"),
 });

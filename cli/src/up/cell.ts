@@ -22,6 +22,8 @@ export interface CellOptions {
   readonly schedulerPort: number;
   readonly meteringPort: number;
   readonly natsUrl?: string;
+  /** What tenants pay. */
+  readonly plansFile?: string;
   readonly maxConcurrent: number;
   /** As durations: "300s". */
   readonly idleAfter: string;
@@ -83,7 +85,7 @@ export class Cell {
 
   /** @throws UserError when another `up` has this state directory, or a child does not come up */
   async start(): Promise<void> {
-    const { state, nodes, natsUrl, domain, isolation } = this.#options;
+    const { state, nodes, natsUrl, domain, isolation, plansFile } = this.#options;
     makeDirectories(state);
     this.#lock();
     const secrets = await openCellSecrets(join(state, "credentials"), "local");
@@ -159,9 +161,12 @@ export class Cell {
         "metering",
         "--state",
         join(state, "metering"),
+        "--scheduler",
+        url,
         "--credentials",
         await credentials("metering", Role.METERING),
         ...(natsUrl ? [] : ["--journal", schedulerState]),
+        ...(plansFile === undefined ? [] : ["--plans", plansFile]),
       ],
       nats("metering"),
     );

@@ -44,6 +44,7 @@ interface UpOptions {
   readonly schedulerPort: number;
   readonly meteringPort: number;
   readonly nats?: string;
+  readonly plans?: string;
   readonly maxConcurrent: number;
   readonly idleAfter: string;
   readonly freezeAfter: string;
@@ -76,6 +77,7 @@ export function upCommand(program: Command): void {
       "keep state and events on NATS instead of the embedded store",
       process.env.NATS_URL,
     )
+    .option("--plans <file>", "what tenants pay, for 'warren invoice' and budget alerts (docs/billing.md)")
     .option("--max-concurrent <n>", "most live instances", atLeastOne, 1000)
     .option("--idle-after <duration>", "stop an instance after so long without a request", duration, "30m")
     .option(
@@ -110,6 +112,7 @@ async function up(options: UpOptions): Promise<void> {
     schedulerPort: options.schedulerPort,
     meteringPort: options.meteringPort,
     natsUrl: options.nats,
+    plansFile: options.plans === undefined ? undefined : resolve(options.plans),
     maxConcurrent: options.maxConcurrent,
     idleAfter: options.idleAfter,
     freezeAfter: options.freezeAfter,

@@ -47,3 +47,13 @@ function beginOf(cut: Exclude<Cut, "total">, bucket: number): number {
   if (cut === "month") return Date.UTC(1970, bucket);
   return bucket * (cut === "hour" ? hourMs : dayMs);
 }
+
+/** When the hour, day or calendar month that `at` lies in begins; all in ms since 1970. */
+export function startOfCut(cut: Exclude<Cut, "total">, at: number): number {
+  if (cut === "month") {
+    const date = new Date(at);
+    return Date.UTC(date.getUTCFullYear(), date.getUTCMonth());
+  }
+  const span = cut === "hour" ? hourMs : dayMs;
+  return Math.floor(at / span) * span;
+}

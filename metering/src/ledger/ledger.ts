@@ -17,6 +17,8 @@ export interface Position {
 export interface UsageQuery {
   /** Only this tenant's; absent: all. */
   readonly tenant?: string;
+  /** Only tenants up to and with this one. */
+  readonly untilTenant?: string;
   readonly window: Window;
   readonly cut: Cut;
   /** Most rows answered. */
@@ -37,6 +39,12 @@ export interface UsageRow {
   readonly instances: bigint;
 }
 
+/** Which budget alert of a month. */
+export interface AlertMark {
+  readonly tenant: string;
+  readonly percent: number;
+}
+
 export interface Counting extends Counted {
   /** Of the odd records, those that are new in quarantine. */
   readonly newlyQuarantined: number;
@@ -54,6 +62,18 @@ export interface Ledger extends AsyncDisposable {
   position(source: string): Promise<Position | undefined>;
   /** By tenant, then bucket. */
   usage(query: UsageQuery): Promise<UsageRow[]>;
+  /**
+   * Keys of tenants that ever used anything, in the order of their bytes.
+   * @param after only those behind this one; "" from the first
+   */
+  tenants(after: string, limit: number): Promise<string[]>;
+  /**
+   * Budget alerts that the journal has.
+   * @param month its beginning, ms since 1970
+   */
+  alerts(month: number): Promise<AlertMark[]>;
+  /** Remembers that the journal has them; those of months long past are forgotten. */
+  markAlerts(month: number, marks: readonly AlertMark[]): Promise<void>;
   /** Records ever put in quarantine, by kind. */
   quarantineCounts(): Promise<ReadonlyMap<string, number>>;
   /** Records that are known to exist and have not been counted: later ones of the same producer have. */

@@ -54,4 +54,20 @@ export interface QuarantineCountRow {
   readonly n: number;
 }
 
-export type LedgerRow = PositionRow | AccountRow | PostingRow | RunRow | QuarantineCountRow | QuarantinedRow;
+/** A budget alert that the journal has. */
+export interface AlertRow {
+  readonly table: "alert";
+  /** Beginning of its month, ms since 1970. */
+  readonly month: number;
+  readonly tenant: string;
+  readonly percent: number;
+}
+
+export type LedgerRow =
+  | PositionRow
+  | AccountRow
+  | PostingRow
+  | RunRow
+  | AlertRow
+  | QuarantineCountRow
+  | QuarantinedRow;

@@ -130,6 +130,8 @@ function fromJson(value: Json, at: string): LedgerRow {
         missing: count("missing"),
         lastAt: count("lastAt"),
       };
+    case "alert":
+      return { table, month: count("month"), tenant: text("tenant"), percent: count("percent") };
     case "quarantine-count":
       return { table, kind: text("kind"), n: count("n") };
     case "quarantined":

@@ -4,8 +4,10 @@ import type { SQL } from "bun";
 import type { Account } from "../../core/account.ts";
 import { type Counted, countBatch, type Quarantined, type Run, readBatch } from "../../core/count.ts";
 import { mostRuns } from "../../core/seen.ts";
+import { alertsKeptMs } from "../alerts.ts";
 import { meterColumns } from "../columns.ts";
 import {
+  type AlertMark,
   type Counting,
   isNotEmpty,
   type Ledger,
@@ -15,6 +17,7 @@ import {
 } from "../ledger.ts";
 import { quarantineRows } from "../quarantine.ts";
 import type { LedgerRow } from "../rows.ts";
+import { addAlerts } from "./alerts.ts";
 import { PostgresConnection } from "./connection.ts";
 import { writeRows } from "./rows.ts";
 import {
@@ -26,7 +29,7 @@ import {
   setPositions,
   setRuns,
 } from "./statements.ts";
-import { readUsage } from "./usage.ts";
+import { readTenants, readUsage } from "./usage.ts";
 
 /** Of the records put in quarantine by one statement, in bytes; one record may be more. */
 const quarantineBytes = 4 * 1024 * 1024;
@@ -80,6 +83,27 @@ export class PostgresLedger implements Ledger {
 
   usage(query: UsageQuery): Promise<UsageRow[]> {
     return this.#connection.read((sql) => readUsage(sql, query));
+  }
+
+  tenants(after: string, limit: number): Promise<string[]> {
+    return this.#connection.read((sql) => readTenants(sql, after, limit));
+  }
+
+  async alerts(month: number): Promise<AlertMark[]> {
+    const rows: AlertMark[] = await this.#connection.read(
+      (sql) => sql`SELECT tenant, percent FROM warren.alerts WHERE month = ${month}`,
+    );
+    return rows.map(({ tenant, percent }) => ({ tenant, percent }));
+  }
+
+  markAlerts(month: number, marks: readonly AlertMark[]): Promise<void> {
+    return this.#connection.transaction(async (sql) => {
+      await sql`DELETE FROM warren.alerts WHERE month < ${month - alertsKeptMs}`;
+      await addAlerts(
+        sql,
+        marks.map((mark) => ({ month, ...mark })),
+      );
+    });
   }
 
   async quarantineCounts(): Promise<ReadonlyMap<string, number>> {

@@ -2,6 +2,7 @@
 import type { SQL } from "bun";
 import { meterColumns } from "../columns.ts";
 import type { LedgerRow } from "../rows.ts";
+import { addAlerts } from "./alerts.ts";
 import { PostgresConnection } from "./connection.ts";
 import {
   addPostings,
@@ -73,6 +74,11 @@ const tables: readonly Table[] = [
     }),
   },
   {
+    select: "SELECT month, tenant, percent FROM warren.alerts ORDER BY month, tenant, percent",
+    portion,
+    toRow: ({ month, tenant, percent }) => ({ table: "alert", month: Number(month), tenant, percent }),
+  },
+  {
     select: "SELECT kind, n FROM warren.quarantine_counts ORDER BY kind",
     portion,
     toRow: ({ kind, n }) => ({ table: "quarantine-count", kind, n: Number(n) }),
@@ -137,6 +143,7 @@ async function writePortion(sql: SQL, rows: readonly LedgerRow[]): Promise<void>
   await setAccounts(sql, of("account"));
   await addPostings(sql, of("posting"));
   await setRuns(sql, of("run"));
+  await addAlerts(sql, of("alert"));
   await addQuarantineCounts(sql, new Map(of("quarantine-count").map(({ kind, n }) => [kind, n])));
   await addQuarantined(sql, of("quarantined"));
 }

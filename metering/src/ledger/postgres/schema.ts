@@ -65,6 +65,13 @@ const tables = `
     data      bytea NOT NULL
   );
   CREATE TABLE warren.quarantine_counts (kind ${key} PRIMARY KEY, n bigint NOT NULL);
+  -- Budget alerts that the journal has, by the beginning of their month.
+  CREATE TABLE warren.alerts (
+    month   bigint NOT NULL,
+    tenant  ${key},
+    percent int NOT NULL,
+    PRIMARY KEY (month, tenant, percent)
+  );
 `;
 
 /**

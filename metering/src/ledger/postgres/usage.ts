@@ -18,14 +18,13 @@ const buckets: Readonly<Record<Cut, string>> = {
 type Row = MeterColumns & { tenant: string; bucket: bigint; starts: string; instances: bigint };
 
 /** By tenant, then bucket. */
-export async function readUsage(
-  sql: SQL,
-  { tenant, window, cut, limit, after }: UsageQuery,
-): Promise<UsageRow[]> {
+export async function readUsage(sql: SQL, query: UsageQuery): Promise<UsageRow[]> {
+  const { tenant, untilTenant, window, cut, limit, after } = query;
   const values: unknown[] = [window.fromHour, window.untilHour, limit];
   const conditions = ["hour >= $1", "hour < $2"];
   const value = (of: unknown) => `$${values.push(of)}`;
   if (tenant !== undefined) conditions.push(`tenant = ${value(tenant)}`);
+  if (untilTenant !== undefined) conditions.push(`tenant <= ${value(untilTenant)}`);
   if (after) {
     const from = value(after.tenant);
     conditions.push(`tenant >= ${from}`, `(tenant > ${from} OR ${buckets[cut]} > ${value(after.bucket)})`);
@@ -43,4 +42,17 @@ export async function readUsage(
     starts: BigInt(row.starts),
     instances: BigInt(row.instances),
   }));
+}
+
+/** Goes from one tenant to the next by the index: what lies between, all their postings, is not read. */
+export async function readTenants(sql: SQL, after: string, limit: number): Promise<string[]> {
+  const rows: { tenant: string }[] = await sql`
+    WITH RECURSIVE known (tenant) AS (
+      (SELECT tenant FROM warren.postings WHERE tenant > ${after} ORDER BY tenant LIMIT 1)
+      UNION ALL
+      SELECT (SELECT p.tenant FROM warren.postings p WHERE p.tenant > known.tenant ORDER BY p.tenant LIMIT 1)
+      FROM known WHERE known.tenant IS NOT NULL
+    )
+    SELECT tenant FROM known WHERE tenant IS NOT NULL LIMIT ${limit}`;
+  return rows.map(({ tenant }) => tenant);
 }

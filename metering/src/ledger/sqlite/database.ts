@@ -23,6 +23,16 @@ const runsTable = `
   CREATE INDEX runs_by_last_at ON runs (last_at, run);
 `;
 
+const alertsTable = `
+  -- Budget alerts that the journal has, by the beginning of their month.
+  CREATE TABLE alerts (
+    month   INTEGER NOT NULL,
+    tenant  TEXT NOT NULL,
+    percent INTEGER NOT NULL,
+    PRIMARY KEY (month, tenant, percent)
+  ) STRICT, WITHOUT ROWID;
+`;
+
 /** The meters are u64 in SQLite's 64 bits: see u64.ts. Hours are hours since 1970, other times ms since 1970. */
 const schema = `
   -- One per instance, and per run of a gateway with one tenant, for ever (core/account.ts): about 150 bytes.
@@ -63,11 +73,12 @@ const schema = `
   ) STRICT;
   CREATE TABLE quarantine_counts (kind TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   ${runsTable}
+  ${alertsTable}
 `;
 
 /** What brings a ledger of each version to the next one. */
 const migrations: Readonly<Record<number, string>> = {
-  // Accounts are not only of instances; three meters more; repeats are known by their ids.
+  // Accounts are not only of instances; three meters more; repeats are known by their ids; alerts.
   1: `
     ALTER TABLE accounts RENAME COLUMN instance TO account;
     ALTER TABLE postings RENAME COLUMN instance TO account;
@@ -80,6 +91,7 @@ const migrations: Readonly<Record<number, string>> = {
       .join("\n    ")}
     ALTER TABLE quarantine RENAME COLUMN received_at TO stored_at;
     ${runsTable}
+    ${alertsTable}
   `,
 };
 

@@ -5,6 +5,7 @@ import type { StoredRecord } from "@warren/store";
 import { DirectoryLock } from "@warren/store/directory-lock";
 import { countBatch, readBatch } from "../../core/count.ts";
 import {
+  type AlertMark,
   type Counting,
   isNotEmpty,
   type Ledger,
@@ -13,13 +14,14 @@ import {
   type UsageRow,
 } from "../ledger.ts";
 import type { LedgerRow } from "../rows.ts";
+import { markAlerts, readAlerts } from "./alerts.ts";
 import { Book } from "./book.ts";
 import { openLedgerDatabase } from "./database.ts";
 import { Positions } from "./positions.ts";
 import { Quarantine } from "./quarantine.ts";
 import { sqliteRows, writeRows } from "./rows.ts";
 import { Runs } from "./runs.ts";
-import { readUsage } from "./usage.ts";
+import { readTenants, readUsage } from "./usage.ts";
 
 export class SqliteLedger implements Ledger {
   readonly #lock: DirectoryLock;
@@ -81,6 +83,18 @@ export class SqliteLedger implements Ledger {
 
   async usage(query: UsageQuery): Promise<UsageRow[]> {
     return readUsage(this.#db, query);
+  }
+
+  async tenants(after: string, limit: number): Promise<string[]> {
+    return readTenants(this.#db, after, limit);
+  }
+
+  async alerts(month: number): Promise<AlertMark[]> {
+    return readAlerts(this.#db, month);
+  }
+
+  async markAlerts(month: number, marks: readonly AlertMark[]): Promise<void> {
+    markAlerts(this.#db, month, marks);
   }
 
   async quarantineCounts(): Promise<ReadonlyMap<string, number>> {

@@ -57,6 +57,11 @@ function* rowsIn(db: Database): Generator<LedgerRow> {
   }>("SELECT run, ranges, missing, last_at FROM runs ORDER BY run")) {
     yield { table: "run", run, ranges, missing: Number(missing), lastAt: Number(last_at) };
   }
+  for (const { month, tenant, percent } of each<{ month: bigint; tenant: string; percent: bigint }>(
+    "SELECT month, tenant, percent FROM alerts ORDER BY month, tenant, percent",
+  )) {
+    yield { table: "alert", month: Number(month), tenant, percent: Number(percent) };
+  }
   for (const { kind, n } of each<{ kind: string; n: bigint }>(
     "SELECT kind, n FROM quarantine_counts ORDER BY kind",
   )) {
@@ -86,6 +91,7 @@ const inserts = {
   posting: `INSERT INTO postings (hour, tenant, account, starts, ${meterColumns})
     VALUES (?, ?, ?, ?, ${meterNames.map(() => "?").join(", ")})`,
   run: "INSERT INTO runs (run, ranges, missing, last_at) VALUES (?, ?, ?, ?)",
+  alert: "INSERT INTO alerts (month, tenant, percent) VALUES (?, ?, ?)",
   "quarantine-count": "INSERT INTO quarantine_counts (kind, n) VALUES (?, ?)",
   quarantined: `INSERT INTO quarantine (record_id, kind, reason, source, seq, stored_at, subject, headers, data)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -114,6 +120,8 @@ function valuesOf(row: LedgerRow): (string | number | bigint | Uint8Array)[] {
       return [row.hour, row.tenant, row.account, row.starts, ...columnsOf(row.used)];
     case "run":
       return [row.run, row.ranges, row.missing, row.lastAt];
+    case "alert":
+      return [row.month, row.tenant, row.percent];
     case "quarantine-count":
       return [row.kind, row.n];
     case "quarantined": {

@@ -21,22 +21,30 @@ const buckets: Readonly<Record<Cut, string>> = {
 };
 
 /** By tenant, then bucket. */
-export function readUsage(db: Database, { tenant, window, cut, limit, after }: UsageQuery): UsageRow[] {
+export function readUsage(db: Database, query: UsageQuery): UsageRow[] {
+  const { tenant, untilTenant, window, cut, limit, after } = query;
   const conditions = ["hour >= ?", "hour < ?"];
   const values: SQLQueryBindings[] = [window.fromHour, window.untilHour];
   if (tenant !== undefined) {
     conditions.push("tenant = ?");
     values.push(tenant);
   }
+  if (untilTenant !== undefined) {
+    conditions.push("tenant <= ?");
+    values.push(untilTenant);
+  }
   if (after) {
     conditions.push("tenant >= ?", `(tenant, ${buckets[cut]}) > (?, ?)`);
     values.push(after.tenant, after.tenant, after.bucket);
   }
+  // Of some tenants all hours: SQLite would rather look through all tenants' hours.
+  const some = tenant === undefined && (untilTenant !== undefined || after !== undefined);
+  const table = some ? "postings INDEXED BY postings_by_tenant" : "postings";
   const rows = db
     .query<Row, SQLQueryBindings[]>(
       `SELECT tenant, ${buckets[cut]} AS bucket, ${sums}, sum(starts) AS starts,
          count(DISTINCT CASE WHEN instr(account, '${trafficMark}') = 0 THEN account END) AS instances
-       FROM postings WHERE ${conditions.join(" AND ")} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?`,
+       FROM ${table} WHERE ${conditions.join(" AND ")} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?`,
     )
     .all(...values, limit);
   return rows.map((row) => ({
@@ -46,4 +54,19 @@ export function readUsage(db: Database, { tenant, window, cut, limit, after }: U
     starts: row.starts,
     instances: row.instances,
   }));
+}
+
+/** Goes from one tenant to the next by the index: what lies between, all their postings, is not read. */
+export function readTenants(db: Database, after: string, limit: number): string[] {
+  return db
+    .query<{ tenant: string }, [string, number]>(
+      `WITH RECURSIVE known (tenant) AS (
+         SELECT min(tenant) FROM postings WHERE tenant > ?1
+         UNION ALL
+         SELECT (SELECT min(tenant) FROM postings WHERE tenant > known.tenant) FROM known WHERE known.tenant IS NOT NULL
+       )
+       SELECT tenant FROM known WHERE tenant IS NOT NULL LIMIT ?2`,
+    )
+    .all(after, limit)
+    .map(({ tenant }) => tenant);
 }

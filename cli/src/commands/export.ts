@@ -1,0 +1,83 @@
+/** `warren export`: the ledger's rows for a billing system. */
+import { open, rename, rm } from "node:fs/promises";
+import { resolve } from "node:path";
+import { ExportFormat } from "@warren/proto/metering";
+import { type Command, Option } from "commander";
+import { asMeteredVerb, type By, byNames, exportText, withMetering } from "../metered.ts";
+import { momentOption } from "../moments.ts";
+import type { VerbOptions } from "../verb.ts";
+
+const formats = {
+  csv: ExportFormat.CSV,
+  json: ExportFormat.JSON,
+  openmeter: ExportFormat.OPENMETER,
+} as const;
+
+interface ExportOptions extends VerbOptions {
+  readonly format: keyof typeof formats;
+  readonly from?: number;
+  readonly to?: number;
+  readonly by: By;
+  readonly settled?: boolean;
+  readonly output?: string;
+}
+
+const moment = (text: string): number => momentOption(text);
+
+export function exportCommand(program: Command): void {
+  asMeteredVerb(program.command("export"))
+    .description("write what tenants used for a billing system, exactly and by the hour")
+    .argument("[tenant]", "only this one's")
+    .addOption(
+      new Option(
+        "--format <format>",
+        "CSV, JSON lines, or CloudEvents as OpenMeter takes them (settled windows only; sent again they change nothing)",
+      )
+        .choices(Object.keys(formats))
+        .default("csv"),
+    )
+    .option(
+      "--from <time>",
+      "from then on: 2026-11-21T10:00:00Z, 2026-11-21, 2026-11 (UTC), or 7d for so long ago",
+      moment,
+    )
+    .option("--to <time>", "until then (default: now)", moment)
+    .addOption(new Option("--by <window>", "cut into windows (UTC)").choices(byNames).default("hour"))
+    .option("--settled", "only windows to which nothing is expected to be added any more")
+    .option(
+      "--output <file>",
+      "write to this file, which is there once it is whole (default: standard output)",
+    )
+    .action((tenant: string | undefined, options: ExportOptions) =>
+      withMetering(options, async (metering, signal) => {
+        const text = exportText(metering, { ...options, tenant }, formats[options.format], signal);
+        if (options.output === undefined) await writeOut(text);
+        else await writeFile(resolve(options.output), text);
+      }),
+    );
+}
+
+/** Waits for whoever reads it: the export is not gathered in memory. */
+async function writeOut(text: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const part of text) {
+    await new Promise<void>((done, failed) =>
+      process.stdout.write(part, (error) => (error ? failed(error) : done())),
+    );
+  }
+}
+
+/** Nobody is to take half an export for a whole one. */
+async function writeFile(path: string, text: AsyncIterable<Uint8Array>): Promise<void> {
+  const unfinished = `${path}.${process.pid}.part`;
+  const file = await open(unfinished, "wx", 0o600);
+  try {
+    for await (const part of text) await file.writeFile(part);
+    await file.sync();
+    await file.close();
+    await rename(unfinished, path);
+  } catch (error) {
+    await file.close().catch(() => {});
+    await rm(unfinished, { force: true });
+    throw error;
+  }
+}
