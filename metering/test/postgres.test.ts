@@ -6,6 +6,7 @@ import { StoreLockedError, StoreMismatchError, StoreUnavailableError } from "@wa
 import { SQL } from "bun";
 import { windowOf } from "../src/core/window.ts";
 import { Follower } from "../src/follower.ts";
+import { withTls } from "../src/ledger/postgres/connection.ts";
 import { PostgresLedger } from "../src/ledger/postgres/ledger.ts";
 import { meteringMetrics } from "../src/metrics.ts";
 import { openReader, sourceOf } from "../src/source.ts";
@@ -17,6 +18,13 @@ import { hasPostgres } from "./ledgers.ts";
 const shop = { tenant: "shop", instance: instanceId(1) };
 const all = { window: windowOf(undefined, undefined), cut: "total", limit: 10 } as const;
 const cpuOf = async (ledger: PostgresLedger) => (await ledger.usage(all))[0]?.used.cpuUs;
+
+test.each([
+  ["postgres://w:x@db.example/l", "postgres://w:x@db.example/l?sslmode=verify-full"],
+  ["postgres://w:x@10.0.0.1:5433/l?sslmode=disable", "postgres://w:x@10.0.0.1:5433/l?sslmode=disable"],
+  ["postgres://w:x@127.0.0.1:5433/l", "postgres://w:x@127.0.0.1:5433/l"],
+  ["postgresql://w:x@localhost/l", "postgresql://w:x@localhost/l"],
+])("%s goes out as %s", (url, expected) => expect(withTls(url)).toBe(expected));
 
 describe.skipIf(!hasPostgres)("a ledger in PostgreSQL", () => {
   let server: PostgresServer;

@@ -47,7 +47,7 @@ export class PostgresConnection {
   #writer: { pool: SQL; session: ReservedSQL } | undefined;
 
   private constructor(url: string, shown: string) {
-    this.#url = url;
+    this.#url = withTls(url);
     this.shown = shown;
     this.#readers = this.#pool(readers);
   }
@@ -192,6 +192,14 @@ function shownUrl(url: string): string {
     throw new ConfigError("the ledger's URL is not postgres://user:password@host:port/database");
   }
   return `postgres://${parsed.host}${parsed.pathname}`;
+}
+
+/** Off this host, a connection without TLS (which is the client's default) must be asked for: `?sslmode=disable`. */
+export function withTls(url: string): string {
+  const parsed = new URL(url);
+  const isLocal = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])?$/.test(parsed.hostname);
+  if (!isLocal && !parsed.searchParams.has("sslmode")) parsed.searchParams.set("sslmode", "verify-full");
+  return parsed.href;
 }
 
 async function closeQuietly(pool: SQL): Promise<void> {
