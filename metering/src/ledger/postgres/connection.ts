@@ -129,15 +129,19 @@ export class PostgresConnection {
     if (this.#writer) return this.#writer;
     const pool = this.#pool(1);
     try {
-      const session = await pool.reserve();
-      await this.#lock(session);
-      await prepareSchema(session, this.shown);
-      this.#writer = { pool, session };
+      this.#writer = { pool, session: await withDeadline(this.#ready(pool), times.workMs, "connecting") };
       return this.#writer;
     } catch (error) {
       await closeQuietly(pool);
       throw this.#unavailable(error);
     }
+  }
+
+  async #ready(pool: SQL): Promise<ReservedSQL> {
+    const session = await pool.reserve();
+    await this.#lock(session);
+    await prepareSchema(session, this.shown);
+    return session;
   }
 
   async #lock(session: ReservedSQL): Promise<void> {
