@@ -1,5 +1,6 @@
 import { AckPolicy, type ConsumerConfig, DeliverPolicy, JetStreamApiCodes } from "@nats-io/jetstream";
 import { nanos } from "@nats-io/transport-node";
+import { pause } from "@warren/common/time";
 import { StoreMismatchError } from "../errors.ts";
 import { apiCode, type NatsLink, REQUEST_MS, unavailable } from "./connection.ts";
 import { type Delivery, pull } from "./pull.ts";
@@ -24,6 +25,8 @@ const ACK_WAIT_MS = 30_000;
 const MAX_ACK_PENDING = 8192;
 /** Tells our own consumers from those that somebody else has given the name, and that are not ours to delete. */
 const DESCRIPTION = "read by Warren, which remembers its position itself";
+/** Before a consumer that was lost is made anew, up to so long: of two readers with one name each then has its turns. */
+const RIVAL_MS = 200;
 
 /**
  * Reads a stream strictly in order, with nothing lost, through a consumer that it makes anew behind the last
@@ -32,12 +35,17 @@ const DESCRIPTION = "read by Warren, which remembers its position itself";
  * With a name (`durable`) the server keeps the consumer, and its position is what monitoring sees. It never is where reading
  * goes on: the consumer is made anew at the reader's own position at each start too. Since what was delivered is
  * therefore in order, and is committed in order, one acknowledgement of the last stands for all before it.
+ *
+ * Should two readers have one name, each takes the consumer from the other. Then a delivery may be of the other's, whose
+ * count happens to fit: where a sequence does not follow directly, the consumer must still be ours.
  */
 export class OrderedPull {
   #after: OrderedPullOptions["after"];
   #consumer: string | undefined;
   #consumerSeq = 0;
   #pending = Number.POSITIVE_INFINITY;
+  /** In the description of the consumers that this reader makes. */
+  readonly #mark = crypto.randomUUID();
 
   constructor(
     readonly link: NatsLink,
@@ -91,23 +99,65 @@ export class OrderedPull {
 
   async #pull(batch: number, waitMs: number, signal: AbortSignal): Promise<readonly Delivery[]> {
     this.#consumer ??= await this.#create();
-    const { stream } = this.options;
+    const { stream, durable } = this.options;
     const result = await pull(this.link, { stream, consumer: this.#consumer, batch, waitMs, signal });
+    const inOrder = this.#inOrder(result.deliveries);
+    if (result.end !== "done") this.#consumer = undefined;
+    if (durable !== undefined && this.#hasGap(inOrder) && !(await this.#isOurs(durable))) {
+      this.#consumer = undefined;
+      await pause(Math.random() * RIVAL_MS, signal);
+      return [];
+    }
+    const last = inOrder.at(-1);
+    if (last) {
+      this.#after = last.seq;
+      this.#pending = last.pending;
+    }
+    return inOrder;
+  }
+
+  /** Those up to the first that our consumer has not delivered next, without what was read before. */
+  #inOrder(deliveries: readonly Delivery[]): Delivery[] {
     const inOrder: Delivery[] = [];
-    for (const delivery of result.deliveries) {
+    let after = this.#after;
+    for (const delivery of deliveries) {
       if (delivery.consumerSeq !== this.#consumerSeq + 1) {
         this.#consumer = undefined;
         break;
       }
       this.#consumerSeq = delivery.consumerSeq;
       // Sent again, since its acknowledgement came late or not yet; the next one covers it.
-      if (typeof this.#after === "number" && delivery.seq <= this.#after) continue;
-      this.#after = delivery.seq;
-      this.#pending = delivery.pending;
+      if (typeof after === "number" && delivery.seq <= after) continue;
+      after = delivery.seq;
       inOrder.push(delivery);
     }
-    if (result.end !== "done") this.#consumer = undefined;
     return inOrder;
+  }
+
+  #hasGap(deliveries: readonly Delivery[]): boolean {
+    let before = this.#after;
+    return deliveries.some(({ seq }) => {
+      const follows = typeof before === "number" && seq === before + 1;
+      before = seq;
+      return !follows;
+    });
+  }
+
+  /** If it is ours after a pull, it was before: a consumer that is made anew has another description. */
+  async #isOurs(name: string): Promise<boolean> {
+    try {
+      const { stream } = this.options;
+      const { config } = await this.link.guard(() => this.link.jsm.consumers.info(stream, name));
+      return config.description === this.#description;
+    } catch (error) {
+      if (apiCode(error) === JetStreamApiCodes.ConsumerNotFound) return false;
+      this.#consumer = undefined;
+      throw error;
+    }
+  }
+
+  get #description(): string {
+    return `${DESCRIPTION} (${this.#mark})`;
   }
 
   async #create(): Promise<string> {
@@ -117,7 +167,7 @@ export class OrderedPull {
       this.link.jsm.consumers.add(stream, {
         ...startAt(this.#after),
         filter_subject: filter,
-        ...(durable === undefined ? ephemeral : lasting(durable)),
+        ...(durable === undefined ? ephemeral : lasting(durable, this.#description)),
       }),
     );
     // From "end", the position must be fixed now: a consumer made anew later must not skip what came in between.
@@ -131,7 +181,7 @@ export class OrderedPull {
     const { stream } = this.options;
     try {
       const { config } = await this.link.guard(() => this.link.jsm.consumers.info(stream, name));
-      if (config.description !== DESCRIPTION) {
+      if (!config.description?.startsWith(DESCRIPTION)) {
         throw new StoreMismatchError(
           `the consumer ${name} of ${stream} on ${this.link.url} is not this reader's: it is left as it is; use another name`,
         );
@@ -150,9 +200,9 @@ const ephemeral: Partial<ConsumerConfig> = {
   num_replicas: 1,
 };
 
-const lasting = (name: string): Partial<ConsumerConfig> => ({
+const lasting = (name: string, description: string): Partial<ConsumerConfig> => ({
   durable_name: name,
-  description: DESCRIPTION,
+  description,
   ack_policy: AckPolicy.All,
   ack_wait: nanos(ACK_WAIT_MS),
   max_ack_pending: MAX_ACK_PENDING,
