@@ -99,15 +99,19 @@ export class Follower implements AsyncDisposable {
     const reading = batches[Symbol.asyncIterator]();
     let place = after;
     try {
+      let next = reading.next();
       for (;;) {
-        const next = reading.next();
         while (!(await within(next, quietMs))) {
           if ((await this.#resume(signal)).after !== place) return;
         }
         const { value: batch, done } = await next;
         if (done) break;
+        // On its way while this one is counted; should that fail, it is given up, and comes again.
+        next = reading.next();
+        next.catch(() => {});
         await this.#count(batch);
         await this.#acknowledge(batch);
+        if (signal.aborted) return;
         place = batch.records.at(-1)!.seq;
         this.#failures = 0;
         // Pages of the embedded journal come without a pause; calls must have their turn in between.

@@ -213,6 +213,29 @@ describe("durable readers", () => {
     for (const [n, some] of found.entries()) expect(ids(some)).toEqual(ids(sent.slice(100 * n)));
   }, 70_000);
 
+  test("of one name, one of which waits at the end, do not keep the other from reading", async () => {
+    await using server = await startNatsServer();
+    await using store = await openNatsStore({ url: server.url, cell });
+    const sent = records(0, 300);
+    await store.journal.append(sent);
+    const stop = new AbortController();
+    const waiting: string[] = [];
+    const idle = (async () => {
+      await using reader = await openNatsJournalReader({ url: server.url });
+      for await (const batch of reader.read({ durable: "d", after: 299n, signal: stop.signal })) {
+        waiting.push(...ids(batch.records));
+      }
+    })();
+    await eventually(() => waiting.length === 1);
+    const found = await readSome(store.journal, 300, { durable: "d", batch: 10 }, 30_000);
+    expect(ids(found)).toEqual(ids(sent));
+    await store.journal.append(records(300, 301));
+    await eventually(() => waiting.length === 2);
+    stop.abort();
+    await idle;
+    expect(waiting).toEqual(ids(records(299, 301)));
+  }, 40_000);
+
   test("leave a consumer alone that somebody else has given their name", async () => {
     await using server = await startNatsServer();
     await using store = await openNatsStore({ url: server.url, cell });

@@ -37,7 +37,8 @@ const RIVAL_MS = 200;
  * therefore in order, and is committed in order, one acknowledgement of the last stands for all before it.
  *
  * Should two readers have one name, each takes the consumer from the other. Then a delivery may be of the other's, whose
- * count happens to fit: where a sequence does not follow directly, the consumer must still be ours.
+ * count happens to fit, and nothing may come because the other is at the end: where a sequence does not follow directly,
+ * and where nothing comes, the consumer must still be ours.
  */
 export class OrderedPull {
   #after: OrderedPullOptions["after"];
@@ -67,7 +68,9 @@ export class OrderedPull {
   async next(signal: AbortSignal, wait: boolean): Promise<readonly Delivery[]> {
     const found = await this.#pull(this.options.batch, 0, signal);
     if (found.length > 0 || !wait || signal.aborted || this.#consumer === undefined) return found;
+    if (this.#pending > 0 && !(await this.#keep(signal))) return [];
     const first = await this.#pull(1, WAIT_MS, signal);
+    if (first.length === 0) await this.#keep(signal);
     if (first.length === 0 || this.options.batch === 1) return first;
     return [...first, ...(await this.#pull(this.options.batch - 1, 0, signal))];
   }
@@ -99,15 +102,11 @@ export class OrderedPull {
 
   async #pull(batch: number, waitMs: number, signal: AbortSignal): Promise<readonly Delivery[]> {
     this.#consumer ??= await this.#create();
-    const { stream, durable } = this.options;
+    const { stream } = this.options;
     const result = await pull(this.link, { stream, consumer: this.#consumer, batch, waitMs, signal });
     const inOrder = this.#inOrder(result.deliveries);
     if (result.end !== "done") this.#consumer = undefined;
-    if (durable !== undefined && this.#hasGap(inOrder) && !(await this.#isOurs(durable))) {
-      this.#consumer = undefined;
-      await pause(Math.random() * RIVAL_MS, signal);
-      return [];
-    }
+    if (this.#hasGap(inOrder) && !(await this.#keep(signal))) return [];
     const last = inOrder.at(-1);
     if (last) {
       this.#after = last.seq;
@@ -143,17 +142,25 @@ export class OrderedPull {
     });
   }
 
-  /** If it is ours after a pull, it was before: a consumer that is made anew has another description. */
-  async #isOurs(name: string): Promise<boolean> {
+  /**
+   * Whether what came, or did not come, is our consumer's word: if it is ours after a pull, it was before, since one that
+   * another made has another description. If not, it is to be made anew.
+   */
+  async #keep(signal: AbortSignal): Promise<boolean> {
+    const { stream, durable } = this.options;
+    if (durable === undefined || signal.aborted) return true;
     try {
-      const { stream } = this.options;
-      const { config } = await this.link.guard(() => this.link.jsm.consumers.info(stream, name));
-      return config.description === this.#description;
+      const { config } = await this.link.guard(() => this.link.jsm.consumers.info(stream, durable));
+      if (config.description === this.#description) return true;
     } catch (error) {
-      if (apiCode(error) === JetStreamApiCodes.ConsumerNotFound) return false;
-      this.#consumer = undefined;
-      throw error;
+      if (apiCode(error) !== JetStreamApiCodes.ConsumerNotFound) {
+        this.#consumer = undefined;
+        throw error;
+      }
     }
+    this.#consumer = undefined;
+    await pause(Math.random() * RIVAL_MS, signal);
+    return false;
   }
 
   get #description(): string {
