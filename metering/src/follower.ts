@@ -5,7 +5,8 @@
  *  F2  Whatever fails (journal, disk), the follower starts again from the position committed last, after a pause.
  *  F3  Stopping finishes the batch in hand.
  *  F4  A journal that has been quiet for a while is looked at anew: should it have been wiped and begun again under us,
- *      its new records lie before our position, and following from there would never show them.
+ *      its new records lie before our position, and following from there would never show them. If it is as it was,
+ *      reading goes on as if nothing had been.
  *
  * On NATS it reads through the consumer `warren-metering`, for `nats consumer info` and lag tools to see what was counted.
  * The ledger's position stays the only truth: a ledger restored from a backup is behind what the server thinks
@@ -17,7 +18,7 @@ import { backoff, type Clock, pause, withDeadline } from "@warren/common/time";
 import type { JournalBatch, JournalReader } from "@warren/store";
 import type { Ledger } from "./ledger/ledger.ts";
 import type { MeteringMetrics } from "./metrics.ts";
-import { resumeAt } from "./resume.ts";
+import { type Resume, resumeAt } from "./resume.ts";
 
 export const consumerName = "warren-metering";
 
@@ -86,35 +87,47 @@ export class Follower implements AsyncDisposable {
     }
   }
 
-  /** Until the journal has been quiet for a while, or the signal aborts. */
+  /** Until the journal turns out to be another one, or the signal aborts. */
   async #follow(signal: AbortSignal): Promise<void> {
-    const { reader, ledger, source, log, lookMs = 3_000, quietMs = 30_000 } = this.#options;
-    const { consumer: durable = consumerName } = this.#options;
-    const position = await ledger.position(source);
-    const { after, warning } = await resumeAt({ reader, position, signal, lookMs });
+    const { reader, source, log, quietMs = 30_000, consumer: durable = consumerName } = this.#options;
+    const { after, warning } = await this.#resume(signal);
     if (warning) log.warn({ source }, warning);
     log.debug({ source, after: `${after}` }, "following the journal");
-    const quiet = new AbortController();
-    const timer = setTimeout(() => quiet.abort(), quietMs);
+    const ended = new AbortController();
+    const following = AbortSignal.any([signal, ended.signal]);
+    const batches = reader.read({ durable, after, batch: batchRecords, signal: following });
+    const reading = batches[Symbol.asyncIterator]();
+    let place = after;
     try {
-      const following = AbortSignal.any([signal, quiet.signal]);
-      for await (const batch of reader.read({
-        durable,
-        after,
-        batch: batchRecords,
-        signal: following,
-      })) {
+      let next = reading.next();
+      for (;;) {
+        while (!(await within(next, quietMs))) {
+          if ((await this.#resume(signal)).after !== place) return;
+        }
+        const { value: batch, done } = await next;
+        if (done) break;
+        // On its way while this one is counted; should that fail, it is given up, and comes again.
+        next = reading.next();
+        next.catch(() => {});
         await this.#count(batch);
         await this.#acknowledge(batch);
+        if (signal.aborted) return;
+        place = batch.records.at(-1)!.seq;
         this.#failures = 0;
-        timer.refresh();
         // Pages of the embedded journal come without a pause; calls must have their turn in between.
         await new Promise((turn) => setImmediate(turn));
       }
-      if (!following.aborted) throw new Error("the journal's reader has ended");
+      if (!signal.aborted) throw new Error("the journal's reader has ended");
     } finally {
-      clearTimeout(timer);
+      ended.abort();
+      await reading.return?.();
     }
+  }
+
+  async #resume(signal: AbortSignal): Promise<Resume> {
+    const { reader, ledger, source, lookMs = 3_000 } = this.#options;
+    const position = await ledger.position(source);
+    return await resumeAt({ reader, position, signal, lookMs });
   }
 
   async #count(batch: JournalBatch): Promise<void> {
@@ -142,4 +155,15 @@ export class Follower implements AsyncDisposable {
       this.#options.log.debug({ err: error }, "a batch that is committed was not acknowledged");
     }
   }
+}
+
+/** Whether it is settled by then; not how. */
+function within(promise: Promise<unknown>, ms: number): Promise<boolean> {
+  const settled = promise.then(
+    () => true,
+    () => true,
+  );
+  const late = Promise.withResolvers<boolean>();
+  const timer = setTimeout(() => late.resolve(false), ms);
+  return Promise.race([settled, late.promise]).finally(() => clearTimeout(timer));
 }

@@ -32,6 +32,8 @@ afterEach(async () => {
 class MemoryJournal implements JournalReader {
   readonly acked: bigint[] = [];
   readonly reads: bigint[] = [];
+  /** Times that reading was begun to follow, not to look. */
+  followed = 0;
   failures = 0;
 
   constructor(
@@ -39,10 +41,11 @@ class MemoryJournal implements JournalReader {
     readonly onAck: () => Promise<void> = async () => {},
   ) {}
 
-  async *read({ after, batch = 256, signal }: Parameters<JournalReader["read"]>[0]) {
+  async *read({ after, batch = 256, durable, signal }: Parameters<JournalReader["read"]>[0]) {
     if (this.failures-- > 0) throw new Error("away");
     let at = after as bigint;
     this.reads.push(at);
+    if (durable) this.followed++;
     while (!signal.aborted) {
       const page = this.records.filter(({ seq }) => seq > at).slice(0, batch);
       at = page.at(-1)?.seq ?? at;
@@ -168,6 +171,7 @@ test("a quiet journal is looked at again, and read on from where it was", async 
   const journal = new MemoryJournal(stored(records(3)));
   await using _ = follow(journal, ledger, 20);
   await waitUntil(() => journal.reads.length > 4, { deadlineMs });
+  expect(journal.followed).toBe(1);
   journal.records = stored(records(4));
   await countedIs(4n);
   expect(journal.acked).toEqual([3n, 4n]);

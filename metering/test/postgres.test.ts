@@ -1,22 +1,42 @@
 /** What only the ledger in a PostgreSQL has to do: outages, refusals, one that counts at a time. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { ConfigError } from "@warren/common/config";
+import { Code } from "@warren/common/rpc/errors";
 import { systemClock, waitUntil } from "@warren/common/time";
+import { type GetUsageResponse, UsageWindow } from "@warren/proto/metering";
 import { StoreLockedError, StoreMismatchError, StoreUnavailableError } from "@warren/store";
 import { SQL } from "bun";
 import { windowOf } from "../src/core/window.ts";
 import { Follower } from "../src/follower.ts";
+import { withTls } from "../src/ledger/postgres/connection.ts";
 import { PostgresLedger } from "../src/ledger/postgres/ledger.ts";
+import { startMetering } from "../src/metering.ts";
 import { meteringMetrics } from "../src/metrics.ts";
 import { openReader, sourceOf } from "../src/source.ts";
 import { type PostgresServer, startPostgres } from "../src/testing/postgres-server.ts";
-import { instanceId, stored, ten, usageAt } from "./events.ts";
-import { deadlineMs, silent, startJournal } from "./harness.ts";
+import { instanceId, stored, ten, transitionAt, usageAt } from "./events.ts";
+import {
+  consumerWhen,
+  createCell,
+  deadlineMs,
+  getUsage,
+  silent,
+  startJournal,
+  temporaryDirectory,
+  usageWhen,
+} from "./harness.ts";
 import { hasPostgres } from "./ledgers.ts";
 
 const shop = { tenant: "shop", instance: instanceId(1) };
 const all = { window: windowOf(undefined, undefined), cut: "total", limit: 10 } as const;
 const cpuOf = async (ledger: PostgresLedger) => (await ledger.usage(all))[0]?.used.cpuUs;
+
+test.each([
+  ["postgres://w:x@db.example/l", "postgres://w:x@db.example/l?sslmode=verify-full"],
+  ["postgres://w:x@10.0.0.1:5433/l?sslmode=disable", "postgres://w:x@10.0.0.1:5433/l?sslmode=disable"],
+  ["postgres://w:x@127.0.0.1:5433/l", "postgres://w:x@127.0.0.1:5433/l"],
+  ["postgresql://w:x@localhost/l", "postgresql://w:x@localhost/l"],
+])("%s goes out as %s", (url, expected) => expect(withTls(url)).toBe(expected));
 
 describe.skipIf(!hasPostgres)("a ledger in PostgreSQL", () => {
   let server: PostgresServer;
@@ -102,6 +122,34 @@ describe.skipIf(!hasPostgres)("a ledger in PostgreSQL", () => {
     expect(await ledger.missing()).toBe(0);
     expect((await ledger.position(source))?.seq).toBe(3n * told);
   }, 90_000);
+
+  test("is what the whole process counts in, from NATS; while it is away, calls say so", async () => {
+    await using own = await startPostgres();
+    await using journal = await startJournal("nats");
+    using temporary = temporaryDirectory();
+    const cell = await createCell(temporary.path);
+    await using metering = await startMetering({
+      ledgerUrl: await own.createDatabase(),
+      ...journal.location,
+      port: 0,
+      credentials: cell.metering,
+      log: silent,
+    });
+    await journal.append([
+      transitionAt(shop, ten, "STARTING", "READY"),
+      usageAt(shop, ten, { cpuUs: 7n, wallMs: 9n, frozenMs: 4n }),
+    ]);
+    const request = { window: UsageWindow.MONTH };
+    const counted = ({ journalSeq }: GetUsageResponse) => journalSeq === 2n;
+    const { rows } = await usageWhen(metering.url, cell.client, counted, request);
+    expect(rows).toMatchObject([{ tenant: "shop", cpuUs: 7n, activeMs: 5n, starts: 1n, instances: 1n }]);
+    await consumerWhen(journal.server!.url, (info) => info.ack_floor.stream_seq === 2);
+    await own.kill9();
+    const asking = getUsage(metering.url, cell.client);
+    await expect(asking).rejects.toMatchObject({ code: Code.Unavailable });
+    await own.restart();
+    await waitUntil(() => getUsage(metering.url, cell.client).then(counted, () => false), { deadlineMs });
+  }, 60_000);
 
   test("of a newer version, or a schema of somebody else's, is refused and left as it is", async () => {
     const newer = await server.createDatabase();

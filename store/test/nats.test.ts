@@ -194,6 +194,48 @@ describe("durable readers", () => {
     expect(seen.slice(0, 6)).toEqual(ids(records(0, 6)));
   });
 
+  test("of one name take the consumer from each other, and both read all, in order, once", async () => {
+    await using server = await startNatsServer();
+    await using store = await openNatsStore({ url: server.url, cell });
+    const sent = records(0, 400);
+    await store.journal.append(sent);
+    const read = async (after: bigint) => {
+      await using reader = await openNatsJournalReader({ url: server.url });
+      // From other places, so that the other's deliveries would be taken for one's own by their count alone.
+      return await readSome(
+        reader,
+        400 - Number(after),
+        { durable: "d", batch: 20, after, ack: false },
+        60_000,
+      );
+    };
+    const found = await Promise.all([read(0n), read(100n), read(200n)]);
+    for (const [n, some] of found.entries()) expect(ids(some)).toEqual(ids(sent.slice(100 * n)));
+  }, 70_000);
+
+  test("of one name, one of which waits at the end, do not keep the other from reading", async () => {
+    await using server = await startNatsServer();
+    await using store = await openNatsStore({ url: server.url, cell });
+    const sent = records(0, 300);
+    await store.journal.append(sent);
+    const stop = new AbortController();
+    const waiting: string[] = [];
+    const idle = (async () => {
+      await using reader = await openNatsJournalReader({ url: server.url });
+      for await (const batch of reader.read({ durable: "d", after: 299n, signal: stop.signal })) {
+        waiting.push(...ids(batch.records));
+      }
+    })();
+    await eventually(() => waiting.length === 1);
+    const found = await readSome(store.journal, 300, { durable: "d", batch: 10 }, 30_000);
+    expect(ids(found)).toEqual(ids(sent));
+    await store.journal.append(records(300, 301));
+    await eventually(() => waiting.length === 2);
+    stop.abort();
+    await idle;
+    expect(waiting).toEqual(ids(records(299, 301)));
+  }, 40_000);
+
   test("leave a consumer alone that somebody else has given their name", async () => {
     await using server = await startNatsServer();
     await using store = await openNatsStore({ url: server.url, cell });

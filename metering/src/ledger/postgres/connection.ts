@@ -47,7 +47,7 @@ export class PostgresConnection {
   #writer: { pool: SQL; session: ReservedSQL } | undefined;
 
   private constructor(url: string, shown: string) {
-    this.#url = url;
+    this.#url = withTls(url);
     this.shown = shown;
     this.#readers = this.#pool(readers);
   }
@@ -129,15 +129,19 @@ export class PostgresConnection {
     if (this.#writer) return this.#writer;
     const pool = this.#pool(1);
     try {
-      const session = await pool.reserve();
-      await this.#lock(session);
-      await prepareSchema(session, this.shown);
-      this.#writer = { pool, session };
+      this.#writer = { pool, session: await withDeadline(this.#ready(pool), times.workMs, "connecting") };
       return this.#writer;
     } catch (error) {
       await closeQuietly(pool);
       throw this.#unavailable(error);
     }
+  }
+
+  async #ready(pool: SQL): Promise<ReservedSQL> {
+    const session = await pool.reserve();
+    await this.#lock(session);
+    await prepareSchema(session, this.shown);
+    return session;
   }
 
   async #lock(session: ReservedSQL): Promise<void> {
@@ -192,6 +196,14 @@ function shownUrl(url: string): string {
     throw new ConfigError("the ledger's URL is not postgres://user:password@host:port/database");
   }
   return `postgres://${parsed.host}${parsed.pathname}`;
+}
+
+/** Off this host, a connection without TLS (which is the client's default) must be asked for: `?sslmode=disable`. */
+export function withTls(url: string): string {
+  const parsed = new URL(url);
+  const isLocal = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])?$/.test(parsed.hostname);
+  if (!isLocal && !parsed.searchParams.has("sslmode")) parsed.searchParams.set("sslmode", "verify-full");
+  return parsed.href;
 }
 
 async function closeQuietly(pool: SQL): Promise<void> {
