@@ -3,10 +3,15 @@ import { expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { loadCredentials } from "@warren/client";
 import { decodeEvent } from "@warren/common/cloudevents";
+import { ulid } from "@warren/common/ids";
+import { connectRpc } from "@warren/common/rpc/client";
+import { Code, isRpcCode } from "@warren/common/rpc/errors";
 import { readAsCloudEvent } from "@warren/common/testing/cloudevent";
 import { waitUntil } from "@warren/common/time";
 import type { Event } from "@warren/proto/common";
+import { SchedulerService } from "@warren/proto/scheduler";
 import { openJournalReader, type StoredRecord } from "@warren/store";
 import { startNatsServer } from "@warren/store/testing/nats-server";
 import { writeApp } from "../src/apps.ts";
@@ -42,6 +47,28 @@ function trafficOf(events: readonly Event[], tenant: string) {
     requests: all.reduce((sum, { requests }) => sum + requests, 0),
     bytesOut: all.reduce((sum, { bytesOut }) => sum + bytesOut, 0),
   };
+}
+
+/** Nobody counts for another gateway. */
+async function refusesStrangers(cell: TestCell): Promise<void> {
+  const { cluster } = cell.cell;
+  const ask = async (name: string, gateway: string) => {
+    const credentials = loadCredentials(join(cell.state, "credentials", name));
+    const connection = connectRpc({ url: cluster.scheduler, credentials });
+    const report = { tenant: "shop", gateway: `${gateway}-${ulid()}`, requests: 1_000_000n };
+    try {
+      await connection.client(SchedulerService).reportTraffic({ records: [{ seq: 1n, report }] });
+    } finally {
+      connection.close();
+    }
+  };
+  for (const [name, gateway] of [
+    ["gateway", "another"],
+    ["client", "gateway"],
+  ] as const) {
+    const error = await ask(name, gateway).catch((e: unknown) => e);
+    expect(isRpcCode(error, Code.PermissionDenied), `${name} for ${gateway}: ${error}`).toBe(true);
+  }
 }
 
 for (const store of ["embedded", "nats"] as const) {
@@ -81,6 +108,7 @@ for (const store of ["embedded", "nats"] as const) {
       const events = records.map((record) => decodeEvent(record, record.seq));
       expect(trafficOf(events, "shop")).toEqual(truth);
       expect(events.find(({ payload }) => payload.case === "traffic")?.source).toBe("gateway");
+      await refusesStrangers(cell);
       // And all that a cell says is a CloudEvent to others.
       for (const record of records) expect(readAsCloudEvent(record).source).toStartWith("/warren/");
       expect(new Set(records.map(({ headers }) => headers["ce-type"])).size).toBeGreaterThanOrEqual(5);
