@@ -66,7 +66,6 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof UserError) return error.exitCode;
   if (error instanceof ConnectError) return byCode[error.code] ?? exitCodes.failed;
   if (error instanceof ConfigError || error instanceof PackError) return exitCodes.usage;
-  if (error instanceof Error && error.name === "StoreMismatchError") return exitCodes.refused;
   return exitCodes.failed;
 }
 

@@ -64,7 +64,7 @@ test.skipIf(isQuick)(
     expect([equal.code, JSON.parse(equal.out)]).toEqual([0, { equal: true, records: 1, rows: 2 }]);
 
     const again = await warren("ledger", "restore", join(root, "snapshot"));
-    expect([again.code, again.err]).toEqual([4, expect.stringContaining("is not empty")]);
+    expect([again.code, again.err]).toEqual([1, expect.stringContaining("is not empty")]);
     const restored = await warren(
       "ledger",
       "restore",
