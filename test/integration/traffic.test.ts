@@ -16,6 +16,7 @@ import { openJournalReader, type StoredRecord } from "@warren/store";
 import { startNatsServer } from "@warren/store/testing/nats-server";
 import { writeApp } from "../src/apps.ts";
 import { startCell, type TestCell } from "../src/cell.ts";
+import { cli } from "../src/cli.ts";
 
 /** All that the journal holds until its reader waits for more. */
 async function journal(cell: TestCell, url?: string): Promise<StoredRecord[]> {
@@ -69,6 +70,11 @@ async function refusesStrangers(cell: TestCell): Promise<void> {
     const error = await ask(name, gateway).catch((e: unknown) => e);
     expect(isRpcCode(error, Code.PermissionDenied), `${name} for ${gateway}: ${error}`).toBe(true);
   }
+  // One that would be refused for its name does not begin to serve.
+  const credentials = join(cell.state, "credentials", "gateway");
+  const args = ["gateway", "--name", "other", "--credentials", credentials, "--scheduler", cluster.scheduler];
+  const { code, stderr } = await cli(args);
+  expect([code, stderr]).toEqual([2, expect.stringContaining("certificate of this gateway is for gateway")]);
 }
 
 for (const store of ["embedded", "nats"] as const) {
