@@ -10,7 +10,7 @@ help: ## this list
 
 setup: $(STAMP) ## install Bun, packages and (as root on Debian) system parts
 
-$(STAMP): tools/setup.sh tools/package.json package.json bun.lock $(wildcard */package.json) examples/api/package.json
+$(STAMP): tools/setup.sh tools/package.json package.json bun.lock $(wildcard */package.json) $(wildcard examples/*/package.json)
 	@sh tools/setup.sh
 	@touch $@
 

@@ -38,13 +38,18 @@ done
 # by ps and lsof alone, and the shipped compose file on containers. Without them they are skipped by name.
 missing=
 for pair in nats-server:nats-server curl:curl bwrap:bubblewrap lsof:lsof ps:procps ip:iproute2 \
-  dockerd:docker.io docker-compose:docker-compose; do
+  dockerd:docker.io docker-compose:docker-compose gcc:gcc; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 # Debian keeps its server off PATH, by version.
 command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 # Wall clocks that a test can set.
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
+# And the billing consumer in C.
+for pair in /usr/include/nats/nats.h:libnats-dev /usr/include/sqlite3.h:libsqlite3-dev \
+  /usr/include/stdio.h:libc6-dev; do
+  [ -e "${pair%%:*}" ] || missing="$missing ${pair##*:}"
+done
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "setup: installing$missing"

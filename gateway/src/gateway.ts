@@ -109,6 +109,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     inFlight: () => table.inFlight,
     instances: () => table.size,
     watchUp: () => watcher.up,
+    trafficTenants: () => traffic.size,
   });
   const rouser = new Rouser({
     thaw: (route) => agents.thaw(route),

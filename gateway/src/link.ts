@@ -16,7 +16,10 @@ export interface SchedulerLink {
   /** Tells of uses. @returns ids that the scheduler does not know */
   touch(batch: Touched[], options: { deadlineMs: number }): Promise<readonly string[]>;
   /** Tells of traffic; answered once the journal has it. */
-  reportTraffic(records: readonly TrafficRecord[], options: { deadlineMs: number }): Promise<void>;
+  reportTraffic(
+    records: readonly TrafficRecord[],
+    options: { deadlineMs: number; signal: AbortSignal },
+  ): Promise<void>;
   /**
    * Endpoint changes until the signal aborts or the watch breaks. Aborted with DEADLINE_EXCEEDED as its reason, the next
    * watch is made at another scheduler first.
@@ -49,8 +52,8 @@ export function connectScheduler(options: {
       const answer = await scheduler.touch({ source: gateway, instances: batch }, { timeoutMs: deadlineMs });
       return answer.unknown;
     },
-    async reportTraffic(records, { deadlineMs }) {
-      await scheduler.reportTraffic({ records: [...records] }, { timeoutMs: deadlineMs });
+    async reportTraffic(records, { deadlineMs, signal }) {
+      await scheduler.reportTraffic({ records: [...records] }, { timeoutMs: deadlineMs, signal });
     },
     watch: ({ signal }) => watcher.watchEndpoints({ gateway, publicUrl: publicUrl() }, { signal }),
     close() {

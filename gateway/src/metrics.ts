@@ -21,6 +21,7 @@ export interface Readings {
   inFlight(): number;
   instances(): number;
   watchUp(): boolean;
+  trafficTenants(): number;
 }
 
 export function createGatewayMetrics(readings: Readings): GatewayMetrics {
@@ -39,6 +40,7 @@ export function createGatewayMetrics(readings: Readings): GatewayMetrics {
   gauge("in_flight", "Requests, streams and WebSockets open at tenants.", readings.inFlight);
   gauge("instances", "Instances this gateway knows.", readings.instances);
   gauge("watch_up", "1 while a watch of the scheduler's endpoints stands.", () => Number(readings.watchUp()));
+  gauge("traffic_tenants", "Tenants whose requests and bytes are counted.", readings.trafficTenants);
   const requests = new Counter({
     name: "warren_gateway_requests_total",
     help: "Requests answered, by class of status.",

@@ -36,13 +36,12 @@ export class TrafficReporter {
   /** Tells the last of it, for as long as that may take, and ends. */
   async stop(): Promise<void> {
     const { traffic, lastWordsMs, log } = this.#options;
+    // What was on its way is told again, in what time is left: it has the same numbers.
     this.#stopping.abort();
     await this.#running;
-    const until = performance.now() + lastWordsMs;
+    const ending = AbortSignal.timeout(lastWordsMs);
     this.#failures = 0;
-    while (!(await this.#tell()) && performance.now() < until) {
-      await pause(Math.min(this.#wait(100), Math.max(1, until - performance.now())));
-    }
+    while (!(await this.#tell(ending)) && !ending.aborted) await pause(this.#wait(100), ending);
     const left = traffic.batch(Date.now()).length;
     if (left > 0) log.error({ tenants: left }, "the gateway ends, and its last traffic could not be told");
   }
@@ -51,7 +50,7 @@ export class TrafficReporter {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       await pause(this.#wait(this.#options.intervalMs), signal);
-      if (!signal.aborted) await this.#tell();
+      if (!signal.aborted) await this.#tell(signal);
     }
   }
 
@@ -62,15 +61,15 @@ export class TrafficReporter {
   }
 
   /** @returns whether all was told that there was */
-  async #tell(): Promise<boolean> {
+  async #tell(signal: AbortSignal): Promise<boolean> {
     const { traffic, link, deadlineMs, log } = this.#options;
     for (;;) {
       const batch = traffic.batch(Date.now());
       if (batch.length === 0) return true;
       try {
-        await link.reportTraffic(batch, { deadlineMs });
+        await link.reportTraffic(batch, { deadlineMs, signal });
       } catch (error) {
-        if (this.#failures++ === 0)
+        if (this.#failures++ === 0 && !signal.aborted)
           log.warn({ err: error }, "the scheduler could not be told of traffic; it is kept and told later");
         return false;
       }

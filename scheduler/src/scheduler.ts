@@ -12,7 +12,7 @@ import { DeadlineError, systemClock, withDeadline } from "@warren/common/time";
 import { type CertificateAuthority, fingerprintOf } from "@warren/common/tls/ca";
 import { joinTokenVerifier } from "@warren/common/tls/join-token";
 import { EnrolService, NodeService, SchedulerService } from "@warren/proto/scheduler";
-import { leaseTimings, openStore, type Store } from "@warren/store";
+import { leaseTimings, openStore, type Store, type StreamOptions } from "@warren/store";
 import { Campaign } from "./campaign.ts";
 import { type CoreConfig, defaultCoreConfig } from "./core/config.ts";
 import { Leadership } from "./leadership.ts";
@@ -40,6 +40,8 @@ export interface SchedulerOptions {
   /** The cell's CA: with it hosts may join by token. Whoever has it can make any credential of the cell. */
   readonly authority?: CertificateAuthority;
   readonly config?: Partial<CoreConfig>;
+  /** What is kept of events, and on NATS how. All schedulers of a cell must agree. */
+  readonly streams?: StreamOptions;
   /** Of events' payloads. Default "json". */
   readonly eventFormat?: EventFormat;
   readonly version: string;
@@ -72,6 +74,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     url: options.natsUrl,
     directory: options.stateDirectory,
     cell: config.cell,
+    ...options.streams,
     lease: options.takeoverMs === undefined ? undefined : leaseTimings(options.takeoverMs),
   });
   let server: RpcServer | undefined;

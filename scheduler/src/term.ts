@@ -49,7 +49,7 @@ export interface TermOptions {
   readonly authority?: CertificateAuthority;
 }
 
-/** Appends and events under way get so long at an end that was asked for. */
+/** Appends under way get so long at an end that was asked for. */
 const lastWordsMs = 2_000;
 /**
  * An agent's word on the highest epoch is believed up to so far above our own: each failover raises it by one, and one

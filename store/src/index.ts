@@ -38,9 +38,15 @@ export interface OpenStoreOptions extends Partial<Omit<NatsStoreOptions, "cell" 
 
 /** @throws what {@link openNatsStore} or {@link openEmbeddedStore} throws */
 export function openStore(options: OpenStoreOptions): Promise<Store> {
-  const { url, directory, cell, maxBlobBytes } = options;
+  const { url, directory, cell, maxBlobBytes, eventsMaxAgeMs, eventsMaxCount, eventsMaxBytes } = options;
   if (url !== undefined) return openNatsStore({ ...options, url });
-  return openEmbeddedStore({ directory, cell, maxBlobBytes });
+  // One host has one copy, and a repeated id is recognised for as long as its event is kept.
+  const retention = {
+    ...(eventsMaxAgeMs === undefined ? {} : { maxAgeMs: eventsMaxAgeMs }),
+    ...(eventsMaxCount === undefined ? {} : { maxRows: eventsMaxCount }),
+    ...(eventsMaxBytes === undefined ? {} : { maxBytes: eventsMaxBytes }),
+  };
+  return openEmbeddedStore({ directory, cell, maxBlobBytes, retention });
 }
 
 /** What opens a reader of either back end: the one on NATS when there is a `url`. */

@@ -105,7 +105,7 @@ describe("the database", () => {
     using temporary = temporaryDirectory();
     const directory = join(temporary.path, "state");
     {
-      await using store = await openEmbeddedStore({ directory, retention: { maxRows: 100 } });
+      await using store = await openStore({ directory, cell: "main", eventsMaxCount: 100 });
       await store.journal.append(records(0, 2000));
       // Trimming comes in steps after appends.
       let n = 2000;
@@ -120,7 +120,7 @@ describe("the database", () => {
       await using store = await openEmbeddedStore({ directory });
       newest = (await readAll(store)).at(-1)!.seq;
     }
-    await using store = await openEmbeddedStore({ directory, retention: { maxAgeMs: 1 } });
+    await using store = await openStore({ directory, cell: "main", eventsMaxAgeMs: 1 });
     let n = 5000;
     await eventually(async () => {
       await store.journal.append([record(n++)]);

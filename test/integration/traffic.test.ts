@@ -3,14 +3,20 @@ import { expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { loadCredentials } from "@warren/client";
 import { decodeEvent } from "@warren/common/cloudevents";
+import { ulid } from "@warren/common/ids";
+import { connectRpc } from "@warren/common/rpc/client";
+import { Code, isRpcCode } from "@warren/common/rpc/errors";
 import { readAsCloudEvent } from "@warren/common/testing/cloudevent";
 import { waitUntil } from "@warren/common/time";
 import type { Event } from "@warren/proto/common";
+import { SchedulerService } from "@warren/proto/scheduler";
 import { openJournalReader, type StoredRecord } from "@warren/store";
 import { startNatsServer } from "@warren/store/testing/nats-server";
 import { writeApp } from "../src/apps.ts";
 import { startCell, type TestCell } from "../src/cell.ts";
+import { cli } from "../src/cli.ts";
 
 /** All that the journal holds until its reader waits for more. */
 async function journal(cell: TestCell, url?: string): Promise<StoredRecord[]> {
@@ -42,6 +48,33 @@ function trafficOf(events: readonly Event[], tenant: string) {
     requests: all.reduce((sum, { requests }) => sum + requests, 0),
     bytesOut: all.reduce((sum, { bytesOut }) => sum + bytesOut, 0),
   };
+}
+
+/** Nobody counts for another gateway. */
+async function refusesStrangers(cell: TestCell): Promise<void> {
+  const { cluster } = cell.cell;
+  const ask = async (name: string, gateway: string) => {
+    const credentials = loadCredentials(join(cell.state, "credentials", name));
+    const connection = connectRpc({ url: cluster.scheduler, credentials });
+    const report = { tenant: "shop", gateway: `${gateway}-${ulid()}`, requests: 1_000_000n };
+    try {
+      await connection.client(SchedulerService).reportTraffic({ records: [{ seq: 1n, report }] });
+    } finally {
+      connection.close();
+    }
+  };
+  for (const [name, gateway] of [
+    ["gateway", "another"],
+    ["client", "gateway"],
+  ] as const) {
+    const error = await ask(name, gateway).catch((e: unknown) => e);
+    expect(isRpcCode(error, Code.PermissionDenied), `${name} for ${gateway}: ${error}`).toBe(true);
+  }
+  // One that would be refused for its name does not begin to serve.
+  const credentials = join(cell.state, "credentials", "gateway");
+  const args = ["gateway", "--name", "other", "--credentials", credentials, "--scheduler", cluster.scheduler];
+  const { code, stderr } = await cli(args);
+  expect([code, stderr]).toEqual([2, expect.stringContaining("certificate of this gateway is for gateway")]);
 }
 
 for (const store of ["embedded", "nats"] as const) {
@@ -81,6 +114,7 @@ for (const store of ["embedded", "nats"] as const) {
       const events = records.map((record) => decodeEvent(record, record.seq));
       expect(trafficOf(events, "shop")).toEqual(truth);
       expect(events.find(({ payload }) => payload.case === "traffic")?.source).toBe("gateway");
+      await refusesStrangers(cell);
       // And all that a cell says is a CloudEvent to others.
       for (const record of records) expect(readAsCloudEvent(record).source).toStartWith("/warren/");
       expect(new Set(records.map(({ headers }) => headers["ce-type"])).size).toBeGreaterThanOrEqual(5);

@@ -65,6 +65,13 @@ export function processCommands(program: Command): void {
               rebalance: config.rebalance,
             },
             eventFormat: config.eventFormat,
+            streams: {
+              replicas: config.natsReplicas,
+              eventsMaxAgeMs: config.eventsKeep,
+              eventsMaxCount: config.eventsMaxCount,
+              eventsMaxBytes: config.eventsMaxBytes,
+              duplicateWindowMs: Math.min(config.duplicateWindow, config.eventsKeep),
+            },
             version,
             log,
             onFatal: fatal,

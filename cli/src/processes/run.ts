@@ -4,7 +4,7 @@ import type { Logger } from "@warren/common/log";
 import { identify, type ProcessIdentity } from "@warren/common/process";
 import { withDeadline } from "@warren/common/time";
 import { startTracing } from "@warren/common/tracing";
-import { exitCodes, fail } from "../exit.ts";
+import { exitCodes, fail, UserError } from "../exit.ts";
 import { version } from "../version.ts";
 
 /** What a process says of itself once it serves: in its ready file, for whoever supervises it. */
@@ -26,6 +26,12 @@ export interface RunOptions {
   readonly stopDeadlineMs: number;
   /** @param fatal ends the process: it can do no more good */
   readonly start: (fatal: (error: Error) => void) => Promise<Running>;
+}
+
+/** A supervisor need not try again with a store that is there and is another one. */
+function refused(error: unknown): unknown {
+  const isMismatch = error instanceof Error && error.name === "StoreMismatchError";
+  return isMismatch ? new UserError(error.message, exitCodes.refused) : error;
 }
 
 /** Runs until a signal or a fatal error; never returns. */
@@ -58,7 +64,7 @@ export async function runProcess(options: RunOptions): Promise<never> {
   });
 
   const tracing = await startTracing({ process: options.process, version, log });
-  const running = await options.start(onFatal).catch((error: unknown) => fail(error));
+  const running = await options.start(onFatal).catch((error: unknown) => fail(refused(error)));
   if (options.readyFile) {
     const ready: Ready = { ...identify(process.pid)!, process: options.process, facts: running.facts };
     await writeFile(`${options.readyFile}.new`, JSON.stringify(ready), { mode: 0o600 });

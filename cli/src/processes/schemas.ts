@@ -63,6 +63,27 @@ export const schedulerSchema = z.object({
     .enum(eventFormats)
     .default("json")
     .describe("how events' payloads are written; readers of this version read both"),
+  natsReplicas: z.coerce
+    .number()
+    .refine((n) => [1, 3, 5].includes(n), { error: "must be 1, 3 or 5" })
+    .default(1)
+    .describe("on NATS: copies of each stream, at most as many as its cluster has servers"),
+  eventsKeep: field
+    .duration()
+    .refine((ms) => ms >= 60_000, { error: "must be at least 1m" })
+    .default(7 * 24 * 3_600_000)
+    .describe("events are kept for so long; the ledger has its own memory"),
+  eventsMaxCount: field.count().min(1).default(5_000_000).describe("most events kept; the oldest go first"),
+  eventsMaxBytes: field
+    .size()
+    .refine((bytes) => bytes >= 1024 ** 2, { error: "must be at least 1MiB" })
+    .default(8 * 1024 ** 3)
+    .describe("most bytes of events kept; NATS sets them aside at once"),
+  duplicateWindow: field
+    .duration()
+    .refine((ms) => ms >= 60_000, { error: "must be at least 1m" })
+    .default(5 * 60_000)
+    .describe("on NATS: a repeated event is recognised for so long, at most --events-keep"),
   maxConcurrent: field.count().default(1000).describe("most live instances in the cluster"),
   idleAfter: field
     .duration()

@@ -47,6 +47,8 @@ const unsent =
   /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ConnectionRefused|Unable to connect/;
 const badCertificate =
   /certificate|self.signed|UNABLE_TO_VERIFY|UNABLE_TO_GET_ISSUER|DEPTH_ZERO|ERR_TLS|ALTNAME/i;
+/** Under any other code it is a server that speaks, of certificates or not. */
+const transportCodes = new Set([Code.Canceled, Code.Unknown, Code.Internal, Code.Unavailable, Code.Aborted]);
 
 /**
  * What went wrong, by its real code.
@@ -59,7 +61,7 @@ export function fromTransport(error: unknown, url: string, weAborted: boolean): 
       : ConnectError.from(error);
   if (weAborted) return e;
   const text = causes(e);
-  if (badCertificate.test(text) && e.code !== Code.Unauthenticated && e.code !== Code.InvalidArgument) {
+  if (badCertificate.test(text) && transportCodes.has(e.code)) {
     return new ConnectError(
       `${url} shows a certificate that this cell's CA did not sign (or for another name): is it the right server, and is ca.crt of the same cell? (${e.rawMessage})`,
       Code.Unavailable,
