@@ -25,7 +25,7 @@ for (const { kind, openLedgers, here } of ledgerKinds)
 
     beforeAll(async () => {
       ledgers = await openLedgers();
-    });
+    }, 30_000);
     afterAll(() => ledgers[Symbol.asyncDispose]());
     beforeEach(() => {
       place = `l${++made}`;

@@ -42,7 +42,7 @@ describe.skipIf(!hasPostgres)("a ledger in PostgreSQL", () => {
   let server: PostgresServer;
   beforeAll(async () => {
     server = await startPostgres();
-  });
+  }, 30_000);
   afterAll(() => server[Symbol.asyncDispose]());
 
   const admin = async (url: string, run: (sql: SQL) => Promise<unknown>) => {

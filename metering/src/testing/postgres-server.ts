@@ -71,13 +71,18 @@ class Cluster implements PostgresServer {
   #databases = 0;
 
   constructor(readonly binaries: string) {
+    process.on("exit", this.#atExit);
     writeFileSync(this.#log, "");
     if (this.#owner) {
       for (const path of [this.directory, this.#log]) chownSync(path, this.#owner.uid, this.#owner.gid);
     }
   }
 
-  readonly #atExit = () => this.#server?.kill("SIGKILL");
+  /** Whoever is ended in the middle, by a deadline say, leaves nothing behind either. */
+  readonly #atExit = () => {
+    this.#server?.kill("SIGKILL");
+    rmSync(this.directory, { recursive: true, force: true });
+  };
 
   async init(): Promise<void> {
     const passwordFile = join(this.directory, "password");
@@ -109,7 +114,6 @@ class Cluster implements PostgresServer {
       `-D${this.#data}`,
       ...options.map(([name, value]) => `-c${name}=${value}`),
     ]);
-    process.on("exit", this.#atExit);
     const server = this.#server;
     await waitUntil(
       async () => {
@@ -143,7 +147,6 @@ class Cluster implements PostgresServer {
     await server.exited;
     await waitUntil(() => pids.every((pid) => !isAlive(pid)), { deadlineMs: readyMs, what: "its end" });
     this.#server = undefined;
-    process.off("exit", this.#atExit);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
