@@ -1,5 +1,5 @@
 /** Limits and budgets against a real ledger, with a clock of the test's own. */
-import { beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { isQuick } from "@warren/common/testing/quick";
 import { type UsageLimit, UsageLimitSchema, UsageMeter, UsagePeriod } from "@warren/proto/common";
@@ -179,8 +179,8 @@ describe("a budget", () => {
   const shown = async () => (await b.alerts()).map(({ percent, amount }) => [percent, amount]);
   beforeEach(async () => {
     b = await bench();
-    return () => b[Symbol.asyncDispose]();
   });
+  afterEach(() => b[Symbol.asyncDispose]());
 
   test("is due an alert at each of its percents, until it is marked, and then never again that month", async () => {
     b.plans = budgeted(10_000_000);
