@@ -13,25 +13,20 @@ export function recordHeaders(record: JournalRecord): MsgHdrs {
 
 export function toStoredRecord(delivery: Delivery): StoredRecord {
   const { msg, seq, storedAt } = delivery;
-  return {
-    seq: BigInt(seq),
-    storedAt,
-    id: msgId(msg),
-    subject: msg.subject,
-    headers: ownHeaders(msg),
-    data: msg.data,
-  };
+  const { id, headers } = headersOf(msg);
+  return { seq: BigInt(seq), storedAt, id, subject: msg.subject, headers, data: msg.data };
 }
 
-function msgId(msg: Msg): string {
-  return msg.headers?.get(MSG_ID) ?? "";
-}
-
-/** Without the server's own: record headers are lower case and never begin with "nats-". */
-function ownHeaders(msg: Msg): Record<string, string> {
-  const own: Record<string, string> = {};
-  for (const name of msg.headers?.keys() ?? []) {
-    if (!/^nats-/i.test(name)) own[name] = msg.headers?.get(name) ?? "";
+/**
+ * The record's own headers, and its id. The server's are left out: a record's are lower case and never begin with "nats-".
+ * In one pass, since asking the library for each by its name looks through all of them each time.
+ */
+function headersOf(msg: Msg): Pick<StoredRecord, "id" | "headers"> {
+  const headers: Record<string, string> = {};
+  let id = "";
+  for (const [name, values] of msg.headers ?? []) {
+    if (name === MSG_ID) id = values[0] ?? "";
+    else if (!/^nats-/i.test(name)) headers[name] = values[0] ?? "";
   }
-  return own;
+  return { id, headers };
 }
