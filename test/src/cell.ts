@@ -28,7 +28,7 @@ export interface TestCell extends AsyncDisposable {
 
 const examples = join(import.meta.dir, "..", "..", "examples");
 
-/** Directory of an example. */
+/** Path of an example. */
 export function example(name: string): string {
   return join(examples, name);
 }

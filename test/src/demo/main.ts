@@ -4,7 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import pc from "picocolors";
-import { startCell } from "../cell.ts";
+import { example, startCell } from "../cell.ts";
 import { steps } from "./steps.ts";
 import { ms, Told } from "./told.ts";
 
@@ -29,6 +29,7 @@ const cell = await startCell({
   natsUrl,
   maxConcurrent: 4,
   minResidence: "300ms",
+  plansFile: example("plans.yaml"),
   gatewayPort: once ? 0 : Number(process.env.PORT ?? 8080),
   onEvent: (event) =>
     told.note(

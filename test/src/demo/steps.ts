@@ -1,6 +1,6 @@
 /** The steps of the demo, each verified as it goes. */
 import { create } from "@bufbuild/protobuf";
-
+import { invoicesText } from "@warren/cli/invoice-text";
 import { readSpec } from "@warren/cli/spec";
 import { pause, toDuration, waitUntil } from "@warren/common/time";
 import { ExitReason, IdlePolicySchema, InstanceState, type TenantSpec } from "@warren/proto/common";
@@ -284,12 +284,20 @@ async function usage(cell: TestCell, told: Told): Promise<void> {
   );
   for (const row of rows) {
     told.note(
-      `${row.tenant.padEnd(8)} starts ${`${row.starts}`.padStart(2)}  alive ${(Number(row.wallMs) / 1000).toFixed(1).padStart(6)} s  cpu ${(Number(row.cpuUs) / 1e6).toFixed(3)} s  memory ${(Number(row.memoryByteSeconds) / 2 ** 20).toFixed(0).padStart(5)} MiB·s`,
+      `${row.tenant.padEnd(8)} starts ${`${row.starts}`.padStart(2)}  alive ${(Number(row.wallMs) / 1000).toFixed(1).padStart(6)} s  cpu ${(Number(row.cpuUs) / 1e6).toFixed(3)} s  memory ${(Number(row.memoryByteSeconds) / 2 ** 20).toFixed(0).padStart(5)} MiB·s  requests ${row.requests}`,
     );
   }
   const idle = rows.find(({ tenant }) => tenant === "brief");
   told.verify(
     idle && idle.starts >= 2n,
     `brief was started ${idle?.starts} times, hello has used ${Number(rows.find(({ tenant }) => tenant === "hello")!.cpuUs) / 1000} ms of CPU`,
+  );
+  told.title("What it would cost (examples/plans.yaml)");
+  const { invoices } = await cell.warren.metering.previewInvoices({});
+  const api = invoices.find(({ tenant }) => tenant === "api");
+  for (const line of invoicesText(invoices, undefined).trimEnd().split("\n")) told.note(line);
+  told.verify(
+    api?.plan === "business" && api.totalMicros === api.subtotalMicros + api.minimumMicros,
+    `api, on the plan ${api?.plan}, is to pay its minimum: ${Number(api?.totalMicros ?? 0n) / 1e6} ${api?.currency}`,
   );
 }
