@@ -128,44 +128,14 @@ export class Site implements AsyncDisposable {
     }
   }
 
-  /** All of them ready, each asked for until it is, within 90 s. */
-  async ensure(tenants: readonly string[]): Promise<void> {
-    const left = [...tenants];
-    const deadline = AbortSignal.timeout(90_000);
-    const lane = async () => {
-      for (let tenant = left.shift(); tenant; tenant = left.shift()) {
-        for (;;) {
-          try {
-            await this.fleet.warren.scheduler.ensure({ tenant }, { signal: deadline, timeoutMs: 20_000 });
-            break;
-          } catch (error) {
-            if (deadline.aborted) throw error;
-            await pause(200, deadline); // the cell is being hurt
-          }
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: startsAtOnce }, lane));
+  /** All of them ready, within 90 s. */
+  ensure(tenants: readonly string[]): Promise<void> {
+    return insist(tenants, (tenant, options) => this.fleet.warren.scheduler.ensure({ tenant }, options));
   }
 
   /** Ended, all of them, within 90 s. */
-  async stop(tenants: readonly string[]): Promise<void> {
-    const left = [...tenants];
-    const deadline = AbortSignal.timeout(90_000);
-    const lane = async () => {
-      for (let tenant = left.shift(); tenant; tenant = left.shift()) {
-        for (;;) {
-          try {
-            await this.fleet.warren.scheduler.stop({ tenant }, { signal: deadline, timeoutMs: 20_000 });
-            break;
-          } catch (error) {
-            if (deadline.aborted) throw error;
-            await pause(200, deadline);
-          }
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: startsAtOnce }, lane));
+  stop(tenants: readonly string[]): Promise<void> {
+    return insist(tenants, (tenant, options) => this.fleet.warren.scheduler.stop({ tenant }, options));
   }
 
   /** One request through the gateway, whatever becomes of it. */
@@ -208,6 +178,29 @@ export class Site implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#resources.disposeAsync();
   }
+}
+
+/** Does it for each, some at once, and again until it is done: the cell may be being hurt. */
+async function insist(
+  tenants: readonly string[],
+  call: (tenant: string, options: { signal: AbortSignal; timeoutMs: number }) => Promise<unknown>,
+): Promise<void> {
+  const left = [...tenants];
+  const signal = AbortSignal.timeout(90_000);
+  const lane = async () => {
+    for (let tenant = left.shift(); tenant; tenant = left.shift()) {
+      for (;;) {
+        try {
+          await call(tenant, { signal, timeoutMs: 20_000 });
+          break;
+        } catch (error) {
+          if (signal.aborted) throw error;
+          await pause(200, signal);
+        }
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: startsAtOnce }, lane));
 }
 
 function mount(path: string): void {
