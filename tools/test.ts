@@ -18,8 +18,10 @@ const unit: Group[] = [
   ...halves("agent/test"),
   ...["gateway", "store", "common", "scheduler", "metering", "cli", "client", "worker"].map(whole),
 ];
+/** Long ones that bear each other: what they hold is a rule under load, not a time. */
+const long: Group[] = ["test/metering", "agent/long", "test/sim"].map(whole);
 /** Alone, one after the other: what they measure or kill must not be disturbed. */
-const alone: Group[] = [whole("agent/long"), allBut("test", "hosts"), whole("test/hosts")];
+const alone: Group[] = [allBut("test", ["hosts", "metering", "sim"]), whole("test/hosts")];
 const lanes = 2;
 
 /** What one `bun test` runs. */
@@ -32,11 +34,11 @@ function whole(path: string): Group {
   return { name: path, paths: [path] };
 }
 
-/** A directory without one of its parts. */
-function allBut(path: string, part: string): Group {
+/** A directory without some of its parts. */
+function allBut(path: string, without: readonly string[]): Group {
   const entries = readdirSync(join(root, path), { withFileTypes: true });
   const parts = entries.filter(
-    (entry) => entry.isDirectory() && ![part, "node_modules"].includes(entry.name),
+    (entry) => entry.isDirectory() && ![...without, "node_modules"].includes(entry.name),
   );
   return { name: path, paths: parts.map(({ name }) => `${path}/${name}`) };
 }
@@ -174,12 +176,17 @@ async function hasTests(path: string): Promise<boolean> {
 const asked = process.argv.slice(2);
 const isQuick = asked[0] === "unit";
 const together = isQuick || asked[0] === "all" ? unit : [];
+const beside = asked[0] === "all" ? long : [];
 const apart = asked[0] === "all" ? alone : isQuick ? [] : asked.map(whole);
 const directory = await mkdtemp(join(tmpdir(), "warren-tests-"));
 const starved: string[] = [];
 let counts: Counts[];
 try {
-  const first = [...(await runAll(together, lanes, directory)), ...(await runAll(apart, 1, directory))];
+  const first = [
+    ...(await runAll(together, lanes, directory)),
+    ...(await runAll(beside, lanes, directory)),
+    ...(await runAll(apart, 1, directory)),
+  ];
   counts = asked[0] === "all" || isQuick ? await again(first, directory) : first;
 } finally {
   await rm(directory, { recursive: true, force: true });

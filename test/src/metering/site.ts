@@ -32,8 +32,8 @@ export interface SiteOptions {
   readonly groups: boolean;
 }
 
-/** Of the tmpfs that an agent's runtime directory is: a disk that can be filled. */
-const diskBytes = 64 * 2 ** 20;
+/** Of the tmpfs that an agent's runtime directory is: a disk that can be filled. It may have to hold Bun itself. */
+const diskBytes = 256 * 2 ** 20;
 /** One tenant in so many is frozen when nobody uses it. */
 const sleepers = 10;
 const hourMs = 3_600_000;
