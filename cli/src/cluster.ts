@@ -81,12 +81,23 @@ function jsonOf(text: string): unknown {
   }
 }
 
+/** @throws UserError for a URL that is none of ours, and what {@link findCluster} throws */
 export function openWarren(options: ClusterOptions): Warren {
   const cluster = findCluster(options);
+  const metering = options.metering ?? (cluster.metering || undefined);
+  const url = listOf(cluster.scheduler);
+  for (const one of [url, metering ?? []].flat()) checkUrl(one);
   return new Warren({
-    url: listOf(cluster.scheduler),
-    meteringUrl: options.metering ?? (cluster.metering || undefined),
+    url,
+    meteringUrl: metering,
     credentials: loadCredentials(cluster.credentials),
     deadlineMs: options.timeout,
   });
+}
+
+function checkUrl(url: string): void {
+  if (URL.canParse(url) && new URL(url).protocol === "https:") return;
+  throw new UserError(
+    `${JSON.stringify(url)} is no URL of a Warren process: one is like https://127.0.0.1:7420`,
+  );
 }

@@ -83,9 +83,13 @@ export function messageOf(error: unknown): string {
     error instanceof PackError ||
     error instanceof CredentialsError ||
     error instanceof ServeError ||
+    isOfSystem(error) ||
     forUsers.has(error.name);
   return known ? error.message : (error.stack ?? error.message);
 }
+
+/** A file that is not there, a full disk: not ours, and it names the path. */
+const isOfSystem = (error: Error): boolean => typeof (error as NodeJS.ErrnoException).syscall === "string";
 
 /** Says what went wrong and ends the process. */
 export function fail(error: unknown): never {

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { toJson } from "@bufbuild/protobuf";
 import { loadConfig } from "@warren/common/config";
 import { fromDuration } from "@warren/common/time";
 import { Isolation, TenantSpecSchema } from "@warren/proto/common";
-import { UserError } from "../src/exit.ts";
+import { messageOf, UserError } from "../src/exit.ts";
 import { age, bytes } from "../src/output.ts";
 import { agentSchema } from "../src/processes/schemas.ts";
 import { missingDependencies, readSpec, type SpecFlags } from "../src/spec.ts";
@@ -204,6 +204,22 @@ describe("the executable", () => {
     for (const word of ["deploy", "max-concurrent", "follow", "live-interval", "isolation", "release-cache"])
       expect(stdout.toString()).toContain(word);
     if (shell === "bash") expect(Bun.spawnSync(["bash", "-n"], { stdin: stdout }).exitCode).toBe(0);
+  });
+
+  test.each<string[]>([
+    ["ps", "--scheduler", "localhost:7420"],
+    ["ps", "--scheduler", "http://localhost:7420"],
+    ["usage", "--scheduler", "https://localhost:7420", "--metering", "localhost"],
+  ])("%s %s %s: a URL that is none of ours is refused in a sentence", (...args) => {
+    const { exitCode, stderr } = Bun.spawnSync([bin, ...args, "--credentials", root]);
+    expect(stderr.toString()).toMatch(/^error: "\S+" is no URL of a Warren process: [^\n]*\n$/);
+    expect(exitCode).toBe(2);
+  });
+
+  test("what the system refuses is told in its words, our own defects with their place", async () => {
+    const missing = await readFile(join(root, "none")).catch((error: unknown) => error);
+    expect(messageOf(missing)).toMatch(/^ENOENT: no such file or directory, open '.*none'$/);
+    expect(messageOf(new TypeError("a defect"))).toContain("cli.test.ts");
   });
 
   test("what the caller's directory says does not count", async () => {

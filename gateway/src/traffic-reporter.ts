@@ -8,7 +8,7 @@ export interface TrafficReporterOptions {
   readonly traffic: Traffic;
   readonly link: Pick<SchedulerLink, "reportTraffic">;
   readonly log: Logger;
-  /** Between two rounds; in a round all is told that there is. */
+  /** Between two rounds; in a round each tenant is told of once. */
   readonly intervalMs: number;
   /** Deadline of one batch: it is answered when the journal has it. */
   readonly deadlineMs: number;
@@ -41,7 +41,8 @@ export class TrafficReporter {
     await this.#running;
     const ending = AbortSignal.timeout(lastWordsMs);
     this.#failures = 0;
-    while (!(await this.#tell(ending)) && !ending.aborted) await pause(this.#wait(100), ending);
+    while (!(await this.#tell(ending, Number.POSITIVE_INFINITY)) && !ending.aborted)
+      await pause(this.#wait(100), ending);
     const left = traffic.batch(Date.now()).length;
     if (left > 0) log.error({ tenants: left }, "the gateway ends, and its last traffic could not be told");
   }
@@ -50,7 +51,7 @@ export class TrafficReporter {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       await pause(this.#wait(this.#options.intervalMs), signal);
-      if (!signal.aborted) await this.#tell(signal);
+      if (!signal.aborted) await this.#tell(signal, this.#options.traffic.batches);
     }
   }
 
@@ -60,10 +61,13 @@ export class TrafficReporter {
     return backoff({ baseMs: ms, maxMs: longestWaitMs, attempt: this.#failures, random: Math.random });
   }
 
-  /** @returns whether all was told that there was */
-  async #tell(signal: AbortSignal): Promise<boolean> {
+  /**
+   * @param most batches: of tenants that are never quiet there is always more
+   * @returns whether the scheduler took what it was told
+   */
+  async #tell(signal: AbortSignal, most: number): Promise<boolean> {
     const { traffic, link, deadlineMs, log } = this.#options;
-    for (;;) {
+    for (let told = 0; told < most; told++) {
       const batch = traffic.batch(Date.now());
       if (batch.length === 0) return true;
       try {
@@ -76,5 +80,6 @@ export class TrafficReporter {
       traffic.acknowledge();
       this.#failures = 0;
     }
+    return true;
   }
 }

@@ -3,7 +3,8 @@
  *
  * B1  A counter only rises. Forgotten, it begins again from 0 in a higher run, so that nobody takes the one for the other.
  * B2  A batch is told again, unchanged, until it was acknowledged; only then is there a next one. Counters rise meanwhile.
- * B3  Only what was acknowledged, to the last byte, is forgotten. What was not has the bound of the tenants that had an
+ * B3  Whoever was told of waits behind the others: as many batches as {@link Traffic.batches} have everyone's turn in them.
+ * B4  Only what was acknowledged, to the last byte, is forgotten. What was not has the bound of the tenants that had an
  *     instance here since.
  */
 import { create } from "@bufbuild/protobuf";
@@ -54,6 +55,11 @@ export class Traffic {
     return this.#counters.size;
   }
 
+  /** In so many batches each tenant comes once, however busy it is meanwhile. */
+  get batches(): number {
+    return Math.ceil(this.#counters.size / this.#options.maxBatch);
+  }
+
   /**
    * What is to be told now: the batch that was not acknowledged yet, or else the next one; empty if there is nothing.
    * @param at ms since 1970
@@ -88,6 +94,8 @@ export class Traffic {
       const counter = this.#counters.get(report!.tenant)!;
       counter.ackedRequests = Number(report!.requests);
       counter.ackedBytesOut = Number(report!.bytesOut);
+      this.#counters.delete(report!.tenant); // B3
+      this.#counters.set(report!.tenant, counter);
     }
     this.#batch = [];
     this.#forget();
@@ -102,7 +110,7 @@ export class Traffic {
     return counter;
   }
 
-  /** The oldest first. Those that go on keep their run: they go on from where they are. */
+  /** Whoever was told of longest ago goes first. Those that go on keep their run: they go on from where they are. */
   #forget(): void {
     let over = this.#counters.size - this.#options.keep;
     if (over <= 0) return;

@@ -132,6 +132,7 @@ export class Follower implements AsyncDisposable {
 
   async #count(batch: JournalBatch): Promise<void> {
     const { ledger, source, metrics, clock, log } = this.#options;
+    metrics.read(batch);
     const begun = clock.monotonic();
     const counted = await ledger.count(source, batch.records);
     metrics.counted(counted, {

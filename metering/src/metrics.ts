@@ -1,19 +1,24 @@
 /** `warren_metering_*`. */
 import { Counter, createMetrics, Gauge, Histogram, type Registry } from "@warren/common/metrics";
-import { StoreUnavailableError } from "@warren/store";
+import { type Clock, systemClock } from "@warren/common/time";
+import { type StoredRecord, StoreUnavailableError } from "@warren/store";
 import type { Counted } from "./core/count.ts";
 import { oddityKinds } from "./core/observation.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 
 export interface MeteringMetrics {
   readonly registry: Registry;
+  /** A batch is to be counted: until it is, it is behind. */
+  read(batch: { readonly records: readonly StoredRecord[]; readonly pending: number }): void;
   /** @param circumstances how long the commit took in ms, the time in ms since 1970, records in the journal behind it */
   counted(batch: Counted, circumstances: { commitMs: number; now: number; pending: number }): void;
   /** The journal or the ledger failed. */
   failed(): void;
 }
 
-export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics {
+export function meteringMetrics(ledger: Ledger, source: string, clock: Clock = systemClock): MeteringMetrics {
+  /** When the oldest record was stored that was read and is not counted, in ms since 1970. */
+  let behindSince: number | undefined;
   const registry = createMetrics("warren_metering");
   const registers = [registry];
   const events = new Counter({
@@ -48,12 +53,16 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
   });
   const lag = new Gauge({
     name: "warren_metering_lag_seconds",
-    help: "How long before it was counted the event counted last had happened.",
+    help: "How long before it was counted the event counted last had happened; or how long the next one waits to be counted.",
     registers,
+    collect() {
+      // While the ledger is away nothing is counted, and what was counted last says nothing.
+      if (behindSince !== undefined) this.set(Math.max(0, clock.now() - behindSince) / 1_000);
+    },
   });
   const lagRecords = new Gauge({
     name: "warren_metering_lag_records",
-    help: "Records in the journal that were not counted yet when the last batch was read; embedded: at most.",
+    help: "Records in the journal that are not counted, as of the last batch that was read; embedded: at most.",
     registers,
   });
   new Gauge({
@@ -79,9 +88,14 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
   return {
     registry,
     failed: () => failures.inc(),
+    read({ records, pending }) {
+      behindSince ??= records[0]?.storedAt;
+      lagRecords.set(pending + records.length);
+    },
     counted(batch, { commitMs, now, pending }) {
       for (const [type, n] of batch.events) events.inc({ type }, n);
       duplicates.inc(batch.duplicates);
+      behindSince = undefined;
       lagRecords.set(pending);
       commits.observe(commitMs / 1_000);
       if (batch.lastEventAt !== undefined) lag.set(Math.max(0, now - batch.lastEventAt) / 1_000);

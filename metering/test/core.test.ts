@@ -146,6 +146,7 @@ describe("rule 8: absurd events are set aside and counted by kind, and skew noth
     ["time-future", Date.UTC(9999, 0)],
     ["time-past", 0],
     ["time-past", Date.UTC(2019, 11, 31)],
+    ["time-past", ten - 25 * hour], // before it was placed
   ])(
     "a clock that is wrong (%s): what was used counts once, in the hour in which the journal took it",
     (kind, time) => {

@@ -63,12 +63,12 @@ class MemoryJournal implements JournalReader {
   }
 }
 
-function follow(reader: JournalReader, of = ledger, quietMs?: number) {
+function follow(reader: JournalReader, of = ledger, quietMs?: number, metrics = meteringMetrics(of, source)) {
   return Follower.start({
     reader,
     ledger: of,
     source,
-    metrics: meteringMetrics(of, source),
+    metrics,
     clock: systemClock,
     log: silent,
     random: () => 0,
@@ -108,6 +108,34 @@ test("rule 8: a commit that fails is tried again, and nothing is acknowledged be
   await countedIs(3n);
   await waitUntil(() => journal.acked.length > 0, { deadlineMs });
   expect(journal.acked).toEqual([3n]);
+});
+
+test("while the ledger takes nothing the lag shows what waits, and for how long", async () => {
+  const journal = new MemoryJournal(stored(records(2)));
+  let away = false;
+  const flaky = new Proxy(ledger, {
+    get(target, name) {
+      if (name === "count" && away) throw new Error("away");
+      const value = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  let now = ten;
+  const clock = { now: () => now, monotonic: () => performance.now() };
+  const metrics = meteringMetrics(flaky, source, clock);
+  const shown = async (name: string) =>
+    Number(new RegExp(`^warren_metering_${name} (.*)$`, "m").exec(await metrics.registry.metrics())?.[1]);
+  await using _ = follow(journal, flaky, undefined, metrics);
+  await positionIs(2n);
+  expect(await shown("lag_records")).toBe(0);
+  away = true;
+  journal.records = stored(records(5));
+  await waitUntil(async () => (await shown("lag_records")) === 3, { deadlineMs });
+  now = journal.records.at(-1)!.storedAt + 3_600_000;
+  expect(await shown("lag_seconds")).toBe(3_600);
+  away = false;
+  await positionIs(5n);
+  await waitUntil(async () => (await shown("lag_records")) === 0, { deadlineMs });
 });
 
 test("rule 8: an acknowledgement that fails loses nothing", async () => {

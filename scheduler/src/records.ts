@@ -6,10 +6,13 @@ import {
   type Release,
   ReleaseSchema,
   TenantSpecSchema,
+  UsageLimitSchema,
 } from "@warren/proto/common";
 import type { StateSnapshot } from "@warren/store";
 import type { Write } from "./core/effects.ts";
+
 import type { Loaded, NodeRecord, TenantRecord } from "./core/inputs.ts";
+import type { ReachedLimit } from "./core/limits.ts";
 
 /** A key of the state log and its value; null removes it. */
 export interface Entry {
@@ -31,6 +34,11 @@ export function entryOf(write: Write): Entry {
     }
     case "tenant-gone":
       return { key: `tenant.${write.key}`, value: null };
+    case "limits":
+      return {
+        key: `limits.${write.tenant}`,
+        value: write.reached.length > 0 ? encode(write.reached.map(limitText)) : null,
+      };
     case "node":
       return { key: `node.${write.record.name}`, value: encode(write.record) };
     case "node-gone":
@@ -41,6 +49,27 @@ export function entryOf(write: Write): Entry {
       return { key: `placement.${write.id}`, value: null };
   }
 }
+
+/** A reached limit as JSON has it. */
+interface LimitText {
+  readonly limit: JsonValue;
+  readonly used: string;
+  /** ms since 1970 */
+  readonly until: number;
+}
+
+const limitText = ({ limit, used, until }: ReachedLimit): LimitText => ({
+  limit: toJson(UsageLimitSchema, limit),
+  used: `${used}`,
+  until,
+});
+
+const limitFrom = (key: string, { limit, used, until }: LimitText): ReachedLimit => ({
+  tenant: key.slice("limits.".length),
+  limit: fromJson(UsageLimitSchema, limit, { ignoreUnknownFields: true }),
+  used: BigInt(used),
+  until,
+});
 
 /** The hex digits of "sha256:…": the name of the release's bytes among the blobs. */
 export function blobName(digest: string): string {
@@ -61,6 +90,7 @@ export function releaseEntry(release: Release): Entry {
  */
 export function loadedFrom(snapshot: StateSnapshot): Loaded {
   const tenants: TenantRecord[] = [];
+  const limits: ReachedLimit[] = [];
   const releases: Release[] = [];
   const nodes: NodeRecord[] = [];
   const placements: InstanceRef[] = [];
@@ -80,6 +110,9 @@ export function loadedFrom(snapshot: StateSnapshot): Loaded {
           });
           break;
         }
+        case "limits":
+          limits.push(...(json as unknown as LimitText[]).map((text) => limitFrom(key, text)));
+          break;
         case "release":
           releases.push(fromJson(ReleaseSchema, json, { ignoreUnknownFields: true }));
           break;
@@ -99,5 +132,5 @@ export function loadedFrom(snapshot: StateSnapshot): Loaded {
       });
     }
   }
-  return { tenants, releases, nodes, placements };
+  return { tenants, limits, releases, nodes, placements };
 }

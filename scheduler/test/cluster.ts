@@ -601,6 +601,10 @@ export class Cluster {
       case "tenant-gone":
         this.log.delete(`tenant.${write.key}`);
         return;
+      case "limits":
+        if (write.reached.length > 0) this.log.set(`limits.${write.tenant}`, write);
+        else this.log.delete(`limits.${write.tenant}`);
+        return;
       case "node":
         this.log.set(`node.${write.record.name}`, write);
         return;
@@ -619,6 +623,7 @@ export class Cluster {
     const writes = [...this.log.values()];
     return {
       tenants: writes.flatMap((write) => (write.kind === "tenant" ? [write.record] : [])),
+      limits: writes.flatMap((write) => (write.kind === "limits" ? write.reached : [])),
       nodes: writes.flatMap((write) => (write.kind === "node" ? [write.record] : [])),
       placements: writes.flatMap((write) => (write.kind === "placement" ? [write.ref] : [])),
       releases: [],

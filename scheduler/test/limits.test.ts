@@ -136,14 +136,30 @@ describe("a limit that is reached", () => {
     expect(limitEvents(c).length).toBeLessThanOrEqual(2); // until was given anew once
   });
 
-  test("a new leader holds it as soon as the ledger has told it", () => {
-    const c = limited(100n);
-    reach(c, 100n, 3_600_000);
+  test("is held by the next leader, the ledger away or not, until its period is over; and told once", () => {
+    const c = limited(100n, { instances: create(InstancesSchema, { min: 1 }) });
+    reach(c, 100n, 60_000);
     c.run(10_000);
     c.restartScheduler();
-    c.run(1_000);
-    reach(c, 100n, 3_000_000);
-    expect(c.refused(c.ensure("a"))).toMatchObject({ kind: "limit" });
+    c.run(10_000);
+    expect(c.refused(c.ensure("a"))).toMatchObject({ kind: "limit", used: 100n });
+    expect(c.live()).toEqual([]);
+    expect(limitEvents(c)).toEqual([true]);
+    c.run(41_000);
+    expect(c.live()).toHaveLength(1);
+    expect(limitEvents(c)).toEqual([true, false]);
+    c.restartScheduler();
+    c.run(5_000);
+    expect(c.live()).toHaveLength(1);
+    expect(limitEvents(c)).toEqual([true, false]);
+  });
+
+  test("leaves no record of a tenant that is deleted", () => {
+    const c = limited(100n);
+    reach(c, 100n, 3_600_000);
+    c.operation("delete", "a");
+    c.run(10_000);
+    expect([...c.log.keys()].filter((key) => key.startsWith("limits."))).toEqual([]);
   });
 
   test.each([

@@ -19,6 +19,7 @@ import type { CoreConfig } from "@warren/scheduler/core/config";
 import type { Core, CoreOptions } from "@warren/scheduler/core/core";
 import type { Answer, Effect, EndpointMessage } from "@warren/scheduler/core/effects";
 import type { Input, JoinInfo, SleepOutcome } from "@warren/scheduler/core/inputs";
+import type { ReachedLimit } from "@warren/scheduler/core/limits";
 import type { Moment } from "@warren/scheduler/core/model";
 import type { Refusal } from "@warren/scheduler/core/refusal";
 import { Actor } from "./actor.ts";
@@ -94,7 +95,8 @@ export class Scheduler extends Actor {
       newId: () => site.newId(),
     });
     this.#writer = new Writer(this, epoch, site.store, () => this.depose("the store has another epoch"));
-    this.feed({ type: "load", loaded: site.store.load() });
+    const loaded = site.store.load();
+    this.feed({ type: "load", loaded: { ...loaded, limits: shifted(loaded.limits, site.wallOffset) } });
     this.every(tickMs, () => this.feed({ type: "tick" }));
     this.every(heartbeatMs, () => {
       for (const watch of this.#watches) watch.send(this.#message(EndpointUpdate.HEARTBEAT, 0));
@@ -280,7 +282,11 @@ export class Scheduler extends Actor {
     if (!isPlain) site.trace(() => `  ${this.name} → ${describeEffect(effect)}`);
     switch (effect.type) {
       case "persist": {
-        const { write, durable, failed } = effect;
+        const { durable, failed } = effect;
+        const write =
+          effect.write.kind === "limits"
+            ? { ...effect.write, reached: shifted(effect.write.reached, -site.wallOffset) }
+            : effect.write;
         if (write.kind === "placement-gone") site.truth.freed(this, write.id);
         this.#writer.append(write, failed === undefined, (taken) => {
           const next = taken ? durable : failed;
@@ -462,3 +468,10 @@ function describeEffect(effect: Effect): string {
       return `event ${effect.payload.case}`;
   }
 }
+
+/**
+ * A period is over when the wall clock says so, for whoever leads; here that clock is set at will, and what is asked is to
+ * converge all the same. So the store has its end in the simulation's time.
+ */
+const shifted = (limits: readonly ReachedLimit[], byMs: number): ReachedLimit[] =>
+  limits.map((limit) => ({ ...limit, until: limit.until + byMs }));

@@ -71,11 +71,12 @@ export class Store {
   }
 
   load(): Loaded {
-    const loaded = { tenants: [], releases: [], nodes: [], placements: [] } as {
+    const loaded = { tenants: [], limits: [], releases: [], nodes: [], placements: [] } as {
       -readonly [K in keyof Loaded]: Loaded[K][number][];
     };
     for (const write of this.log.values()) {
       if (write.kind === "tenant") loaded.tenants.push(write.record);
+      else if (write.kind === "limits") loaded.limits.push(...write.reached);
       else if (write.kind === "node") loaded.nodes.push(write.record);
       else if (write.kind === "placement") loaded.placements.push(write.ref);
     }
@@ -93,6 +94,10 @@ export class Store {
         return;
       case "tenant-gone":
         this.log.delete(`tenant.${write.key}`);
+        return;
+      case "limits":
+        if (write.reached.length > 0) this.log.set(`limits.${write.tenant}`, write);
+        else this.log.delete(`limits.${write.tenant}`);
         return;
       case "node":
         this.log.set(`node.${write.record.name}`, write);

@@ -38,8 +38,9 @@ export interface Observation {
  * - `bad-gateway`: counts for no gateway or tenant that can exist
  * - `tenant-changed`: names an instance that belongs to another tenant
  * - `usage-implausible`: more than the instance's age allows; its counters were not counted, the rest was
- * - `time-past`, `time-future`: before 2020, or more than a day ahead of the journal's clock; counted all the same, in the hour
- *   in which the journal took it, because what a node with a wrong clock measured is still what was used
+ * - `time-past`, `time-future`: before 2020, more than a day before what it is about began, or more than a day ahead of the
+ *   journal's clock; counted all the same, in the hour in which the journal took it, because what a node with a wrong clock
+ *   measured is still what was used, and in an hour that is long settled nobody would be billed for it
  * - `failed`: our own defect; see the log
  */
 export type OddityKind =
@@ -139,7 +140,7 @@ interface Told extends Pick<Observation, "account" | "tenant" | "ready" | "used"
 }
 
 function observe({ created, time, storedAt, used, ...told }: Told, sighting: boolean): Observed {
-  const clock = timeOddity(time, storedAt);
+  const clock = timeOddity(time, storedAt, created);
   const latest = clock ? storedAt : Math.max(time, storedAt);
   const meter = used && implausibleMeter(created, used, latest);
   return {

@@ -36,9 +36,11 @@ export type TimeOddity = "time-past" | "time-future";
  * What is wrong with a producer's clock, if anything.
  * @param time of the event, in ms since 1970
  * @param storedAt when the journal took it, in ms since 1970
+ * @param created when what it is about began, by its id, in ms since 1970
  */
-export function timeOddity(time: number, storedAt: number): TimeOddity | undefined {
-  if (time < earliest) return "time-past";
+export function timeOddity(time: number, storedAt: number, created: number): TimeOddity | undefined {
+  // Nothing is used before it begins. Where it began in the journal's future, that clock was the wrong one.
+  if (time < earliest || time < Math.min(created, storedAt) - slackMs) return "time-past";
   return time > storedAt + aheadMs ? "time-future" : undefined;
 }
 

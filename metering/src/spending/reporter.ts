@@ -33,6 +33,9 @@ const lookMs = 500;
 const changedMs = 100;
 const callMs = 10_000;
 const stopMs = 5_000;
+/** What the contract's numbers hold: one tenant that is beyond it must not keep all others' limits from being told. */
+const mostI64 = 2n ** 63n - 1n;
+const mostU64 = 2n ** 64n - 1n;
 const retry = { baseMs: 1_000, maxMs: 30_000 } as const;
 
 export class Reporter implements AsyncDisposable {
@@ -120,7 +123,9 @@ export class Reporter implements AsyncDisposable {
         this.#overfull = true;
         return list;
       }
-      list.push(create(ReachedLimitSchema, { tenant, limit, used, until: toTimestamp(until) }));
+      list.push(
+        create(ReachedLimitSchema, { tenant, limit, used: atMost(used, mostU64), until: toTimestamp(until) }),
+      );
     }
     this.#overfull = false;
     return list;
@@ -133,9 +138,11 @@ export class Reporter implements AsyncDisposable {
       periodStart: toTimestamp(start),
       periodEnd: toTimestamp(end),
       percent,
-      amountMicros: amount,
+      amountMicros: atMost(amount, mostI64),
       budgetMicros: budget,
       currency: this.#options.currency(),
     });
   }
 }
+
+const atMost = (value: bigint, most: bigint): bigint => (value < most ? value : most);

@@ -114,6 +114,25 @@ test("a limit that the scheduler names is reported once it is reached, and budge
   expect([...scheduler.alerts]).toEqual([[alert(50), 1]]);
 }, 30_000);
 
+test("a price beyond all measure, or use, is told as the most that fits, and keeps nobody's limit from being held", async () => {
+  const mad = { tenant: "mad", instance: instanceId(4, now - 1_000) };
+  const price = { meter: "cpu-seconds", model: "unit", micros: 10 ** 15 };
+  const file = join(temporary.path, "mad.json");
+  writeFileSync(
+    file,
+    JSON.stringify({ ...plans, plans: { pro: { prices: [price], budget: { micros: 1 } } } }),
+  );
+  scheduler.setLimits([{ tenant: "mad", limits: [limit] }]);
+  await journal.append([usageAt(mad, now, { cpuUs: 10_000_000_000n })]);
+  await using _ = await start({ plansFile: file });
+  await seen("the limit", () =>
+    Boolean(scheduler.reports.at(-1)?.reached.some(({ tenant }) => tenant === "mad")),
+  );
+  await seen("the alert", () => scheduler.alerts.has(alert(100, "mad")));
+  const alerts = scheduler.reports.flatMap((report) => report.alerts);
+  expect(alerts.find(({ tenant }) => tenant === "mad")).toMatchObject({ amountMicros: 2n ** 63n - 1n });
+}, 30_000);
+
 // Two processes that start: left to CI.
 test.skipIf(isQuick)(
   "an alert is sent until it is acknowledged, over kill -9 too, and always as the same one",

@@ -15,7 +15,7 @@ import { wish } from "./desire.ts";
 import { drainNode } from "./drain.ts";
 import type { Effect } from "./effects.ts";
 import { gatewayWent, watcherCame } from "./endpoints.ts";
-import { limitsReached } from "./enforce.ts";
+import { limitsReached, resumeLimits } from "./enforce.ts";
 import { cancel, ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
 import type { Input, Loaded } from "./inputs.ts";
@@ -193,8 +193,9 @@ function ofInstance(
 }
 
 /** Takes over from the scheduler before. Its placements hold their places until their nodes have spoken. */
-function load(ctx: Context, { tenants, releases, nodes, placements }: Loaded): void {
+function load(ctx: Context, { tenants, limits, releases, nodes, placements }: Loaded): void {
   for (const record of tenants) install(ctx, record);
+  resumeLimits(ctx, limits);
   for (const release of releases) ctx.state.releases.set(release.digest, release);
   for (const node of nodes) expected(ctx, node);
   for (const ref of placements) {

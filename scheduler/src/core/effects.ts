@@ -2,6 +2,7 @@
 import type { Event, ExitReason, InstanceRef, TenantSpec } from "@warren/proto/common";
 import type { TenantEndpoint } from "@warren/proto/scheduler";
 import type { Input, NodeRecord, TenantRecord } from "./inputs.ts";
+import type { ReachedLimit } from "./limits.ts";
 import type { Refusal } from "./refusal.ts";
 
 /** What a granted call is answered with; the service adds what the caller needs of it. */
@@ -16,6 +17,8 @@ export type Answer =
 export type Write =
   | { readonly kind: "tenant"; readonly record: TenantRecord }
   | { readonly kind: "tenant-gone"; readonly key: string }
+  /** All of the tenant's that are reached; none: the record goes. */
+  | { readonly kind: "limits"; readonly tenant: string; readonly reached: readonly ReachedLimit[] }
   | { readonly kind: "node"; readonly record: NodeRecord }
   | { readonly kind: "node-gone"; readonly name: string }
   | { readonly kind: "placement"; readonly ref: InstanceRef }

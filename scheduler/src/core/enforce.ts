@@ -1,13 +1,15 @@
 /**
  * Nothing of a tenant runs that has reached a limit on its use. One that is reached stays so until its period is over or
- * the spec allows more: use never shrinks, and a ledger that was lost, or lags behind, must not open the door again.
+ * the spec allows more: use never shrinks, and a ledger that was lost, lags behind or is away must not open the door again,
+ * under the next leader neither. So what is reached is persisted. The end of a period is not: all that were reached in it
+ * end at once, and a record of one that is over says nothing.
  */
 import { create } from "@bufbuild/protobuf";
 import { toTimestamp } from "@warren/common/time";
 import { ExitReason, LimitChangedSchema } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
 import { wish } from "./desire.ts";
-import { limitRefusal, type ReachedLimit, stillHolds } from "./limits.ts";
+import { type HeldLimit, limitRefusal, type ReachedLimit, stillHolds } from "./limits.ts";
 import { instancesOf, type Tenant } from "./model.ts";
 import { unqueue } from "./queue.ts";
 import { abandonMove } from "./replace.ts";
@@ -27,16 +29,45 @@ export function limitsReached(ctx: Context, all: readonly ReachedLimit[]): void 
   }
 }
 
-function note(ctx: Context, tenant: Tenant, reached: ReachedLimit): void {
-  const key = `${reached.limit.meter}/${reached.limit.period}`;
-  const before = tenant.limits?.get(key);
+const keyOf = ({ limit }: ReachedLimit): string => `${limit.meter}/${limit.period}`;
+
+function hold(ctx: Context, tenant: Tenant, reached: ReachedLimit): Map<string, HeldLimit> {
   const overAt = ctx.at.mono + (reached.until - ctx.at.wall);
   tenant.limits ??= new Map();
-  tenant.limits.set(key, { ...reached, overAt });
+  tenant.limits.set(keyOf(reached), { ...reached, overAt });
   armTenant(ctx, tenant, overAt);
+  return tenant.limits;
+}
+
+function note(ctx: Context, tenant: Tenant, reached: ReachedLimit): void {
+  const before = tenant.limits?.get(keyOf(reached));
+  const held = hold(ctx, tenant, reached);
   if (before?.until === reached.until && stillHolds(tenant, before)) return;
   count(ctx, "limits_reached");
   tell(ctx, tenant, reached, true);
+  tenant.limitsKept = true;
+  ctx.emit({
+    type: "persist",
+    write: { kind: "limits", tenant: tenant.key, reached: [...held.values()] },
+  });
+}
+
+/** What the leader before this one held. The world has heard of it. */
+export function resumeLimits(ctx: Context, all: readonly ReachedLimit[]): void {
+  for (const reached of all) {
+    const tenant = ctx.state.tenants.get(reached.tenant);
+    if (!tenant) {
+      forgetLimits(ctx, reached.tenant); // it died between the two writes
+      continue;
+    }
+    tenant.limitsKept = true;
+    if (reached.until > ctx.at.wall && stillHolds(tenant, reached)) hold(ctx, tenant, reached);
+  }
+}
+
+/** Of a tenant that is no more. */
+export function forgetLimits(ctx: Context, tenant: string): void {
+  ctx.emit({ type: "persist", write: { kind: "limits", tenant, reached: [] } });
 }
 
 /** Nothing of it is to run. */

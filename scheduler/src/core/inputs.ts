@@ -39,6 +39,8 @@ export interface NodeRecord {
 /** What a scheduler before this one had persisted. */
 export interface Loaded {
   readonly tenants: readonly TenantRecord[];
+  /** Limits on use that were reached; of some the period may be over, or the tenant gone. */
+  readonly limits: readonly ReachedLimit[];
   readonly releases: readonly Release[];
   readonly nodes: readonly NodeRecord[];
   readonly placements: readonly InstanceRef[];

@@ -87,6 +87,8 @@ export interface Tenant {
   load?: { peak: number; since: number };
   /** Limits on its use that the ledger found reached, by meter and period; none where there are none (limits.ts). */
   limits?: Map<string, HeldLimit>;
+  /** There is a record of such limits, perhaps of some that are over. */
+  limitsKept?: boolean;
   rollout?: Rollout;
   /** Replacements of its instances under way; none where there are none. */
   moves?: Set<Move>;

@@ -3,7 +3,7 @@ import { create, equals } from "@bufbuild/protobuf";
 import { ReleaseDeployedSchema, type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
-import { reopen } from "./enforce.ts";
+import { forgetLimits, reopen } from "./enforce.ts";
 import { clearFailures } from "./failures.ts";
 import type { TenantRecord } from "./inputs.ts";
 import { watchLimits } from "./limits.ts";
@@ -178,6 +178,7 @@ export function install(ctx: Context, record: TenantRecord): boolean {
 }
 
 export function deleted(ctx: Context, key: string): void {
+  if (ctx.state.tenants.get(key)?.limitsKept) forgetLimits(ctx, key);
   ctx.state.tenants.delete(key);
   watchLimits(ctx.state, key, []);
   ctx.state.queue.delete(key);

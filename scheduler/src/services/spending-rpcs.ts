@@ -4,16 +4,17 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { type EventStyle, encodeEvent } from "@warren/common/cloudevents";
 import { isKey, keyRule } from "@warren/common/ids";
 import { Code, rpcError } from "@warren/common/rpc/errors";
-import { fromTimestamp } from "@warren/common/time";
 import type { BudgetAlert } from "@warren/proto/common";
 import { type SchedulerService, TenantLimitsSchema } from "@warren/proto/scheduler";
 import type { JournalRecord } from "@warren/store";
+import { askedTime } from "./asked-time.ts";
 import type { Services } from "./context.ts";
 
 export function spendingRpcs({ engine, epoch, store, log, eventStyle }: Services) {
   const { state } = engine.core;
   return {
     async reportSpending({ reached, alerts, seenEpoch, seenLimitsVersion }) {
+      const records = alerts.map((alert) => alertRecord(alert, eventStyle));
       // What is asked of the journal comes last: one that is away must not keep a limit from being held.
       engine.feed({
         type: "limits-reached",
@@ -21,19 +22,14 @@ export function spendingRpcs({ engine, epoch, store, log, eventStyle }: Services
           tenant,
           limit: limit!,
           used,
-          until: fromTimestamp(until, 0),
+          until: askedTime(until, "reached.until"),
         })),
       });
-      if (alerts.length) {
-        await store.journal
-          .append(
-            alerts.map((alert) => alertRecord(alert, eventStyle)),
-            { deadlineMs: 5_000 },
-          )
-          .catch((error: Error) => {
-            log.warn({ err: error }, "the journal did not take budget alerts");
-            throw rpcError(Code.Unavailable, "the journal does not take the alerts now: send them again");
-          });
+      if (records.length) {
+        await store.journal.append(records, { deadlineMs: 5_000 }).catch((error: Error) => {
+          log.warn({ err: error }, "the journal did not take budget alerts");
+          throw rpcError(Code.Unavailable, "the journal does not take the alerts now: send them again");
+        });
       }
       const version = BigInt(state.limitsVersion);
       const unchanged = seenEpoch === epoch && seenLimitsVersion === version;
@@ -51,11 +47,15 @@ export function spendingRpcs({ engine, epoch, store, log, eventStyle }: Services
   } satisfies Partial<ServiceImpl<typeof SchedulerService>>;
 }
 
-/** Its id is made of what it says, so that each is in the journal once however often it is sent. */
+/**
+ * Its id is made of what it says, so that each is in the journal once however often it is sent.
+ * @throws ConnectError INVALID_ARGUMENT
+ */
 function alertRecord(alert: BudgetAlert, style: EventStyle): JournalRecord {
-  const { tenant, periodStart, percent } = alert;
+  const { tenant, periodStart, periodEnd, percent } = alert;
   if (!isKey(tenant)) throw rpcError(Code.InvalidArgument, `alerts.tenant: ${keyRule}`);
-  const month = new Date(fromTimestamp(periodStart, 0)).toISOString().slice(0, 7);
+  const month = new Date(askedTime(periodStart, "alerts.period_start")).toISOString().slice(0, 7);
+  askedTime(periodEnd, "alerts.period_end");
   const event = {
     id: `metering:budget-${tenant}-${month}:${percent}`,
     source: "metering",

@@ -3,9 +3,9 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { type EventStyle, encodeEvent } from "@warren/common/cloudevents";
 import { principalKey } from "@warren/common/rpc/auth";
 import { Code, rpcError } from "@warren/common/rpc/errors";
-import { fromTimestamp } from "@warren/common/time";
 import type { SchedulerService, TrafficRecord } from "@warren/proto/scheduler";
 import type { JournalRecord } from "@warren/store";
+import { askedTime } from "./asked-time.ts";
 import type { Services } from "./context.ts";
 
 const ulidLength = 26;
@@ -26,7 +26,7 @@ export function trafficRpcs({ store, log, eventStyle }: Services) {
   } satisfies Partial<ServiceImpl<typeof SchedulerService>>;
 }
 
-/** @throws ConnectError PERMISSION_DENIED for a record of another gateway's */
+/** @throws ConnectError PERMISSION_DENIED for a record of another gateway's, INVALID_ARGUMENT */
 function trafficEvent({ seq, report }: TrafficRecord, caller: string, style: EventStyle): JournalRecord {
   const { gateway, tenant, at } = report!;
   const name = gateway.slice(0, -ulidLength - 1);
@@ -40,7 +40,7 @@ function trafficEvent({ seq, report }: TrafficRecord, caller: string, style: Eve
   const event = {
     id: `${name}:${incarnation}:${seq}`,
     source: name,
-    time: fromTimestamp(at, 0),
+    time: askedTime(at, "records.report.at"),
     tenant,
     payload: { case: "traffic" as const, value: report! },
   };
