@@ -280,9 +280,10 @@ describe("what cannot be answered says why", () => {
     stateDirectory = freshDirectory();
     {
       await using ledger = SqliteLedger.open(stateDirectory);
+      const manyAt = (n: number) => ({ tenant: "many", instance: instanceId(n, ten - n * hour) });
       for (let from = 0; from <= maxRows; from += 1_000) {
         const records = Array.from({ length: 1_000 }, (_, n) =>
-          usageAt(fresh("many"), ten - (from + n) * hour, { cpuUs: 1n }),
+          usageAt(manyAt(from + n), ten - (from + n) * hour, { cpuUs: 1n }),
         );
         await ledger.count("old", stored(records));
       }
