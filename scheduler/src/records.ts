@@ -12,7 +12,7 @@ import type { StateSnapshot } from "@warren/store";
 import type { Write } from "./core/effects.ts";
 
 import type { Loaded, NodeRecord, TenantRecord } from "./core/inputs.ts";
-import type { ReachedLimit } from "./core/limits.ts";
+import type { ReachedLimit } from "./core/model.ts";
 
 /** A key of the state log and its value; null removes it. */
 export interface Entry {

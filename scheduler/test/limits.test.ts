@@ -12,7 +12,7 @@ import {
   UsagePeriod,
 } from "@warren/proto/common";
 import { explain } from "../src/core/explain.ts";
-import type { ReachedLimit } from "../src/core/limits.ts";
+import type { ReachedLimit } from "../src/core/model.ts";
 import { toRpcError } from "../src/refusals.ts";
 import { Cluster } from "./cluster.ts";
 

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { UsageLimitSchema, UsageMeter, UsagePeriod } from "@warren/proto/common";
-import type { ReachedLimit } from "../src/core/limits.ts";
+import type { ReachedLimit } from "../src/core/model.ts";
 import { entryOf, loadedFrom } from "../src/records.ts";
 
 test("limits that are reached are read as they were written, to the last unit", () => {

@@ -2,7 +2,7 @@
 import type { Event, ExitReason, InstanceRef, TenantSpec } from "@warren/proto/common";
 import type { TenantEndpoint } from "@warren/proto/scheduler";
 import type { Input, NodeRecord, TenantRecord } from "./inputs.ts";
-import type { ReachedLimit } from "./limits.ts";
+import type { ReachedLimit } from "./model.ts";
 import type { Refusal } from "./refusal.ts";
 
 /** What a granted call is answered with; the service adds what the caller needs of it. */

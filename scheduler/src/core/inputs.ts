@@ -12,7 +12,7 @@ import type {
   UsageReport,
 } from "@warren/proto/common";
 
-import type { ReachedLimit } from "./limits.ts";
+import type { ReachedLimit } from "./model.ts";
 
 /** A tenant as it is persisted. Times in ms since 1970. */
 export interface TenantRecord {

@@ -1,22 +1,7 @@
 /** Limits on a tenant's use, as the ledger finds them reached. What follows from one is in enforce.ts. */
 import { type UsageLimit, UsageMeter, UsagePeriod } from "@warren/proto/common";
-import type { Moment, State, Tenant } from "./model.ts";
+import type { HeldLimit, Moment, ReachedLimit, State, Tenant } from "./model.ts";
 import type { Refusal } from "./refusal.ts";
-
-/** A limit as the ledger found it reached. */
-export interface ReachedLimit {
-  readonly tenant: string;
-  readonly limit: UsageLimit;
-  /** In whole units of the meter. */
-  readonly used: bigint;
-  /** End of its period, ms since 1970. */
-  readonly until: number;
-}
-
-/** The same as it is kept: when it is over by the monotonic clock, since the wall clock may be set. */
-export interface HeldLimit extends ReachedLimit {
-  readonly overAt: number;
-}
 
 /** Whether the spec, as it is now, is still against it. */
 export function stillHolds({ newest: { spec } }: Tenant, { limit, used }: ReachedLimit): boolean {

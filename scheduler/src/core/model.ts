@@ -18,7 +18,6 @@ import type {
   UsageLimit,
 } from "@warren/proto/common";
 import { FairQueue } from "./fair-queue.ts";
-import type { HeldLimit } from "./limits.ts";
 import { Lru } from "./lru.ts";
 import type { Peaks } from "./peaks.ts";
 import type { Gaps } from "./sleep-times.ts";
@@ -30,6 +29,21 @@ export interface Moment {
   readonly mono: number;
   /** ms since 1970. */
   readonly wall: number;
+}
+
+/** A limit as the ledger found it reached. */
+export interface ReachedLimit {
+  readonly tenant: string;
+  readonly limit: UsageLimit;
+  /** In whole units of the meter. */
+  readonly used: bigint;
+  /** End of its period, ms since 1970. */
+  readonly until: number;
+}
+
+/** The same as it is kept: when it is over by the monotonic clock, since the wall clock may be set. */
+export interface HeldLimit extends ReachedLimit {
+  readonly overAt: number;
 }
 
 /** A spec as it was applied. */
