@@ -3,12 +3,13 @@ import { Counter, createMetrics, Gauge, Histogram, type Registry } from "@warren
 import { StoreUnavailableError } from "@warren/store";
 import type { Counted } from "./core/count.ts";
 import { oddityKinds } from "./core/observation.ts";
-import type { Ledger } from "./ledger/ledger.ts";
+import type { Folded, Ledger } from "./ledger/ledger.ts";
 
 export interface MeteringMetrics {
   readonly registry: Registry;
   /** @param circumstances how long the commit took in ms, the time in ms since 1970, records in the journal behind it */
   counted(batch: Counted, circumstances: { commitMs: number; now: number; pending: number }): void;
+  folded(step: Folded): void;
   /** The journal or the ledger failed. */
   failed(): void;
 }
@@ -34,6 +35,16 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
     collect() {
       return whenThere(async () => this.set(await ledger.missing()));
     },
+  });
+  const foldedAccounts = new Counter({
+    name: "warren_metering_folded_accounts_total",
+    help: "Accounts of instances and gateways long gone that this process has folded away.",
+    registers,
+  });
+  const foldedPostings = new Counter({
+    name: "warren_metering_folded_postings_total",
+    help: "Postings of old hours that this process has added up by tenant and hour.",
+    registers,
   });
   const failures = new Counter({
     name: "warren_metering_failures_total",
@@ -78,6 +89,10 @@ export function meteringMetrics(ledger: Ledger, source: string): MeteringMetrics
   });
   return {
     registry,
+    folded({ accounts, postings }) {
+      foldedAccounts.inc(accounts);
+      foldedPostings.inc(postings);
+    },
     failed: () => failures.inc(),
     counted(batch, { commitMs, now, pending }) {
       for (const [type, n] of batch.events) events.inc({ type }, n);
