@@ -64,7 +64,8 @@ export const mayHaveFolded = (clock: LedgerClock): boolean => isSilent(0, clock)
 
 /**
  * Hours before this one (since 1970) are folded, also of those who live: so many days before the newest that were counted,
- * and a day more than it takes to be silent, so that most are folded once and as a whole.
+ * and a day more than it takes to be silent, so that most are folded once and as a whole. Where the journal's clock was ahead for
+ * months, younger ones are folded too: that changes no total, and of `instances` only in which hours they count.
  */
 export function foldedUntil({ days, foldAfter }: LedgerClock): number {
   let left = foldAfter + marginDays + 1;

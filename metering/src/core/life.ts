@@ -40,6 +40,7 @@ export function isTooLate(
   clock: LedgerClock,
 ): boolean {
   const ofGateway = lifeOf(account) !== account;
+  // One whose id is young though it was silent for so long: clocks contradict each other, and it is still there to be counted.
   if (life) return isSilent(life.seen, clock) && (ofGateway || isOlder(created, storedAt, clock.foldAfter));
   // One that was never heard of, as a gateway in reserve, is older than that only by its id.
   const horizon = ofGateway ? clock.foldAfter * gatewayHorizons : clock.foldAfter;
