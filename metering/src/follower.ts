@@ -16,6 +16,7 @@
 import type { Logger } from "@warren/common/log";
 import { backoff, type Clock, pause, withDeadline } from "@warren/common/time";
 import type { JournalBatch, JournalReader } from "@warren/store";
+import { foldForAWhile } from "./folding.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 import type { MeteringMetrics } from "./metrics.ts";
 import { type Resume, resumeAt } from "./resume.ts";
@@ -30,7 +31,7 @@ const stopMs = 5_000;
 
 export interface FollowerOptions {
   readonly reader: JournalReader;
-  readonly ledger: Pick<Ledger, "count" | "position">;
+  readonly ledger: Pick<Ledger, "count" | "position" | "fold">;
   /** The journal's name in the ledger. */
   readonly source: string;
   /** Under which name the journal shows what was counted; default {@link consumerName}. One reader at a time. */
@@ -111,6 +112,7 @@ export class Follower implements AsyncDisposable {
         next.catch(() => {});
         await this.#count(batch);
         await this.#acknowledge(batch);
+        await foldForAWhile(this.#options);
         if (signal.aborted) return;
         place = batch.records.at(-1)!.seq;
         this.#failures = 0;

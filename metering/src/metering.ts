@@ -8,13 +8,13 @@ import { MeteringService } from "@warren/proto/metering";
 import { LivePlans } from "./billing/live-plans.ts";
 import { plansMetrics } from "./billing/metrics.ts";
 import { Follower } from "./follower.ts";
-import { type LedgerLocation, openLedger } from "./ledger/open.ts";
+import { type LedgerLocation, type LedgerOptions, openLedger } from "./ledger/open.ts";
 import { meteringMetrics } from "./metrics.ts";
 import { meteringService } from "./service.ts";
 import { openReader, sourceOf } from "./source.ts";
 import { startSpending } from "./spending/start.ts";
 
-export interface MeteringOptions extends LedgerLocation {
+export interface MeteringOptions extends LedgerLocation, LedgerOptions {
   /** The scheduler's state directory, to read the embedded journal; need not exist yet. This or `natsUrl`. */
   readonly journalDirectory?: string;
   /** The NATS that carries the events. */
@@ -47,7 +47,7 @@ export interface Metering extends AsyncDisposable {
 const graceMs = 1_000;
 
 /**
- * @throws ConfigError when not exactly one journal is named, or no ledger, or the plans file is wrong
+ * @throws ConfigError when not exactly one journal is named, or no ledger, the plans file is wrong, or too much would be folded
  * @throws StoreLockedError, StoreMismatchError when the ledger is in use, of a newer version, or none
  * @throws StoreUnavailableError when there is no NATS at `natsUrl`, or no PostgreSQL at `ledgerUrl`
  * @throws ServeError when the port is taken or the credentials are not a server's

@@ -4,7 +4,7 @@ import { type Clock, systemClock } from "@warren/common/time";
 import { type StoredRecord, StoreUnavailableError } from "@warren/store";
 import type { Counted } from "./core/count.ts";
 import { oddityKinds } from "./core/observation.ts";
-import type { Ledger } from "./ledger/ledger.ts";
+import type { Folded, Ledger } from "./ledger/ledger.ts";
 
 export interface MeteringMetrics {
   readonly registry: Registry;
@@ -12,6 +12,7 @@ export interface MeteringMetrics {
   read(batch: { readonly records: readonly StoredRecord[]; readonly pending: number }): void;
   /** @param circumstances how long the commit took in ms, the time in ms since 1970, records in the journal behind it */
   counted(batch: Counted, circumstances: { commitMs: number; now: number; pending: number }): void;
+  folded(step: Folded): void;
   /** The journal or the ledger failed. */
   failed(): void;
 }
@@ -39,6 +40,16 @@ export function meteringMetrics(ledger: Ledger, source: string, clock: Clock = s
     collect() {
       return whenThere(async () => this.set(await ledger.missing()));
     },
+  });
+  const foldedAccounts = new Counter({
+    name: "warren_metering_folded_accounts_total",
+    help: "Accounts of instances and gateways long gone that this process has folded away.",
+    registers,
+  });
+  const foldedPostings = new Counter({
+    name: "warren_metering_folded_postings_total",
+    help: "Postings of old hours that this process has added up by tenant and hour.",
+    registers,
   });
   const failures = new Counter({
     name: "warren_metering_failures_total",
@@ -87,6 +98,10 @@ export function meteringMetrics(ledger: Ledger, source: string, clock: Clock = s
   });
   return {
     registry,
+    folded({ accounts, postings }) {
+      foldedAccounts.inc(accounts);
+      foldedPostings.inc(postings);
+    },
     failed: () => failures.inc(),
     read({ records, pending }) {
       behindSince ??= records[0]?.storedAt;

@@ -5,9 +5,9 @@ import type { JournalReader, StoredRecord } from "@warren/store";
 import { windowOf } from "../src/core/window.ts";
 import { Follower } from "../src/follower.ts";
 import { SqliteLedger } from "../src/ledger/sqlite/ledger.ts";
-import { meteringMetrics } from "../src/metrics.ts";
+import { type MeteringMetrics, meteringMetrics } from "../src/metrics.ts";
 import { resumeAt } from "../src/resume.ts";
-import { instanceId, stored, ten, usageAt } from "./events.ts";
+import { hour, instanceId, stored, ten, usageAt } from "./events.ts";
 import { deadlineMs, silent, temporaryDirectory } from "./harness.ts";
 
 const source = "test";
@@ -63,7 +63,11 @@ class MemoryJournal implements JournalReader {
   }
 }
 
-function follow(reader: JournalReader, of = ledger, quietMs?: number, metrics = meteringMetrics(of, source)) {
+function follow(
+  reader: JournalReader,
+  of = ledger,
+  { quietMs, metrics = meteringMetrics(of, source) }: { quietMs?: number; metrics?: MeteringMetrics } = {},
+) {
   return Follower.start({
     reader,
     ledger: of,
@@ -89,6 +93,35 @@ test("rule 8: a journal that fails is tried again from where the ledger stands",
   await using _ = follow(journal);
   await countedIs(3n);
   expect(journal.reads).toEqual([0n]);
+});
+
+test("rule 9: what is old is folded between batches, which counting does not wait for", async () => {
+  const day = 24 * hour;
+  const told = Array.from({ length: 60 }, (_, n) => {
+    const at = ten + n * day;
+    const one = { tenant: "shop", instance: instanceId(n, at) };
+    return stored([usageAt(one, at, { cpuUs: 1n })], { storedAt: at, after: n })[0]!;
+  });
+  const journal = new MemoryJournal(told.slice(0, 30));
+  let failing = 1;
+  const flaky = new Proxy(ledger, {
+    get(target, name) {
+      if (name === "fold" && failing-- > 0) throw new Error("disk full");
+      const value = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  const metrics = meteringMetrics(ledger, source);
+  await using _ = follow(journal, flaky, { metrics });
+  await positionIs(30n);
+  journal.records = told;
+  await waitUntil(
+    async () => /^warren_metering_folded_accounts_total 1[5-9]$/m.test(await metrics.registry.metrics()),
+    { deadlineMs },
+  );
+  expect(await metrics.registry.metrics()).toMatch(/^warren_metering_failures_total 1$/m);
+  expect(await counted()).toBe(60n);
+  expect(journal.followed).toBe(1);
 });
 
 test("rule 8: a commit that fails is tried again, and nothing is acknowledged before", async () => {
@@ -125,7 +158,7 @@ test("while the ledger takes nothing the lag shows what waits, and for how long"
   const metrics = meteringMetrics(flaky, source, clock);
   const shown = async (name: string) =>
     Number(new RegExp(`^warren_metering_${name} (.*)$`, "m").exec(await metrics.registry.metrics())?.[1]);
-  await using _ = follow(journal, flaky, undefined, metrics);
+  await using _ = follow(journal, flaky, { metrics });
   await positionIs(2n);
   expect(await shown("lag_records")).toBe(0);
   away = true;
@@ -188,7 +221,7 @@ test("rule 8: another journal in the place of the one counted is counted from it
 
 test("rule 8: a journal that is wiped and begun again under us is counted from its beginning", async () => {
   const journal = new MemoryJournal(stored(records(9)));
-  await using _ = follow(journal, ledger, 50);
+  await using _ = follow(journal, ledger, { quietMs: 50 });
   await countedIs(9n);
   journal.records = stored([usageAt(shop, ten, { cpuUs: 10n }, "n1:new:1")]);
   await countedIs(10n);
@@ -197,7 +230,7 @@ test("rule 8: a journal that is wiped and begun again under us is counted from i
 
 test("a quiet journal is looked at again, and read on from where it was", async () => {
   const journal = new MemoryJournal(stored(records(3)));
-  await using _ = follow(journal, ledger, 20);
+  await using _ = follow(journal, ledger, { quietMs: 20 });
   await waitUntil(() => journal.reads.length > 4, { deadlineMs });
   expect(journal.followed).toBe(1);
   journal.records = stored(records(4));

@@ -2,14 +2,14 @@
 import { join } from "node:path";
 import { isQuick } from "@warren/common/testing/quick";
 import type { Ledger } from "../src/ledger/ledger.ts";
-import { type LedgerLocation, openLedger } from "../src/ledger/open.ts";
+import { type LedgerLocation, type LedgerOptions, openLedger } from "../src/ledger/open.ts";
 import { postgresBinaries, startPostgres } from "../src/testing/postgres-server.ts";
 import { temporaryDirectory } from "./harness.ts";
 
 /** Places of ledgers of one kind, each empty at first. */
 export interface Ledgers extends AsyncDisposable {
   /** Opens the ledger of that name, as a process that starts does. */
-  open(name: string): Promise<Ledger>;
+  open(name: string, options?: LedgerOptions): Promise<Ledger>;
   /** Where it lies. */
   at(name: string): Promise<LedgerLocation>;
 }
@@ -19,7 +19,7 @@ async function files(): Promise<Ledgers> {
   const at = async (name: string) => ({ stateDirectory: join(temporary.path, name) });
   return {
     at,
-    open: async (name) => openLedger(await at(name)),
+    open: async (name, options) => openLedger({ ...(await at(name)), ...options }),
     [Symbol.asyncDispose]: async () => temporary[Symbol.dispose](),
   };
 }
@@ -34,7 +34,7 @@ async function databases(): Promise<Ledgers> {
   };
   return {
     at,
-    open: async (name) => openLedger(await at(name)),
+    open: async (name, options) => openLedger({ ...(await at(name)), ...options }),
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }

@@ -1,6 +1,7 @@
 /** The ledger without its file: the pure core with maps, and what a bill would say. */
 import type { JournalRecord } from "@warren/store";
 import type { Account, Posting } from "../src/core/account.ts";
+import { defaultFoldAfter, freshClock } from "../src/core/clock.ts";
 import { countBatch, type Quarantined, type Run, readBatch } from "../src/core/count.ts";
 import { type Meters, nothing, plus } from "../src/core/meters.ts";
 import { stored } from "./events.ts";
@@ -14,6 +15,7 @@ export class MapLedger {
   readonly accounts = new Map<string, Account>();
   readonly postings: Posting[] = [];
   readonly runs = new Map<string, Run>();
+  clock = freshClock(defaultFoldAfter);
   readonly quarantined: Quarantined[] = [];
   duplicates = 0;
 
@@ -22,6 +24,7 @@ export class MapLedger {
     const counted = countBatch(readBatch(stored(records, { storedAt })), this);
     for (const [key, account] of counted.accounts) this.accounts.set(key, account);
     for (const [name, run] of counted.runs) this.runs.set(name, run);
+    this.clock = counted.clock;
     this.duplicates += counted.duplicates;
     this.postings.push(...counted.postings);
     this.quarantined.push(...counted.quarantined);

@@ -14,6 +14,7 @@ import { startMetering } from "../src/metering.ts";
 import { meteringMetrics } from "../src/metrics.ts";
 import { openReader, sourceOf } from "../src/source.ts";
 import { type PostgresServer, startPostgres } from "../src/testing/postgres-server.ts";
+import { accountsAdded, afterMigration, asBeforeFolding, foldedAfterMigration } from "./before-folding.ts";
 import { instanceId, stored, ten, transitionAt, usageAt } from "./events.ts";
 import {
   consumerWhen,
@@ -160,6 +161,24 @@ describe.skipIf(!hasPostgres)("a ledger in PostgreSQL", () => {
     const other = await server.createDatabase();
     await admin(other, (sql) => sql`CREATE SCHEMA warren`);
     await expect(PostgresLedger.open(other)).rejects.toThrow("is not a Warren ledger");
+  }, 20_000);
+
+  test("of the version before is brought to this one, and can be folded", async () => {
+    const url = await server.createDatabase();
+    await using ledger = await asBeforeFolding(
+      (place) => PostgresLedger.open(place, 15),
+      url,
+      () =>
+        admin(url, async (sql) => {
+          await sql`DELETE FROM warren.accounts WHERE tenant = ''`;
+          for (const column of accountsAdded)
+            await sql.unsafe(`ALTER TABLE warren.accounts DROP COLUMN ${column}`);
+          await sql`ALTER TABLE warren.postings DROP COLUMN instances`;
+          await sql`DROP TABLE warren.clock`;
+          await sql`UPDATE warren.ledger SET version = 1`;
+        }),
+    );
+    expect(await foldedAfterMigration(ledger)).toEqual(afterMigration);
   }, 20_000);
 
   test("that is not there, or refuses us, is named without its password", async () => {

@@ -1,4 +1,5 @@
 /** Rule 8: a ledger rebuilt from a snapshot and the records behind it is the one that was live. */
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,6 +12,7 @@ import { SnapshotError } from "../src/snapshot/format.ts";
 import { VerifyError, verifyLedger } from "../src/snapshot/verify.ts";
 import { openReader, sourceOf } from "../src/source.ts";
 import { batches, faults } from "./arbitrary.ts";
+import { afterMigration, asBeforeFolding, foldedAfterMigration } from "./before-folding.ts";
 import { instanceId, stored, ten, trafficAt, transitionAt, usageAt } from "./events.ts";
 import { kinds, startJournal, temporaryDirectory } from "./harness.ts";
 import { type Ledgers, ledgerKinds } from "./ledgers.ts";
@@ -177,6 +179,74 @@ describe("a snapshot's file", () => {
   });
 });
 
+test("rule 8: verifying a ledger that has folded, from a snapshot of before or after", async () => {
+  await using journal = await startJournal("embedded");
+  await using ledgers = await ledgerKinds[0].openLedgers();
+  const source = sourceOf(journal.location);
+  const location = await ledgers.at("live");
+  const signal = AbortSignal.timeout(20_000);
+  const day = 24 * 3_600_000;
+  // Days to come: what is older than a week the journal would drop.
+  const now = Date.now();
+  const days = Array.from({ length: 40 }, (_, n) => now + n * day);
+  await journal.append(
+    days.flatMap((at, n) => {
+      const going = { tenant: "shop", instance: instanceId(n, at) };
+      const staying = { tenant: "shop", instance: instanceId(99, now) };
+      return [going, staying].map((who) => usageAt(who, at, { cpuUs: BigInt(n + 1) }));
+    }),
+  );
+  using written = new Database(join(journal.location.journalDirectory!, "cluster.db"));
+  written.run("UPDATE journal SET at = at + (seq - 1) / 2 * ?", [day]);
+  await using reader = await openReader(journal.location);
+  await using ledger = await ledgers.open("live", { foldAfter: 15 });
+  const [early, late] = [join(temporary.path, fresh("snapshot")), join(temporary.path, fresh("snapshot"))];
+  let folded = 0;
+  for await (const { records } of reader.read({ after: 0n, batch: 2, signal })) {
+    await ledger.count(source, records);
+    if (records[0]!.seq === 9n) await writeSnapshot(early, readLedger(location), now);
+    folded += (await ledger.fold()).accounts;
+    if (records[0]!.seq === 61n) await writeSnapshot(late, readLedger(location), now);
+    if (records.at(-1)!.seq === 80n) break;
+  }
+  expect(folded).toBeGreaterThan(10);
+  for (const [from, records] of [
+    [early, 70],
+    [late, 18],
+    [undefined, 80],
+  ] as const) {
+    const verified = verifyLedger({
+      live: readLedger(location),
+      from: from === undefined ? undefined : readSnapshot(from),
+      reader,
+      source,
+      signal,
+    });
+    expect(await verified).toMatchObject({ records, difference: undefined });
+  }
+}, 30_000);
+
+test("rule 8: a snapshot of the version that did not fold is taken, and can be folded", async () => {
+  await using ledgers = await ledgerKinds[0].openLedgers();
+  const file = join(temporary.path, fresh("snapshot"));
+  await using _ = await asBeforeFolding(
+    (place) => ledgers.open(place, { foldAfter: 15 }),
+    fresh("old"),
+    () => {},
+  );
+  await writeSnapshot(file, readLedger(await ledgers.at(`old${made}`)), ten);
+  const old = readFileSync(file, "utf8")
+    .replace('"version":2', '"version":1')
+    .replace(/^\{"table":"clock".*\n/m, "")
+    .replace(/^\{"table":"account","account":"[^"]*\/",.*\n/m, "")
+    .replaceAll(/,"(seen|firstHour|lastHour|fromHour|instances)":\d+/g, "")
+    .replace(/"rows":\d+/, (text) => `"rows":${Number(text.slice(7)) - 2}`);
+  writeFileSync(file, old);
+  await using restored = await ledgers.open(fresh("new"), { foldAfter: 15 });
+  await restored.restore(readSnapshot(file));
+  expect(await foldedAfterMigration(restored)).toEqual(afterMigration);
+});
+
 describe.each(kinds)("rule 8: verifying with the %s journal", (kind) => {
   test("finds the live ledger equal to its rebuild, and names what is not", async () => {
     await using journal = await startJournal(kind);
@@ -208,8 +278,8 @@ describe.each(kinds)("rule 8: verifying with the %s journal", (kind) => {
     await countMore(1);
     await journal.append([usageAt(life, ten, { cpuUs: 6n })]);
     // Up to where the ledger has counted, and no further.
-    expect(await verify()).toEqual({ records: 3, rows: 4, difference: undefined });
-    expect(await verify(readSnapshot(file))).toEqual({ records: 1, rows: 4, difference: undefined });
+    expect(await verify()).toEqual({ records: 3, rows: 5, difference: undefined });
+    expect(await verify(readSnapshot(file))).toEqual({ records: 1, rows: 5, difference: undefined });
     // Counted twice under another id, as a ledger with a defect would, of another amount.
     await ledger.count("elsewhere", stored([usageAt(life, ten, { cpuUs: 7n })]));
     const { difference } = await verify(readSnapshot(file));

@@ -7,6 +7,7 @@ import { StoreLockedError, StoreMismatchError } from "@warren/store";
 import { windowOf } from "../src/core/window.ts";
 import { ledgerPath, schemaVersion } from "../src/ledger/sqlite/database.ts";
 import { SqliteLedger } from "../src/ledger/sqlite/ledger.ts";
+import { accountsAdded, afterMigration, asBeforeFolding, foldedAfterMigration } from "./before-folding.ts";
 import { instanceId, stored, ten, usageAt } from "./events.ts";
 import { firstVersion } from "./first-version.ts";
 import { temporaryDirectory } from "./harness.ts";
@@ -71,6 +72,25 @@ describe("the file", () => {
     await using ledger = SqliteLedger.open(directory);
     await ledger.count("j", stored([usageAt(shop, ten, { cpuUs: 71n, thaws: 2n })]));
     expect(await ledger.usage(all)).toMatchObject([{ used: { cpuUs: 71n, thaws: 2n }, instances: 1n }]);
+  });
+
+  test("of the second version is brought to this one, and can be folded", async () => {
+    await using ledger = await asBeforeFolding(
+      async (place) => SqliteLedger.open(place, 15),
+      directory,
+      () => {
+        using db = new Database(ledgerPath(directory));
+        db.run(`
+        DROP INDEX accounts_by_from_hour;
+        DELETE FROM accounts WHERE tenant = '';
+        ${accountsAdded.map((column) => `ALTER TABLE accounts DROP COLUMN ${column};`).join("\n")}
+        ALTER TABLE postings DROP COLUMN instances;
+        DROP TABLE clock;
+        PRAGMA user_version = 2;
+      `);
+      },
+    );
+    expect(await foldedAfterMigration(ledger)).toEqual(afterMigration);
   });
 
   test.each([

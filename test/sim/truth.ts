@@ -337,7 +337,11 @@ export class Truth {
       const { id, tenant } = value.instance;
       const ready = kind === "transition" && value.to === InstanceState.READY;
       const used = value.usage && metersOf(value.usage);
-      const outcome = post(accounts.get(id), { account: id, tenant, at: 0, sighting: true, ready, used });
+      const outcome = post(
+        accounts.get(id),
+        { account: id, tenant, created: 0, at: 0, sighting: true, ready, used },
+        0,
+      );
       if (outcome.kind === "refused") this.fail("rule 8", outcome.reason);
       accounts.set(id, outcome.account);
     }

@@ -190,6 +190,7 @@ export function processCommands(program: Command): void {
           const metering = await (await import("@warren/metering")).startMetering({
             stateDirectory: config.state,
             ledgerUrl: config.ledger,
+            foldAfter: Math.ceil(config.foldAfter / (24 * 3_600_000)),
             journalDirectory: config.journal,
             natsUrl: config.nats,
             consumer: config.consumer,

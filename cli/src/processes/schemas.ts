@@ -6,6 +6,8 @@ import { ports, tenantPorts } from "@warren/common/ports";
 import { z } from "zod";
 import { rungNames } from "../names.ts";
 
+const dayMs = 24 * 3_600_000;
+
 const name = () => z.string().refine(isKey, { error: keyRule });
 
 const schedulers = () =>
@@ -71,7 +73,7 @@ export const schedulerSchema = z.object({
   eventsKeep: field
     .duration()
     .refine((ms) => ms >= 60_000, { error: "must be at least 1m" })
-    .default(7 * 24 * 3_600_000)
+    .default(7 * dayMs)
     .describe("events are kept for so long; the ledger has its own memory"),
   eventsMaxCount: field.count().min(1).default(5_000_000).describe("most events kept; the oldest go first"),
   eventsMaxBytes: field
@@ -263,6 +265,16 @@ export const meteringSchema = z.object({
     .optional()
     .describe(
       "file with what tenants pay (.yaml, .toml or .json; docs/billing.md), for invoices and budget alerts; changes are taken up while it runs",
+    ),
+  foldAfter: field
+    .duration()
+    .refine((ms) => ms >= 15 * dayMs, {
+      error:
+        "must be at least 15d, and twice the journal's --events-keep: what may be counted again must not be folded",
+    })
+    .default(40 * dayMs)
+    .describe(
+      "an instance without a word for so many days is folded into its tenant's hours; at least twice the scheduler's --events-keep",
     ),
   port: field.port().default(ports.metering).describe("port of its API; 0 takes a free one"),
 });

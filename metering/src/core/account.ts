@@ -18,12 +18,20 @@ import { growth, isNothing, type Meters, nothing, plus } from "./meters.ts";
 import type { Observation } from "./observation.ts";
 import { hourMs } from "./plausible.ts";
 
-/** All that is remembered of one instance, or of one run of a gateway with one tenant. */
+/** All that is remembered of one instance, or of one run of a gateway with one tenant; of a gateway that it was heard of. */
 export interface Account {
+  /** "" of a gateway as such. */
   readonly tenant: string;
   /** Whether its start was posted. */
   readonly started: boolean;
   readonly used: Meters;
+  /** On which day of the ledger it was heard of last (clock.ts). */
+  readonly seen: number;
+  /** Hours since 1970 of its first and its last posting. */
+  readonly firstHour: number;
+  readonly lastHour: number;
+  /** Its postings before this hour are folded (fold.ts). */
+  readonly fromHour: number;
 }
 
 /** What one observation adds to a tenant's hour. */
@@ -41,8 +49,11 @@ export type Outcome =
   | { readonly kind: "refused"; readonly reason: string }
   | { readonly kind: "counted"; readonly account: Account; readonly posting: Posting | undefined };
 
-/** @param before the account as it stands; nothing if it was never seen */
-export function post(before: Account | undefined, observation: Observation): Outcome {
+/**
+ * @param before the account as it stands; nothing if it was never seen
+ * @param day of the ledger
+ */
+export function post(before: Account | undefined, observation: Observation, day: number): Outcome {
   const { tenant, account, at, sighting } = observation;
   if (before && before.tenant !== tenant) {
     return { kind: "refused", reason: `instance ${account} is ${before.tenant}'s, not ${tenant}'s` };
@@ -50,11 +61,38 @@ export function post(before: Account | undefined, observation: Observation): Out
   const used = before?.used ?? nothing;
   const grown = growth(used, observation.used ?? nothing);
   const starts = observation.ready && !before?.started ? 1 : 0;
-  const posting = { tenant, account, hour: Math.floor(at / hourMs), growth: grown, starts } as const;
+  const hour = Math.floor(at / hourMs);
   const news = before === undefined || starts === 1 || !isNothing(grown);
+  const posting = sighting || news ? ({ tenant, account, hour, growth: grown, starts } as const) : undefined;
   return {
     kind: "counted",
-    account: { tenant, started: before?.started || observation.ready, used: plus(used, grown) },
-    posting: sighting || news ? posting : undefined,
+    account: {
+      tenant,
+      started: before?.started || observation.ready,
+      used: plus(used, grown),
+      seen: day,
+      ...(before && !posting ? hoursOf(before) : withHour(before, hour)),
+    },
+    posting,
   };
 }
+
+/** Of a gateway, that it was heard of. */
+export const heardOf = (before: Account | undefined, { at }: Observation, day: number): Account => ({
+  tenant: "",
+  started: false,
+  used: nothing,
+  seen: day,
+  ...withHour(before, Math.floor(at / hourMs)),
+});
+
+type Hours = Pick<Account, "firstHour" | "lastHour" | "fromHour">;
+
+const hoursOf = ({ firstHour, lastHour, fromHour }: Account): Hours => ({ firstHour, lastHour, fromHour });
+
+/** Late postings come before others, and may be of hours that were folded: these are to be folded again. */
+const withHour = (before: Hours | undefined, hour: number): Hours => ({
+  firstHour: Math.min(before?.firstHour ?? hour, hour),
+  lastHour: Math.max(before?.lastHour ?? hour, hour),
+  fromHour: Math.min(before?.fromHour ?? hour, hour),
+});

@@ -1,6 +1,8 @@
 /** Counts a batch of records against what the ledger holds; pure, so that the shell can commit the result as one. */
 import type { StoredRecord } from "@warren/store";
-import { type Account, type Posting, post } from "./account.ts";
+import { type Account, heardOf, type Posting, post } from "./account.ts";
+import { type LedgerClock, RunningClock } from "./clock.ts";
+import { isTooLate, lifeOf } from "./life.ts";
 import { plus } from "./meters.ts";
 import { type Oddity, type Reading, readRecord } from "./observation.ts";
 import { parseId, type RecordId, Seen } from "./seen.ts";
@@ -38,6 +40,7 @@ export interface Run {
 export interface Standing {
   readonly accounts: ReadonlyMap<string, Account>;
   readonly runs: ReadonlyMap<string, Run>;
+  readonly clock: LedgerClock;
 }
 
 /** What a batch changes. */
@@ -46,6 +49,8 @@ export interface Counted {
   readonly accounts: ReadonlyMap<string, Account>;
   /** Every run that was heard of, likewise. */
   readonly runs: ReadonlyMap<string, Run>;
+  /** The one before, where it has not changed. */
+  readonly clock: LedgerClock;
   /** At most one per hour and account. */
   readonly postings: readonly Posting[];
   readonly quarantined: readonly Quarantined[];
@@ -64,7 +69,11 @@ export function readBatch(records: readonly StoredRecord[]): Batch {
   });
   return {
     entries,
-    accounts: new Set(entries.flatMap(({ reading }) => reading.observation?.account ?? [])),
+    accounts: new Set(
+      entries.flatMap(({ reading: { observation } }) =>
+        observation ? [observation.account, lifeOf(observation.account)] : [],
+      ),
+    ),
     runs: new Set(entries.flatMap(({ id }) => id?.run ?? [])),
   };
 }
@@ -80,12 +89,15 @@ export function countBatch({ entries }: Batch, standing: Standing): Counted {
   const quarantined: Quarantined[] = [];
   const events = new Map<string, number>();
   const runs = new RunsSeen(standing.runs);
+  const clock = new RunningClock(standing.clock);
+  const accountOf = (key: string) => accounts.get(key) ?? standing.accounts.get(key);
   let duplicates = 0;
   let lastEventAt: number | undefined;
   for (const { record, reading, id } of entries) {
     const { type, time, observation } = reading;
     events.set(type, (events.get(type) ?? 0) + 1);
     lastEventAt = time ?? lastEventAt;
+    clock.advance(record.storedAt);
     if (id && !runs.add(id, record.storedAt)) {
       duplicates++;
       continue;
@@ -93,10 +105,15 @@ export function countBatch({ entries }: Batch, standing: Standing): Counted {
     let odd = reading.oddity;
     if (observation) {
       const { account } = observation;
-      const outcome = post(accounts.get(account) ?? standing.accounts.get(account), observation);
-      if (outcome.kind === "refused") odd = { kind: "tenant-changed", reason: outcome.reason };
+      const life = lifeOf(account);
+      const { day } = clock.now;
+      const outcome = post(accountOf(account), observation, day);
+      if (isTooLate(observation, accountOf(life), record.storedAt, clock.now)) {
+        odd = { kind: "too-late", reason: `${life} was silent for longer than is remembered` };
+      } else if (outcome.kind === "refused") odd = { kind: "tenant-changed", reason: outcome.reason };
       else {
         accounts.set(account, outcome.account);
+        if (life !== account) accounts.set(life, heardOf(accountOf(life), observation, day));
         if (outcome.posting) merge(postings, outcome.posting);
       }
     }
@@ -105,6 +122,7 @@ export function countBatch({ entries }: Batch, standing: Standing): Counted {
   return {
     accounts,
     runs: runs.changed(),
+    clock: clock.now,
     postings: [...postings.values()],
     quarantined,
     duplicates,

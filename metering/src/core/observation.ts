@@ -18,6 +18,8 @@ export interface Observation {
   /** The instance's id, or `<gateway>/<run>/<tenant>`. */
   readonly account: string;
   readonly tenant: string;
+  /** When what is counted began, by its id, in ms since 1970. */
+  readonly created: number;
   /** ms since 1970: in whose hour growth is posted. */
   readonly at: number;
   /**
@@ -37,6 +39,8 @@ export interface Observation {
  * - `bad-instance`: names no instance that can exist
  * - `bad-gateway`: counts for no gateway or tenant that can exist
  * - `tenant-changed`: names an instance that belongs to another tenant
+ * - `too-late`: names an instance or a gateway that has been silent for longer than the ledger remembers (fold.ts): it
+ *   cannot be told from one that was counted and folded, so it is not counted
  * - `usage-implausible`: more than the instance's age allows; its counters were not counted, the rest was
  * - `time-past`, `time-future`: before 2020, more than a day before what it is about began, or more than a day ahead of the
  *   journal's clock; counted all the same, in the hour in which the journal took it, because what a node with a wrong clock
@@ -48,6 +52,7 @@ export type OddityKind =
   | "bad-instance"
   | "bad-gateway"
   | "tenant-changed"
+  | "too-late"
   | "usage-implausible"
   | TimeOddity
   | "failed";
@@ -58,6 +63,7 @@ export const oddityKinds = [
   "bad-instance",
   "bad-gateway",
   "tenant-changed",
+  "too-late",
   "usage-implausible",
   "time-past",
   "time-future",
@@ -132,9 +138,7 @@ function ofGateway(report: TrafficReport, time: number, storedAt: number): Obser
   return observe({ account, tenant, ready: false, used: trafficOf(report), created, time, storedAt }, false);
 }
 
-interface Told extends Pick<Observation, "account" | "tenant" | "ready" | "used"> {
-  /** Beginning of what is counted, by its id. */
-  readonly created: number;
+interface Told extends Pick<Observation, "account" | "tenant" | "created" | "ready" | "used"> {
   readonly time: number;
   readonly storedAt: number;
 }
@@ -146,6 +150,7 @@ function observe({ created, time, storedAt, used, ...told }: Told, sighting: boo
   return {
     observation: {
       ...told,
+      created,
       at: clock ? storedAt : time,
       sighting: sighting && !clock,
       used: meter ? undefined : used,

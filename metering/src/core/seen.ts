@@ -49,6 +49,11 @@ export class Seen {
     );
   }
 
+  /** Ascending. */
+  get ranges(): readonly Readonly<Range>[] {
+    return this.#ranges;
+  }
+
   /** Sequences between those seen: on their way still, or lost. */
   get missing(): number {
     return this.#ranges.reduce(

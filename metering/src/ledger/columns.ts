@@ -14,5 +14,5 @@ export const meterColumn = {
 /** For a list in SQL, in the order of `meterNames`. */
 export const meterColumns = meterNames.map((name) => meterColumn[name]).join(", ");
 
-/** Accounts of gateways have a "/" in their key, those of instances never (core/observation.ts). */
-export const trafficMark = "/";
+/** Of an account, in the order of `Account` (core/account.ts). */
+export const accountColumns = `tenant, started, ${meterColumns}, seen, first_hour, last_hour, from_hour`;

@@ -35,7 +35,7 @@ export interface UsageRow {
   readonly used: Meters;
   /** Cold starts: instances that became ready. */
   readonly starts: bigint;
-  /** Instances seen. */
+  /** Instances seen; in hours that are folded, those that were seen first then. */
   readonly instances: bigint;
 }
 
@@ -50,6 +50,16 @@ export interface Counting extends Counted {
   readonly newlyQuarantined: number;
 }
 
+/** What one step of folding has done. */
+export interface Folded {
+  /** Accounts that went. */
+  readonly accounts: number;
+  /** Postings that went. */
+  readonly postings: number;
+  /** Whether there may be more to do. */
+  readonly more: boolean;
+}
+
 export interface Ledger extends AsyncDisposable {
   /**
    * Counts the records and remembers the last one, in one transaction: all of it is durable when this answers, or none of
@@ -58,6 +68,11 @@ export interface Ledger extends AsyncDisposable {
    * @throws when the database is full, broken or away; count the same records again later
    */
   count(source: string, records: readonly StoredRecord[]): Promise<Counting>;
+  /**
+   * Folds some of what is old (core/fold.ts), in one transaction of some milliseconds. Not while something is counted.
+   * @throws as `count` does
+   */
+  fold(): Promise<Folded>;
   /** The last record counted of that journal. */
   position(source: string): Promise<Position | undefined>;
   /** By tenant, then bucket. */

@@ -1,21 +1,22 @@
 /** All that a ledger holds, as rows that any kind of ledger gives and takes. */
-import type { Meters } from "../core/meters.ts";
+import type { Account } from "../core/account.ts";
+import type { LedgerClock } from "../core/clock.ts";
+import type { HourRow } from "../core/fold.ts";
 
-export interface AccountRow {
-  readonly table: "account";
-  readonly account: string;
-  readonly tenant: string;
-  readonly started: boolean;
-  readonly used: Meters;
+export interface ClockRow extends LedgerClock {
+  readonly table: "clock";
 }
 
-export interface PostingRow {
-  readonly table: "posting";
-  readonly hour: number;
-  readonly tenant: string;
+export interface AccountRow extends Account {
+  readonly table: "account";
   readonly account: string;
-  readonly starts: number;
-  readonly used: Meters;
+}
+
+/** Hours of an account that was written before they were known: a restore looks for them in the postings. */
+export const unknownHour = -1;
+
+export interface PostingRow extends HourRow {
+  readonly table: "posting";
 }
 
 export interface RunRow {
@@ -65,6 +66,7 @@ export interface AlertRow {
 
 export type LedgerRow =
   | PositionRow
+  | ClockRow
   | AccountRow
   | PostingRow
   | RunRow

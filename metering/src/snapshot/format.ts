@@ -3,9 +3,11 @@
  * that says how many rows there were, so that half a file is not taken for a whole.
  */
 import { type Meters, meterNames, meters } from "../core/meters.ts";
-import type { LedgerRow } from "../ledger/rows.ts";
+import { type LedgerRow, unknownHour } from "../ledger/rows.ts";
 
-export const formatVersion = 1;
+/** 1 had nothing of what folding needs: it is read as a ledger of which nothing was folded. */
+export const formatVersion = 2;
+const oldestFormat = 1;
 const format = "warren-ledger";
 
 /** A text is no snapshot, or not a whole one. */
@@ -60,8 +62,8 @@ function parsed(line: string, at: string): Json {
 
 function checkHeader({ format: found, version }: Json): void {
   if (found !== format) throw new SnapshotError("it is not a snapshot of a Warren ledger");
-  if (version !== formatVersion) {
-    throw new SnapshotError(`it is of version ${version}, this program knows ${formatVersion}`);
+  if (!(Number(version) >= oldestFormat && Number(version) <= formatVersion)) {
+    throw new SnapshotError(`it is of version ${version}, this program knows up to ${formatVersion}`);
   }
 }
 
@@ -90,8 +92,8 @@ function fromJson(value: Json, at: string): LedgerRow {
     if (typeof found !== "string") throw bad(name);
     return found;
   };
-  const count = (name: string): number => {
-    const found = value[name];
+  const count = (name: string, missing?: number): number => {
+    const found = value[name] ?? missing;
     if (!Number.isSafeInteger(found)) throw bad(name);
     return found as number;
   };
@@ -105,6 +107,8 @@ function fromJson(value: Json, at: string): LedgerRow {
   switch (table) {
     case "position":
       return { table, source: text("source"), seq: integer("seq"), recordId: text("recordId") };
+    case "clock":
+      return { table, days: text("days"), day: count("day"), foldAfter: count("foldAfter") };
     case "account":
       return {
         table,
@@ -112,6 +116,10 @@ function fromJson(value: Json, at: string): LedgerRow {
         tenant: text("tenant"),
         started: value.started === true,
         used: used(),
+        seen: count("seen", 0),
+        firstHour: count("firstHour", unknownHour),
+        lastHour: count("lastHour", unknownHour),
+        fromHour: count("fromHour", unknownHour),
       };
     case "posting":
       return {
@@ -120,6 +128,7 @@ function fromJson(value: Json, at: string): LedgerRow {
         tenant: text("tenant"),
         account: text("account"),
         starts: count("starts"),
+        instances: count("instances", 0),
         used: used(),
       };
     case "run":

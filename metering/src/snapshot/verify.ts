@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { JournalReader } from "@warren/store";
 import type { Ledger } from "../ledger/ledger.ts";
-import type { LedgerRow, PositionRow } from "../ledger/rows.ts";
+import type { AccountRow, LedgerRow, PositionRow } from "../ledger/rows.ts";
 import { SqliteLedger } from "../ledger/sqlite/ledger.ts";
 import { sqliteRows } from "../ledger/sqlite/rows.ts";
 import { resumeAt } from "../resume.ts";
@@ -45,42 +45,47 @@ const lookMs = 5_000;
 /** A journal that gives nothing for so long, in ms, has no more. */
 const quietMs = 10_000;
 
-/** @throws VerifyError naming what is missing; what the ledger, the snapshot and the journal throw */
+/**
+ * Both are folded to the end before they are compared, which one process did sooner than the other.
+ * @throws VerifyError naming what is missing; what the ledger, the snapshot and the journal throw
+ */
 export async function verifyLedger(options: VerifyOptions): Promise<Verified> {
   const directory = mkdtempSync(join(tmpdir(), "warren-verify-"));
+  const [copy, again] = [join(directory, "copy"), join(directory, "again")];
   const { live, from, source } = options;
   try {
-    const { position, rest } = await positionOf(live, source);
-    await using scratch = SqliteLedger.open(directory);
-    if (from) await scratch.restore(from);
-    const records = await recount(scratch, position, options);
-    return { records, ...(await compare(rest, sqliteRows(directory))) };
+    const { position, foldAfter } = await copyOf(live, copy, source);
+    await using has = SqliteLedger.open(copy, foldAfter);
+    await using should = SqliteLedger.open(again, foldAfter);
+    if (from) await should.restore(from);
+    const records = await recount(should, position, options);
+    for (const ledger of [has, should]) while ((await ledger.fold()).more);
+    return { records, ...(await compare(sqliteRows(copy), sqliteRows(again))) };
   } finally {
-    await live.return();
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
-/** Positions come first. */
-async function positionOf(live: AsyncGenerator<LedgerRow, void>, source: string) {
+/** Copies the ledger as it stands. */
+async function copyOf(live: AsyncIterable<LedgerRow>, directory: string, source: string) {
   let position: PositionRow | undefined;
-  for (;;) {
-    const { value, done } = await live.next();
-    if (!done && value.table === "position") {
-      if (value.source === source) position = value;
-      continue;
-    }
-    if (!position)
-      throw new VerifyError(`the ledger has counted nothing of ${source}: name the journal as metering does`);
-    const first = done ? [] : [value];
-    return {
-      position,
-      rest: (async function* () {
-        yield* first;
-        if (!done) yield* live;
-      })(),
-    };
+  let foldAfter: number | undefined;
+  await using copy = SqliteLedger.open(directory);
+  await copy.restore(
+    (async function* () {
+      for await (const row of live) {
+        if (row.table === "position" && row.source === source) position = row;
+        if (row.table === "clock") foldAfter = row.foldAfter;
+        // Positions come first: without one the rest is of no use.
+        else if (row.table !== "position" && !position) break;
+        yield row;
+      }
+    })(),
+  );
+  if (!position) {
+    throw new VerifyError(`the ledger has counted nothing of ${source}: name the journal as metering does`);
   }
+  return { position, foldAfter };
 }
 
 /** Counts the journal's records up to that position, the last one included. */
@@ -157,5 +162,15 @@ async function* only(rows: AsyncIterable<LedgerRow>): AsyncGenerator<LedgerRow, 
 
 function shown({ value, done }: IteratorResult<LedgerRow, void>): string {
   if (done || !value) return "nothing more";
-  return JSON.stringify(value, (_, field) => (typeof field === "bigint" ? `${field}` : field));
+  const billed = value.table === "account" ? billedOf(value) : value;
+  return JSON.stringify(billed, (_, field) => (typeof field === "bigint" ? `${field}` : field));
 }
+
+/** The rest says what is to be folded when: compared is what comes of it. */
+const billedOf = ({ table, account, tenant, started, used }: AccountRow) => ({
+  table,
+  account,
+  tenant,
+  started,
+  used,
+});

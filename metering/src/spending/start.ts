@@ -26,7 +26,7 @@ export interface SpendingOptions {
 
 export interface Spending extends AsyncDisposable {
   /** Whoever counts is to count through this. */
-  readonly ledger: Pick<Ledger, "count" | "position">;
+  readonly ledger: Pick<Ledger, "count" | "position" | "fold">;
 }
 
 /** @throws TypeError when a URL is none, or not https */

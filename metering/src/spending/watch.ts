@@ -62,10 +62,11 @@ export class Watch {
   }
 
   /** The ledger for whoever counts: what is posted is seen here. */
-  counting(): Pick<Ledger, "count" | "position"> {
+  counting(): Pick<Ledger, "count" | "position" | "fold"> {
     const { ledger } = this.#options;
     return {
       position: (source) => ledger.position(source),
+      fold: () => ledger.fold(),
       count: (source, records) =>
         this.#turns.take(async () => {
           try {

@@ -7,7 +7,7 @@ import { ConfigError } from "@warren/common/config";
 import { pause, withDeadline } from "@warren/common/time";
 import { StoreLockedError, StoreMismatchError, StoreUnavailableError } from "@warren/store";
 import { type ReservedSQL, SQL, type TransactionSQL } from "bun";
-import { checkSchema, prepareSchema } from "./schema.ts";
+import { checkSchema, isCurrent, prepareSchema } from "./schema.ts";
 
 /** "WARM", as in the file's header; advisory locks are of one database. */
 const lockKey = 0x5741524d;
@@ -21,6 +21,8 @@ const times = {
   /** Of one statement, held by the server; and of one transaction or query, held here, should the network be silent. */
   statementMs: 20_000,
   workMs: 30_000,
+  /** Of bringing a large ledger of an earlier version to this one: some ten million postings. */
+  prepareMs: 600_000,
   /** Of an idle connection for reading, in s. */
   idleS: 60,
 } as const;
@@ -129,7 +131,9 @@ export class PostgresConnection {
     if (this.#writer) return this.#writer;
     const pool = this.#pool(1);
     try {
-      this.#writer = { pool, session: await withDeadline(this.#ready(pool), times.workMs, "connecting") };
+      const { session, current } = await withDeadline(this.#locked(pool), times.workMs, "connecting");
+      if (!current) await withDeadline(prepareSchema(session, this.shown), times.prepareMs, "preparing it");
+      this.#writer = { pool, session };
       return this.#writer;
     } catch (error) {
       await closeQuietly(pool);
@@ -137,11 +141,10 @@ export class PostgresConnection {
     }
   }
 
-  async #ready(pool: SQL): Promise<ReservedSQL> {
+  async #locked(pool: SQL): Promise<{ session: ReservedSQL; current: boolean }> {
     const session = await pool.reserve();
     await this.#lock(session);
-    await prepareSchema(session, this.shown);
-    return session;
+    return { session, current: await isCurrent(session, this.shown) };
   }
 
   async #lock(session: ReservedSQL): Promise<void> {

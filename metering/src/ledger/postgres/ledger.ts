@@ -1,14 +1,14 @@
 /** The ledger in a PostgreSQL, for a fleet: schema `warren` of a database in which one process counts at a time. */
 import type { StoredRecord } from "@warren/store";
 import type { SQL } from "bun";
-import type { Account } from "../../core/account.ts";
-import { type Counted, countBatch, type Quarantined, type Run, readBatch } from "../../core/count.ts";
+import { defaultFoldAfter } from "../../core/clock.ts";
+import { countBatch, type Quarantined, type Run, readBatch } from "../../core/count.ts";
 import { mostRuns } from "../../core/seen.ts";
 import { alertsKeptMs } from "../alerts.ts";
-import { meterColumns } from "../columns.ts";
 import {
   type AlertMark,
   type Counting,
+  type Folded,
   isNotEmpty,
   type Ledger,
   type Position,
@@ -17,14 +17,16 @@ import {
 } from "../ledger.ts";
 import { quarantineRows } from "../quarantine.ts";
 import type { LedgerRow } from "../rows.ts";
+import { readAccounts } from "./accounts.ts";
 import { addAlerts } from "./alerts.ts";
+import { readClock, setClock } from "./clock.ts";
 import { PostgresConnection } from "./connection.ts";
+import { foldSome } from "./fold.ts";
 import { writeRows } from "./rows.ts";
 import {
   addPostings,
   addQuarantineCounts,
   addQuarantined,
-  metersIn,
   setAccounts,
   setPositions,
   setRuns,
@@ -39,29 +41,35 @@ const restoreMs = 3_600_000;
 
 export class PostgresLedger implements Ledger {
   readonly #connection: PostgresConnection;
+  readonly #foldAfter: number;
 
-  private constructor(connection: PostgresConnection) {
+  private constructor(connection: PostgresConnection, foldAfter: number) {
     this.#connection = connection;
+    this.#foldAfter = foldAfter;
   }
 
   /**
    * Opens the ledger in that database, making its schema if there is none.
    * @param url postgres://user:password@host:port/database
+   * @param foldAfter see {@link LedgerClock}
    * @throws what {@link PostgresConnection.open} throws
    */
-  static async open(url: string): Promise<PostgresLedger> {
-    return new PostgresLedger(await PostgresConnection.open(url));
+  static async open(url: string, foldAfter = defaultFoldAfter): Promise<PostgresLedger> {
+    return new PostgresLedger(await PostgresConnection.open(url), foldAfter);
   }
 
   async count(source: string, records: readonly StoredRecord[]): Promise<Counting> {
     const batch = readBatch(records);
     return this.#connection.transaction(async (sql) => {
       const standing = {
-        accounts: await accounts(sql, batch.accounts),
+        accounts: await readAccounts(sql, batch.accounts),
         runs: await runs(sql, batch.runs),
+        clock: await readClock(sql, this.#foldAfter),
       };
       const counted = countBatch(batch, standing);
-      await this.#book(sql, counted);
+      if (counted.clock !== standing.clock) await setClock(sql, counted.clock);
+      await setAccounts(sql, counted.accounts);
+      await addPostings(sql, counted.postings);
       await setRuns(
         sql,
         [...counted.runs].map(([run, rest]) => ({ run, ...rest })),
@@ -72,6 +80,10 @@ export class PostgresLedger implements Ledger {
       if (last) await setPositions(sql, [{ source, seq: last.seq, recordId: last.id }]);
       return { ...counted, newlyQuarantined };
     });
+  }
+
+  fold(): Promise<Folded> {
+    return this.#connection.transaction(async (sql) => foldSome(sql, await readClock(sql, this.#foldAfter)));
   }
 
   async position(source: string): Promise<Position | undefined> {
@@ -136,30 +148,6 @@ export class PostgresLedger implements Ledger {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-
-  async #book(sql: SQL, { accounts, postings }: Counted): Promise<void> {
-    await setAccounts(
-      sql,
-      [...accounts].map(([account, rest]) => ({ account, ...rest })),
-    );
-    await addPostings(
-      sql,
-      postings.map(({ growth, ...rest }) => ({ ...rest, used: growth })),
-    );
-  }
-}
-
-async function accounts(sql: SQL, keys: ReadonlySet<string>): Promise<Map<string, Account>> {
-  if (keys.size === 0) return new Map();
-  const rows = await sql.unsafe(
-    `SELECT account, tenant, started, ${meterColumns} FROM warren.accounts
-     WHERE account IN (SELECT json_array_elements_text($1::text::json))`,
-    [JSON.stringify([...keys])],
-  );
-  return new Map(
-    // biome-ignore lint/suspicious/noExplicitAny: rows are as the statement says
-    rows.map((row: any) => [row.account, { tenant: row.tenant, started: row.started, used: metersIn(row) }]),
-  );
 }
 
 async function runs(sql: SQL, names: ReadonlySet<string>): Promise<Map<string, Run>> {

@@ -1,15 +1,19 @@
 /** A database's rows: read as they stand at one moment while another process counts, or written into an empty ledger. */
 import type { SQL } from "bun";
-import { meterColumns } from "../columns.ts";
+import { accountColumns } from "../columns.ts";
 import type { LedgerRow } from "../rows.ts";
 import { addAlerts } from "./alerts.ts";
+import { clockIn, setClock } from "./clock.ts";
 import { PostgresConnection } from "./connection.ts";
+import { completeAccounts } from "./schema.ts";
 import {
-  addPostings,
+  accountIn,
   addQuarantineCounts,
   addQuarantined,
-  metersIn,
+  hourColumns,
+  hourIn,
   setAccounts,
+  setHours,
   setPositions,
   setRuns,
 } from "./statements.ts";
@@ -40,27 +44,19 @@ const tables: readonly Table[] = [
     }),
   },
   {
-    select: `SELECT account, tenant, started, ${meterColumns} FROM warren.accounts ORDER BY account`,
+    select: "SELECT days, day, fold_after FROM warren.clock",
     portion,
-    toRow: (row) => ({
-      table: "account",
-      account: row.account,
-      tenant: row.tenant,
-      started: row.started,
-      used: metersIn(row),
-    }),
+    toRow: (row) => ({ table: "clock", ...clockIn(row) }),
   },
   {
-    select: `SELECT hour, tenant, account, starts, ${meterColumns} FROM warren.postings ORDER BY hour, tenant, account`,
+    select: `SELECT account, ${accountColumns} FROM warren.accounts ORDER BY account`,
     portion,
-    toRow: (row) => ({
-      table: "posting",
-      hour: Number(row.hour),
-      tenant: row.tenant,
-      account: row.account,
-      starts: Number(row.starts),
-      used: metersIn(row),
-    }),
+    toRow: (row) => ({ table: "account", account: row.account, ...accountIn(row) }),
+  },
+  {
+    select: `SELECT ${hourColumns} FROM warren.postings ORDER BY hour, tenant, account`,
+    portion,
+    toRow: (row) => ({ table: "posting", ...hourIn(row) }),
   },
   {
     select: "SELECT run, ranges, missing, last_at FROM warren.runs ORDER BY run",
@@ -133,6 +129,7 @@ export async function writeRows(sql: SQL, rows: AsyncIterable<LedgerRow>): Promi
     if (some.length >= (row.table === "quarantined" ? quarantinedPortion : portion)) await flush();
   }
   await flush();
+  await completeAccounts(sql);
 }
 
 /** Rows of one table. */
@@ -140,8 +137,12 @@ async function writePortion(sql: SQL, rows: readonly LedgerRow[]): Promise<void>
   const of = <T extends LedgerRow["table"]>(table: T) =>
     rows.filter((row): row is Extract<LedgerRow, { table: T }> => row.table === table);
   await setPositions(sql, of("position"));
-  await setAccounts(sql, of("account"));
-  await addPostings(sql, of("posting"));
+  for (const clock of of("clock")) await setClock(sql, clock);
+  await setAccounts(
+    sql,
+    of("account").map((row) => [row.account, row]),
+  );
+  await setHours(sql, of("posting"));
   await setRuns(sql, of("run"));
   await addAlerts(sql, of("alert"));
   await addQuarantineCounts(sql, new Map(of("quarantine-count").map(({ kind, n }) => [kind, n])));

@@ -1,10 +1,12 @@
 /** The ledger's tables: in a schema of their own, one ledger per database. */
 import { StoreMismatchError } from "@warren/store";
 import type { SQL } from "bun";
+import { trafficMark } from "../../core/life.ts";
 import { meterNames } from "../../core/meters.ts";
-import { meterColumn } from "../columns.ts";
+import { accountColumns, meterColumn } from "../columns.ts";
+import { unknownHour } from "../rows.ts";
 
-export const schemaVersion = 1;
+export const schemaVersion = 2;
 
 /** A u64, and sums of such. */
 const meterDefinitions = meterNames
@@ -14,26 +16,43 @@ const meterDefinitions = meterNames
 /** Compared by bytes, as everywhere else in Warren, whatever the database's language is. */
 const key = 'text COLLATE "C" NOT NULL';
 
+const clockTable = `
+  -- The ledger's own time (core/clock.ts): one row, once something was counted.
+  CREATE TABLE warren.clock (
+    one        int PRIMARY KEY CHECK (one = 1),
+    days       text NOT NULL,
+    day        bigint NOT NULL,
+    fold_after bigint NOT NULL
+  );
+`;
+
 /** Hours are hours since 1970, other times ms since 1970. */
 const tables = `
   CREATE SCHEMA warren;
   CREATE TABLE warren.ledger (version int NOT NULL);
   INSERT INTO warren.ledger VALUES (${schemaVersion});
-  -- One per instance, and per run of a gateway with one tenant, for ever (core/account.ts). Most are written often: room
-  -- is left on each page for it.
+  -- One per instance, per run of a gateway with one tenant, and per gateway (core/account.ts), until it is folded
+  -- (core/fold.ts). Most are written often: room is left on each page for it.
   CREATE TABLE warren.accounts (
     account ${key} PRIMARY KEY,
     tenant  ${key},
     started boolean NOT NULL,
-    ${meterDefinitions}
+    ${meterDefinitions},
+    seen       bigint NOT NULL,
+    first_hour bigint NOT NULL,
+    last_hour  bigint NOT NULL,
+    from_hour  bigint NOT NULL
   ) WITH (fillfactor = 70);
-  -- One per hour in which an instance was seen, even if it used nothing.
+  CREATE INDEX accounts_by_from_hour ON warren.accounts (from_hour);
+  -- One per hour in which an instance was seen, even if it used nothing; and of old hours one per tenant, with the number of
+  -- folded instances that were first seen then.
   CREATE TABLE warren.postings (
     hour    bigint NOT NULL,
     tenant  ${key},
     account ${key},
     starts  bigint NOT NULL,
     ${meterDefinitions},
+    instances bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, hour, account)
   ) WITH (fillfactor = 70);
   CREATE INDEX postings_by_hour ON warren.postings (hour);
@@ -72,29 +91,84 @@ const tables = `
     percent int NOT NULL,
     PRIMARY KEY (month, tenant, percent)
   );
+  ${clockTable}
 `;
 
+/** Fills in what accounts did not have before they were folded. It looks through all postings. */
+const completing = [
+  `UPDATE warren.accounts a SET first_hour = found.first, last_hour = found.last, from_hour = found.first
+     FROM (SELECT account, min(hour) AS first, max(hour) AS last FROM warren.postings GROUP BY account) AS found
+     WHERE a.account = found.account AND a.first_hour = ${unknownHour}`,
+  `INSERT INTO warren.accounts (account, ${accountColumns})
+     SELECT split_part(account, '${trafficMark}', 1) || '${trafficMark}', '', false, ${meterNames.map(() => "0").join(", ")},
+       max(seen), min(first_hour), max(last_hour), min(from_hour)
+     FROM warren.accounts WHERE strpos(account, '${trafficMark}') > 0 GROUP BY 1
+     ON CONFLICT DO NOTHING`,
+];
+
+/** What brings a ledger of each version to the next one. */
+const migrations: Readonly<Record<number, readonly string[]>> = {
+  // What is old is folded.
+  1: [
+    `ALTER TABLE warren.accounts ADD COLUMN seen bigint NOT NULL DEFAULT 0,
+       ${["first", "last", "from"].map((which) => `ADD COLUMN ${which}_hour bigint NOT NULL DEFAULT ${unknownHour}`).join(", ")}`,
+    "ALTER TABLE warren.postings ADD COLUMN instances bigint NOT NULL DEFAULT 0",
+    ...completing,
+    "CREATE INDEX accounts_by_from_hour ON warren.accounts (from_hour)",
+    clockTable,
+  ],
+};
+
+/** Where a restore has brought accounts of an earlier version. The caller holds the transaction. */
+export async function completeAccounts(sql: SQL): Promise<void> {
+  const [{ incomplete }] = await sql`
+    SELECT EXISTS (SELECT FROM warren.accounts WHERE from_hour = ${unknownHour}) AS incomplete`;
+  if (incomplete) await runAll(sql, completing);
+}
+
+/** Each may look through all that there is. */
+async function runAll(sql: SQL, statements: readonly string[]): Promise<void> {
+  await sql.unsafe("SET LOCAL statement_timeout = 0");
+  for (const statement of statements) await sql.unsafe(statement);
+}
+
+/** Whether all is there, of this version. @throws StoreMismatchError when it is of a newer version, or no ledger */
+export const isCurrent = async (sql: SQL, shown: string): Promise<boolean> =>
+  (await versionOf(sql, shown)) === schemaVersion;
+
 /**
- * Makes what is not there. The caller holds the lock.
+ * Makes what is not there, and brings what is of an earlier version to this one. The caller holds the lock.
  * @param shown the database's name for messages, without credentials
  * @throws StoreMismatchError when it is of a newer version, or no ledger; it is left as it is
  */
 export async function prepareSchema(sql: SQL, shown: string): Promise<void> {
-  if (await checkSchema(sql, shown, { mayBeMissing: true })) return;
-  await sql.begin((transaction) => transaction.unsafe(tables).simple());
+  const version = await versionOf(sql, shown);
+  await sql.begin(async (transaction) => {
+    if (version === undefined) return await transaction.unsafe(tables).simple();
+    for (let from = version; from < schemaVersion; from++) await runAll(transaction, migrations[from]!);
+    return await transaction`UPDATE warren.ledger SET version = ${schemaVersion}`;
+  });
+}
+
+/** @throws StoreMismatchError when there is none of exactly this version: for who only reads */
+export async function checkSchema(sql: SQL, shown: string): Promise<void> {
+  const version = await versionOf(sql, shown);
+  if (version === undefined) throw new StoreMismatchError(`there is no ledger in ${shown}`);
+  if (version < schemaVersion) {
+    throw new StoreMismatchError(
+      `${shown} has the older schema version ${version}: run metering on it once, which brings it to this one`,
+    );
+  }
 }
 
 /**
- * @returns whether there is a ledger
+ * @returns nothing where there is no ledger
  * @throws StoreMismatchError when it is of a newer version, or no ledger
  */
-export async function checkSchema(sql: SQL, shown: string, { mayBeMissing = false } = {}): Promise<boolean> {
+async function versionOf(sql: SQL, shown: string): Promise<number | undefined> {
   const [found] = await sql`
     SELECT to_regnamespace('warren') IS NOT NULL AS schema, to_regclass('warren.ledger') IS NOT NULL AS ledger`;
-  if (!found.schema) {
-    if (mayBeMissing) return false;
-    throw new StoreMismatchError(`there is no ledger in ${shown}`);
-  }
+  if (!found.schema) return undefined;
   if (!found.ledger) {
     throw new StoreMismatchError(
       `${shown} has a schema "warren" that is not a Warren ledger: it is left as it is`,
@@ -107,5 +181,5 @@ export async function checkSchema(sql: SQL, shown: string, { mayBeMissing = fals
         "run the newer Warren that wrote it",
     );
   }
-  return true;
+  return version;
 }

@@ -3,9 +3,11 @@
  * prepared statement whatever the number.
  */
 import type { SQL } from "bun";
+import type { Account, Posting } from "../../core/account.ts";
+import type { HourRow } from "../../core/fold.ts";
 import { type MeterName, type Meters, meterNames, meters } from "../../core/meters.ts";
-import { meterColumn, meterColumns } from "../columns.ts";
-import type { AccountRow, PositionRow, PostingRow, QuarantinedRow, RunRow } from "../rows.ts";
+import { accountColumns, meterColumn, meterColumns } from "../columns.ts";
+import type { PositionRow, QuarantinedRow, RunRow } from "../rows.ts";
 
 export type MeterColumns = Record<(typeof meterColumn)[MeterName], string>;
 
@@ -18,42 +20,93 @@ const meterTypes = meterNames.map((name) => `${meterColumn[name]} numeric`).join
 const each = (set: (column: string) => string): string =>
   meterNames.map((name) => `${meterColumn[name]} = ${set(meterColumn[name])}`).join(", ");
 
+const excluded = (columns: string): string =>
+  columns
+    .split(", ")
+    .map((column) => `${column} = excluded.${column}`)
+    .join(", ");
+
 /** PostgreSQL takes no NUL in a text, and no half of a surrogate pair. Only what is no event of ours has such. */
 const fit = (text: string): string => text.toWellFormed().replaceAll("\0", "\ufffd");
 
 /** @returns the rows of a RETURNING */
 // biome-ignore lint/suspicious/noExplicitAny: rows are as the statement says
-const write = async (sql: SQL, statement: string, rows: readonly object[]): Promise<any[]> =>
+export const write = async (sql: SQL, statement: string, rows: readonly object[]): Promise<any[]> =>
   rows.length === 0 ? [] : await sql.unsafe(statement, [JSON.stringify(rows)]);
 
-export const setAccounts = (sql: SQL, rows: readonly Omit<AccountRow, "table">[]) =>
+const accountTypes = `tenant text, started boolean, ${meterTypes},
+  seen bigint, first_hour bigint, last_hour bigint, from_hour bigint`;
+
+// biome-ignore lint/suspicious/noExplicitAny: rows are as the statement says
+export const accountIn = (row: any): Account => ({
+  tenant: row.tenant,
+  started: row.started,
+  used: metersIn(row),
+  seen: Number(row.seen),
+  firstHour: Number(row.first_hour),
+  lastHour: Number(row.last_hour),
+  fromHour: Number(row.from_hour),
+});
+
+export const setAccounts = (sql: SQL, accounts: Iterable<readonly [key: string, account: Account]>) =>
   write(
     sql,
-    `INSERT INTO warren.accounts (account, tenant, started, ${meterColumns})
-     SELECT account, tenant, started, ${meterColumns}
-     FROM json_to_recordset($1::text::json) AS r(account text, tenant text, started boolean, ${meterTypes})
-     ON CONFLICT (account) DO UPDATE SET started = excluded.started, ${each((c) => `excluded.${c}`)}`,
-    rows.map(({ account, tenant, started, used }) => ({ account, tenant, started, ...columnsOf(used) })),
+    `INSERT INTO warren.accounts (account, ${accountColumns})
+     SELECT account, ${accountColumns}
+     FROM json_to_recordset($1::text::json) AS r(account text, ${accountTypes})
+     ON CONFLICT (account) DO UPDATE SET ${excluded(accountColumns)}`,
+    [...accounts].map(([account, { tenant, started, used, seen, firstHour, lastHour, fromHour }]) => ({
+      account,
+      tenant,
+      started,
+      ...columnsOf(used),
+      seen,
+      first_hour: firstHour,
+      last_hour: lastHour,
+      from_hour: fromHour,
+    })),
   );
 
-/** At most one per hour and account in one call. */
-export const addPostings = (sql: SQL, rows: readonly Omit<PostingRow, "table">[]) =>
+export const hourColumns = `hour, tenant, account, starts, instances, ${meterColumns}`;
+
+// biome-ignore lint/suspicious/noExplicitAny: rows are as the statement says
+export const hourIn = (row: any): HourRow => ({
+  hour: Number(row.hour),
+  tenant: row.tenant,
+  account: row.account,
+  starts: Number(row.starts),
+  instances: Number(row.instances),
+  used: metersIn(row),
+});
+
+const writeHours = (sql: SQL, rows: readonly HourRow[], set: string) =>
   write(
     sql,
-    `INSERT INTO warren.postings AS p (hour, tenant, account, starts, ${meterColumns})
-     SELECT hour, tenant, account, starts, ${meterColumns}
-     FROM json_to_recordset($1::text::json)
-       AS r(hour bigint, tenant text, account text, starts bigint, ${meterTypes})
-     ON CONFLICT (tenant, hour, account)
-     DO UPDATE SET starts = p.starts + excluded.starts, ${each((c) => `p.${c} + excluded.${c}`)}`,
-    rows.map(({ hour, tenant, account, starts, used }) => ({
+    `INSERT INTO warren.postings AS p (${hourColumns})
+     SELECT ${hourColumns} FROM json_to_recordset($1::text::json)
+       AS r(hour bigint, tenant text, account text, starts bigint, instances bigint, ${meterTypes})
+     ON CONFLICT (tenant, hour, account) DO UPDATE SET ${set}`,
+    rows.map(({ hour, tenant, account, starts, instances, used }) => ({
       hour,
       tenant,
       account,
       starts,
+      instances,
       ...columnsOf(used),
     })),
   );
+
+/** At most one per hour and account in one call. */
+export const addPostings = (sql: SQL, postings: readonly Posting[]) =>
+  writeHours(
+    sql,
+    postings.map(({ growth, ...rest }) => ({ ...rest, instances: 0, used: growth })),
+    `starts = p.starts + excluded.starts, ${each((c) => `p.${c} + excluded.${c}`)}`,
+  );
+
+/** Likewise. */
+export const setHours = (sql: SQL, rows: readonly HourRow[]) =>
+  writeHours(sql, rows, excluded(`starts, instances, ${meterColumns}`));
 
 export const setRuns = (sql: SQL, rows: readonly Omit<RunRow, "table">[]) =>
   write(

@@ -1,8 +1,9 @@
 /** What was used, summed from the postings. */
 import type { SQL } from "bun";
+import { trafficMark } from "../../core/life.ts";
 import { meterNames } from "../../core/meters.ts";
 import type { Cut } from "../../core/window.ts";
-import { meterColumn, trafficMark } from "../columns.ts";
+import { meterColumn } from "../columns.ts";
 import type { UsageQuery, UsageRow } from "../ledger.ts";
 import { type MeterColumns, metersIn } from "./statements.ts";
 
@@ -31,7 +32,7 @@ export async function readUsage(sql: SQL, query: UsageQuery): Promise<UsageRow[]
   }
   const rows: Row[] = await sql.unsafe(
     `SELECT tenant, ${buckets[cut]} AS bucket, ${sums}, sum(starts)::text AS starts,
-       count(DISTINCT account) FILTER (WHERE strpos(account, '${trafficMark}') = 0)::bigint AS instances
+       (count(DISTINCT account) FILTER (WHERE strpos(account, '${trafficMark}') = 0) + sum(instances))::bigint AS instances
      FROM warren.postings WHERE ${conditions.join(" AND ")} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $3`,
     values,
   );

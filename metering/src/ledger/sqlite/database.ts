@@ -3,12 +3,14 @@ import { Database } from "bun:sqlite";
 import { join } from "node:path";
 import { StoreMismatchError } from "@warren/store";
 import { createPrivateFile } from "@warren/store/files";
+import { trafficMark } from "../../core/life.ts";
 import { meterNames } from "../../core/meters.ts";
 import { meterColumn } from "../columns.ts";
+import { unknownHour } from "../rows.ts";
 
 /** "WARM": tells a ledger from any other SQLite file. */
 const applicationId = 0x5741524d;
-export const schemaVersion = 2;
+export const schemaVersion = 3;
 
 const meterDefinitions = meterNames.map((name) => `${meterColumn[name]} INTEGER NOT NULL`).join(", ");
 
@@ -33,22 +35,51 @@ const alertsTable = `
   ) STRICT, WITHOUT ROWID;
 `;
 
+const clockTable = `
+  -- The ledger's own time (core/clock.ts): one row, once something was counted.
+  CREATE TABLE clock (
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    days       TEXT NOT NULL,
+    day        INTEGER NOT NULL,
+    fold_after INTEGER NOT NULL
+  ) STRICT;
+`;
+
+/** Fills in what accounts did not have before they were folded. It looks through all postings. */
+export const completeAccounts = `
+  UPDATE accounts SET first_hour = found.first, last_hour = found.last, from_hour = found.first
+    FROM (SELECT account AS key, min(hour) AS first, max(hour) AS last FROM postings GROUP BY account) AS found
+    WHERE accounts.account = found.key AND accounts.first_hour = ${unknownHour};
+  INSERT OR IGNORE INTO accounts
+    SELECT substr(account, 1, instr(account, '${trafficMark}')), '', 0, ${meterNames.map(() => "0").join(", ")},
+      max(seen), min(first_hour), max(last_hour), min(from_hour)
+    FROM accounts WHERE instr(account, '${trafficMark}') > 0 GROUP BY 1;
+`;
+
 /** The meters are u64 in SQLite's 64 bits: see u64.ts. Hours are hours since 1970, other times ms since 1970. */
 const schema = `
-  -- One per instance, and per run of a gateway with one tenant, for ever (core/account.ts): about 150 bytes.
+  -- One per instance, per run of a gateway with one tenant, and per gateway (core/account.ts), until it is folded
+  -- (core/fold.ts): about 180 bytes.
   CREATE TABLE accounts (
     account TEXT PRIMARY KEY,
     tenant  TEXT NOT NULL,
     started INTEGER NOT NULL,
-    ${meterDefinitions}
+    ${meterDefinitions},
+    seen       INTEGER NOT NULL,
+    first_hour INTEGER NOT NULL,
+    last_hour  INTEGER NOT NULL,
+    from_hour  INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
-  -- One per hour in which an instance was seen, even if it used nothing. The hour first: new ones go to the end.
+  CREATE INDEX accounts_by_from_hour ON accounts (from_hour);
+  -- One per hour in which an instance was seen, even if it used nothing; and of old hours one per tenant, with the number of
+  -- folded instances that were first seen then. The hour first: new ones go to the end.
   CREATE TABLE postings (
     hour    INTEGER NOT NULL,
     tenant  TEXT NOT NULL,
     account TEXT NOT NULL,
     starts  INTEGER NOT NULL,
     ${meterDefinitions},
+    instances INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (hour, tenant, account)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX postings_by_tenant ON postings (tenant, hour);
@@ -74,6 +105,7 @@ const schema = `
   CREATE TABLE quarantine_counts (kind TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   ${runsTable}
   ${alertsTable}
+  ${clockTable}
 `;
 
 /** What brings a ledger of each version to the next one. */
@@ -92,6 +124,19 @@ const migrations: Readonly<Record<number, string>> = {
     ALTER TABLE quarantine RENAME COLUMN received_at TO stored_at;
     ${runsTable}
     ${alertsTable}
+  `,
+  // What is old is folded.
+  2: `
+    ${[
+      "seen INTEGER NOT NULL DEFAULT 0",
+      ...["first", "last", "from"].map((which) => `${which}_hour INTEGER NOT NULL DEFAULT ${unknownHour}`),
+    ]
+      .map((column) => `ALTER TABLE accounts ADD COLUMN ${column};`)
+      .join("\n    ")}
+    ALTER TABLE postings ADD COLUMN instances INTEGER NOT NULL DEFAULT 0;
+    ${completeAccounts}
+    CREATE INDEX accounts_by_from_hour ON accounts (from_hour);
+    ${clockTable}
   `,
 };
 

@@ -2,11 +2,21 @@
 import { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { StoreMismatchError } from "@warren/store";
-import { meterNames } from "../../core/meters.ts";
-import { meterColumns } from "../columns.ts";
-import type { LedgerRow } from "../rows.ts";
-import { columnsOf, type MeterColumns, metersIn } from "./columns.ts";
-import { checkSchema, ledgerPath } from "./database.ts";
+import { accountColumns } from "../columns.ts";
+import { type LedgerRow, unknownHour } from "../rows.ts";
+import {
+  type AccountColumns,
+  accountIn,
+  accountValues,
+  type HourColumns,
+  hourColumns,
+  hourIn,
+  hourValues,
+  insertAccount,
+  insertHour,
+} from "./book.ts";
+import { type ClockColumns, clockIn } from "./clock.ts";
+import { checkSchema, completeAccounts, ledgerPath } from "./database.ts";
 
 /**
  * All rows, in the order of LedgerRow's tables, each table in the order of its key. Takes no lock.
@@ -30,24 +40,16 @@ function* rowsIn(db: Database): Generator<LedgerRow> {
   )) {
     yield { table: "position", source, seq, recordId: record_id };
   }
-  for (const row of each<MeterColumns & { account: string; tenant: string; started: bigint }>(
-    `SELECT account, tenant, started, ${meterColumns} FROM accounts ORDER BY account`,
-  )) {
-    const { account, tenant, started } = row;
-    yield { table: "account", account, tenant, started: started !== 0n, used: metersIn(row) };
+  for (const row of each<ClockColumns>("SELECT days, day, fold_after FROM clock")) {
+    yield { table: "clock", ...clockIn(row) };
   }
-  for (const row of each<MeterColumns & { hour: bigint; tenant: string; account: string; starts: bigint }>(
-    `SELECT hour, tenant, account, starts, ${meterColumns} FROM postings ORDER BY hour, tenant, account`,
+  for (const row of each<AccountColumns & { account: string }>(
+    `SELECT account, ${accountColumns} FROM accounts ORDER BY account`,
   )) {
-    const { hour, tenant, account, starts } = row;
-    yield {
-      table: "posting",
-      hour: Number(hour),
-      tenant,
-      account,
-      starts: Number(starts),
-      used: metersIn(row),
-    };
+    yield { table: "account", account: row.account, ...accountIn(row) };
+  }
+  for (const row of each<HourColumns>(`SELECT ${hourColumns} FROM postings ORDER BY hour, tenant, account`)) {
+    yield { table: "posting", ...hourIn(row) };
   }
   for (const { run, ranges, missing, last_at } of each<{
     run: string;
@@ -86,10 +88,9 @@ function* rowsIn(db: Database): Generator<LedgerRow> {
 
 const inserts = {
   position: "INSERT INTO positions (source, seq, record_id) VALUES (?, ?, ?)",
-  account: `INSERT INTO accounts (account, tenant, started, ${meterColumns})
-    VALUES (?, ?, ?, ${meterNames.map(() => "?").join(", ")})`,
-  posting: `INSERT INTO postings (hour, tenant, account, starts, ${meterColumns})
-    VALUES (?, ?, ?, ?, ${meterNames.map(() => "?").join(", ")})`,
+  clock: "INSERT INTO clock (one, days, day, fold_after) VALUES (1, ?, ?, ?)",
+  account: insertAccount,
+  posting: insertHour,
   run: "INSERT INTO runs (run, ranges, missing, last_at) VALUES (?, ?, ?, ?)",
   alert: "INSERT INTO alerts (month, tenant, percent) VALUES (?, ?, ?)",
   "quarantine-count": "INSERT INTO quarantine_counts (kind, n) VALUES (?, ?)",
@@ -103,6 +104,8 @@ export async function writeRows(db: Database, rows: AsyncIterable<LedgerRow>): P
   try {
     // `query` keeps the statement for the next row.
     for await (const row of rows) db.query(inserts[row.table]).run(...valuesOf(row));
+    const incomplete = db.query("SELECT 1 FROM accounts WHERE from_hour = ? LIMIT 1").get(unknownHour);
+    if (incomplete) db.run(completeAccounts);
     db.run("COMMIT");
   } catch (error) {
     db.run("ROLLBACK");
@@ -114,10 +117,12 @@ function valuesOf(row: LedgerRow): (string | number | bigint | Uint8Array)[] {
   switch (row.table) {
     case "position":
       return [row.source, row.seq, row.recordId];
+    case "clock":
+      return [row.days, row.day, row.foldAfter];
     case "account":
-      return [row.account, row.tenant, row.started ? 1 : 0, ...columnsOf(row.used)];
+      return accountValues(row.account, row);
     case "posting":
-      return [row.hour, row.tenant, row.account, row.starts, ...columnsOf(row.used)];
+      return hourValues(row);
     case "run":
       return [row.run, row.ranges, row.missing, row.lastAt];
     case "alert":

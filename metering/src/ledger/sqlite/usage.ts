@@ -1,8 +1,9 @@
 /** What was used, summed from the postings. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
+import { trafficMark } from "../../core/life.ts";
 import { type MeterName, meterNames, meters } from "../../core/meters.ts";
 import type { Cut } from "../../core/window.ts";
-import { meterColumn, trafficMark } from "../columns.ts";
+import { meterColumn } from "../columns.ts";
 import type { UsageQuery, UsageRow } from "../ledger.ts";
 import { joinSums, sumColumns } from "./u64.ts";
 
@@ -43,7 +44,7 @@ export function readUsage(db: Database, query: UsageQuery): UsageRow[] {
   const rows = db
     .query<Row, SQLQueryBindings[]>(
       `SELECT tenant, ${buckets[cut]} AS bucket, ${sums}, sum(starts) AS starts,
-         count(DISTINCT CASE WHEN instr(account, '${trafficMark}') = 0 THEN account END) AS instances
+         count(DISTINCT CASE WHEN instr(account, '${trafficMark}') = 0 THEN account END) + sum(instances) AS instances
        FROM ${table} WHERE ${conditions.join(" AND ")} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?`,
     )
     .all(...values, limit);

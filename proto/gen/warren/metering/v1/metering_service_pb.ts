@@ -153,7 +153,7 @@ export type TenantUsage = Message<"warren.metering.v1.TenantUsage"> & {
   starts: bigint;
 
   /**
-   * Instances that were seen.
+   * Instances that were seen; of hours that are folded, those that were seen first then.
    *
    * @generated from field: uint64 instances = 9;
    */
