@@ -23,8 +23,8 @@ import { drain } from "./drain.ts";
 import { messageOf, removeTree } from "./files.ts";
 import { freezeProcesses, isFrozen, thawProcesses } from "./freeze.ts";
 import type { Group } from "./host/host.ts";
-import type { PortOwner } from "./host/kernel.ts";
-import { endProcesses, type KillTarget, membersOf } from "./kill.ts";
+import { isAlive, type PortOwner } from "./host/kernel.ts";
+import { endProcesses, type KillTarget, membersOf, processesOf } from "./kill.ts";
 import { prepareLaunch, type StartPlan, socketDirectory } from "./launch.ts";
 import type { InstanceLogs } from "./logs.ts";
 import {
@@ -159,12 +159,12 @@ export class Instance {
     instance.#adopted = true;
     instance.#patch({ process: { pid, startTicks, bootId: kernel.bootId } });
     instance.#spawnedAt = m.clock.monotonic() - Math.max(kernel.ageMs(found.stat), record.counters.wallMs);
-    const members = membersOf(instance.target, snapshot);
-    const frozen = isFrozen(instance.target, members);
+    const processes = processesOf(instance.target, snapshot);
+    const frozen = isFrozen(instance.target, processes.filter(isAlive));
     // The time in which nobody watched is billed at the memory between what was seen last and what is seen now.
     instance.#counters = observe(
       instance.#counters,
-      takeSample(kernel, members, instance.group, true),
+      takeSample(kernel, processes, instance.group, true),
       instance.#moment(),
     );
     try {
@@ -581,7 +581,7 @@ export class Instance {
   }
 
   #measureAll(): void {
-    const members = membersOf(this.target, this.#m.table.snapshot());
+    const members = processesOf(this.target, this.#m.table.snapshot());
     if (members.length > 0) this.observed(takeSample(this.#m.host.kernel, members, this.#group, true));
   }
 

@@ -29,7 +29,7 @@ export interface KillOptions {
   readonly graceLeftMs: () => number;
   /** Aborts when the first process has ended. */
   readonly exited: AbortSignal;
-  /** Called with the processes found at the first look, before any of them is signalled. */
+  /** Called with the processes found at the first look, ended ones too, before any of them is signalled. */
   readonly found: (members: readonly Stat[]) => void;
   /** Called once nothing is left, before the cgroup and its counters go. */
   readonly empty: () => void;
@@ -62,8 +62,9 @@ export async function endProcesses(
   let complaints = 0;
   let empty = 0;
   for (let looks = 0; ; looks++) {
-    const left = await lookAt(target, table);
-    if (looks === 0) options.found(left);
+    const all = await lookAt(target, table);
+    if (looks === 0) options.found(all);
+    const left = all.filter(isAlive);
     if (left.length === 0) {
       // Without a cgroup one look is not enough: a process that forks and exits can slip between two reads of /proc.
       if (++empty >= (target.group.path === "" ? 2 : 1)) {
@@ -118,10 +119,13 @@ function isConfined(target: KillTarget): boolean {
   return target.isOwned && target.group.path !== "";
 }
 
-/** Those in its group; once there are none, those that may have left it, which costs a look at the whole table. */
+/**
+ * Those in its group; once there are none, those that may have left it, which costs a look at the whole table, and has
+ * those among them that have ended.
+ */
 async function lookAt(target: KillTarget, table: ProcessTable): Promise<readonly Stat[]> {
   const inGroup = groupMembers(target, (pid) => table.kernel.read(pid));
-  return inGroup.length > 0 || isConfined(target) ? inGroup : membersOf(target, await table.fresh());
+  return inGroup.length > 0 || isConfined(target) ? inGroup : processesOf(target, await table.fresh());
 }
 
 /** Its live processes as its group alone tells them: all of one that is confined, and nearly always of any other. */
@@ -132,10 +136,14 @@ function groupMembers({ group }: KillTarget, read: (pid: number) => Stat | undef
     .filter(isAlive);
 }
 
-export function membersOf(target: KillTarget, snapshot: Snapshot): Stat[] {
+export const membersOf = (target: KillTarget, snapshot: Snapshot): Stat[] =>
+  processesOf(target, snapshot).filter(isAlive);
+
+/** To be measured: with those that have ended and were not looked after yet, where no group counts what they used. */
+export function processesOf(target: KillTarget, snapshot: Snapshot): Stat[] {
   if (isConfined(target)) return groupMembers(target, (pid) => snapshot.stats.get(pid));
   const identity: Identity = { ...target, group: target.group.listPids() };
-  return snapshot.membersOf(identity);
+  return snapshot.processesOf(identity);
 }
 
 /** The start time is read once more just before: a pid may have become a stranger's since the snapshot. */

@@ -6,7 +6,7 @@ import { type NodePressure, NodePressureSchema } from "@warren/proto/common";
 import type { Ballast } from "./ballast.ts";
 import { freeBytes, messageOf } from "./files.ts";
 import type { Instance } from "./instance.ts";
-import { membersOf } from "./kill.ts";
+import { processesOf } from "./kill.ts";
 import type { LogStore } from "./logs.ts";
 import type { AgentMetrics } from "./metrics.ts";
 import type { ProcessTable, Snapshot } from "./processes.ts";
@@ -152,7 +152,7 @@ export class Observer {
     const members =
       target.group.path !== "" || !snapshot
         ? target.group.listPids().map((pid) => ({ pid }))
-        : membersOf(target, snapshot);
+        : processesOf(target, snapshot);
     if (members.length === 0) return;
     instance.observed(takeSample(kernel, members, instance.group, whole));
   }

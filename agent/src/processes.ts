@@ -108,6 +108,11 @@ export class Snapshot {
 
   /** The instance's live processes; what is found is remembered in `identity.seen`. */
   membersOf(identity: Identity): Stat[] {
+    return this.processesOf(identity).filter(isAlive);
+  }
+
+  /** And those that have ended and that nobody looked after yet: what they used is still theirs alone. */
+  processesOf(identity: Identity): Stat[] {
     const found = new Map<number, Stat>();
     const queue: Stat[] = [];
     const add = (stat: Stat | undefined) => {
@@ -133,11 +138,12 @@ export class Snapshot {
     for (let stat = queue.pop(); stat; stat = queue.pop()) {
       for (const child of this.#children.get(stat.pid) ?? []) add(child);
     }
-    const live = [...found.values()].filter(isAlive);
-    for (const stat of live) {
-      if (identity.seen.size < seenBound) identity.seen.set(stat.pid, stat.startTicks);
+    const all = [...found.values()];
+    for (const stat of all) {
+      if (identity.seen.size >= seenBound) break;
+      if (isAlive(stat)) identity.seen.set(stat.pid, stat.startTicks);
     }
-    return live;
+    return all;
   }
 }
 

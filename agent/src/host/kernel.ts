@@ -22,7 +22,7 @@ export interface Stat {
 export const ticksPerSecond = 100;
 
 /** Whether it still runs: a zombie is dead, unless other threads outlived its first. */
-export function isAlive(stat: Stat): boolean {
+export function isAlive(stat: Pick<Stat, "state" | "threads">): boolean {
   return !((stat.state === "Z" && stat.threads <= 1) || stat.state === "X");
 }
 
