@@ -52,6 +52,27 @@ test("a cordon is answered once the next leader would know it", () => {
   expect(cordoned()).toBe(false);
 });
 
+test("rules 1 and 2: what was placed before its node was booted anew is not started on it", () => {
+  // Its placement is in the log before the node's new boot: a leader that finds only the one would take the instance for
+  // gone with the old boot, while it lives on the new one.
+  const c = new Cluster();
+  c.apply("a");
+  const placed = step(c, { type: "ensure", call: "x", tenant: "a", deadline: c.now + 10_000 });
+  const persist = placed.find((effect) => effect.type === "persist");
+  if (persist?.type !== "persist") throw new Error("not persisted");
+  const node = c.nodes.get("n1")!;
+  c.killAgent(node);
+  c.run(c.config.nodeLateMs + 500); // another boot is refused while the first may be alive
+  node.bootId = "boot2";
+  c.startAgent(node);
+  expect(c.core.state.nodes.get("n1")).toMatchObject({ bootId: "boot2", confirmed: true });
+  const then = step(c, persist.durable!);
+  expect(then.some(({ type }) => type === "start")).toBe(false);
+  expect(then).toContainEqual(
+    expect.objectContaining({ write: expect.objectContaining({ kind: "placement-gone" }) }),
+  );
+});
+
 test("a drain ends at its time, though the instance was to be looked at before", () => {
   const c = new Cluster();
   const g = c.addGateway("g");

@@ -67,7 +67,7 @@ export function placeOn(
   tenant.where = `on node ${node.name}: ${why}`;
   tenant.nowhere = undefined;
   tenant.lastRef = ref;
-  const instance = track(ctx, ref, { kind: "persisting" });
+  const instance = track(ctx, ref, { kind: "persisting", boot: node.bootId });
   instance.replaces = replaces;
   count(ctx, "placements");
   ctx.emit({
@@ -87,9 +87,12 @@ export function placeOn(
 
 export function placementDurable(ctx: Context, instance: Instance): void {
   if (instance.phase.kind !== "persisting") return;
+  const { boot, stopRequested } = instance.phase;
   const tenant = ctx.state.tenants.get(instance.ref.tenant);
   const node = ctx.state.nodes.get(instance.ref.node);
-  if (instance.phase.stopRequested || !tenant || !node?.confirmed || node.lost) {
+  // A new boot comes behind the placement in the log: a leader that finds the one without the other would take an instance
+  // that lives on the new boot for one that went with the old.
+  if (stopRequested || !tenant || !node?.confirmed || node.lost || node.bootId !== boot) {
     vanish(ctx, instance, "its node went before it was started");
     return;
   }

@@ -159,7 +159,8 @@ export type MoveEnd =
  * `unconfirmed` is an instance that a scheduler before this one placed, and of which its node has not spoken yet.
  */
 export type Phase =
-  | { readonly kind: "persisting"; stopRequested?: ExitReason }
+  /** `boot`: that of the node when it was placed there. */
+  | { readonly kind: "persisting"; readonly boot?: string; stopRequested?: ExitReason }
   | { readonly kind: "starting"; readonly since: number; readonly until: number }
   | { readonly kind: "ready"; attempt?: Attempt; command?: Command }
   | {
