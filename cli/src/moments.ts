@@ -28,7 +28,8 @@ export function momentOption(text: string, now = Date.now()): number {
 /** ms since 1970 at which "2026-11" begins. @throws InvalidArgumentError */
 export function monthOption(text: string): number {
   const match = /^(\d{4})-(\d{2})$/.exec(text);
-  const ms = match ? dateOf(Number(match[1]), Number(match[2]), 1) : Number.NaN;
+  // Its end is a time as well, and the last that the contracts know is that of the year 9999.
+  const ms = match && match[1] !== "9999" ? dateOf(Number(match[1]), Number(match[2]), 1) : Number.NaN;
   if (!Number.isFinite(ms)) throw new InvalidArgumentError("It must be a month like 2026-11.");
   return ms;
 }

@@ -79,6 +79,10 @@ describe("plots", () => {
     expect(bar(3n, 0n, 4)).toBe("");
   });
 
+  test("nor is a month whose end no time can name", () => {
+    expect(() => monthOption("9999-12")).toThrow("2026-11");
+  });
+
   test("sparklines have a column for each value, and fold when they are many", () => {
     expect(sparkline([0n, 1n, 4n, 8n], 8n)).toBe(" ▁▄█");
     expect(fold([1n, 2n, 3n, 4n, 5n], 2)).toEqual([6n, 9n]);

@@ -36,7 +36,7 @@ export async function writeSnapshot(
     await pipeline(lines, process.stdout, { end: false });
     return count;
   }
-  const partial = `${path}.partial`;
+  const partial = `${path}.${process.pid}.partial`; // two may write the same at once: the last one stands
   try {
     await pipeline(lines, createWriteStream(partial, { mode: 0o600, flush: true }));
     await rename(partial, path);
