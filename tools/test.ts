@@ -19,9 +19,13 @@ const unit: Group[] = [
   ...["gateway", "store", "common", "scheduler", "metering", "cli", "client", "worker"].map(whole),
 ];
 /** Long ones that bear each other: what they hold is a rule under load, not a time. */
-const long: Group[] = ["test/metering", "agent/long", "test/sim"].map(whole);
+const long: Group[] = ["test/metering", "test/sim"].map(whole);
 /** Alone, one after the other: what they measure or kill must not be disturbed. */
-const alone: Group[] = [allBut("test", ["hosts", "metering", "sim"]), whole("test/hosts")];
+const alone: Group[] = [
+  whole("agent/long"),
+  allBut("test", ["hosts", "metering", "sim"]),
+  whole("test/hosts"),
+];
 const lanes = 2;
 
 /** What one `bun test` runs. */
