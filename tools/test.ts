@@ -18,12 +18,23 @@ const unit: Group[] = [
   ...halves("agent/test"),
   ...["gateway", "store", "common", "scheduler", "metering", "cli", "client", "worker"].map(whole),
 ];
+/** Of those on whole cells, which must not be disturbed: they count every failed request, or what lives at any moment. */
+const strict = ["cap", "failover", "faults", "load", "rejoin", "replace", "sleep"].map(
+  (name) => `test/integration/${name}.test.ts`,
+);
 /** Long ones that bear each other: what they hold is a rule under load, not a time. */
-const long: Group[] = ["test/metering", "test/sim"].map(whole);
+const long: Group[] = [
+  whole("test/metering"),
+  {
+    name: "test/integration, others",
+    paths: filesOf("test/integration").filter((path) => !strict.includes(path)),
+  },
+  whole("test/sim"),
+];
 /** Alone, one after the other: what they measure or kill must not be disturbed. */
 const alone: Group[] = [
   whole("agent/long"),
-  allBut("test", ["hosts", "metering", "sim"]),
+  { name: "test/integration", paths: strict },
   whole("test/hosts"),
 ];
 const lanes = 2;
@@ -38,21 +49,16 @@ function whole(path: string): Group {
   return { name: path, paths: [path] };
 }
 
-/** A directory without some of its parts. */
-function allBut(path: string, without: readonly string[]): Group {
-  const entries = readdirSync(join(root, path), { withFileTypes: true });
-  const parts = entries.filter(
-    (entry) => entry.isDirectory() && ![...without, "node_modules"].includes(entry.name),
-  );
-  return { name: path, paths: parts.map(({ name }) => `${path}/${name}`) };
+function filesOf(path: string): string[] {
+  const names = readdirSync(join(root, path)).filter((file) => file.endsWith(".test.ts"));
+  return names.sort().map((name) => `${path}/${name}`);
 }
 
 /** A directory that takes longer than all others together, as two groups of every other file. */
 function halves(path: string): Group[] {
-  const files = readdirSync(join(root, path)).filter((file) => file.endsWith(".test.ts"));
   return [0, 1].map((half) => ({
     name: `${path} ${half + 1}/2`,
-    paths: files.sort().flatMap((file, i) => (i % 2 === half ? [`${path}/${file}`] : [])),
+    paths: filesOf(path).filter((_, i) => i % 2 === half),
   }));
 }
 
