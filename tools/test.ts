@@ -16,7 +16,7 @@ const root = join(import.meta.dir, "..");
 /** The longest first, so that the other lane is not left idle at the end. */
 const unit: Group[] = [
   ...halves("agent/test"),
-  ...["gateway", "store", "common", "scheduler", "metering", "cli", "client", "worker"].map(whole),
+  ...["metering", "store", "common", "cli", "gateway", "worker", "scheduler", "client"].map(whole),
 ];
 /** Of those on whole cells, which must not be disturbed: they count every failed request, or what lives at any moment. */
 const strict = ["cap", "failover", "faults", "load", "rejoin", "replace", "sleep"].map(
