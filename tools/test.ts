@@ -115,11 +115,19 @@ async function run({ name, paths }: Group, directory: string): Promise<Counts> {
   const broken = { file: "", test: `${name} failed outside of any test, or did not get to its end` };
   if (!total) return { passed: 0, failed: 1, skipped: 0, failures: [broken] };
   const [tests, failed, skipped] = total.slice(1).map(Number) as [number, number, number];
+  noteTimes(xml);
   const failures = failuresIn(xml);
   // A failure outside of any test (a hook, an import) counts as one.
   const unseen = code !== 0 && failed === 0 ? 1 : 0;
   if (unseen) failures.push(broken);
   return { passed: tests - failed - skipped, failed: failed + unseen, skipped, failures };
+}
+
+/** Of each file, from a JUnit report: `<testsuite name="…" file="…" … time="…"`. */
+function noteTimes(xml: string): void {
+  for (const [, file, seconds] of xml.matchAll(/<testsuite name="([^"]+\.test\.ts)"[^>]* time="([\d.]+)"/g)) {
+    times.push({ file: file!, seconds: Number(seconds) });
+  }
 }
 
 /** From a JUnit report: `<testcase name="…" … file="…"><failure …/></testcase>`. */
@@ -190,6 +198,7 @@ const beside = asked[0] === "all" ? long : [];
 const apart = asked[0] === "all" ? alone : isQuick ? [] : asked.map(whole);
 const directory = await mkdtemp(join(tmpdir(), "warren-tests-"));
 const starved: string[] = [];
+const times: { file: string; seconds: number }[] = [];
 let counts: Counts[];
 try {
   const first = [
@@ -201,6 +210,11 @@ try {
 } finally {
   await rm(directory, { recursive: true, force: true });
 }
+const slowest = times.toSorted((a, b) => b.seconds - a.seconds).slice(0, 12);
+if (asked[0] === "all" || isQuick)
+  console.log(
+    `\nslowest:\n  ${slowest.map(({ file, seconds }) => `${seconds.toFixed(0)} s  ${file}`).join("\n  ")}`,
+  );
 const [passed, failed, skipped] = [sum(counts, "passed"), sum(counts, "failed"), sum(counts, "skipped")];
 if (starved.length) console.log(`\nfailed at first, then ran alone:\n  ${starved.join("\n  ")}`);
 const failures = counts.flatMap((one) => one.failures);
