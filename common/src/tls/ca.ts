@@ -1,7 +1,8 @@
 /** The cell's own certificate authority. */
-import "reflect-metadata"; // @peculiar/x509 needs it before it is loaded
 import { createHash, createPublicKey } from "node:crypto";
 import { isIP } from "node:net";
+import type { Role } from "@warren/proto/common";
+import { roleName, roleOf } from "../rpc/roles.ts";
 import {
   BasicConstraintsExtension,
   cryptoProvider,
@@ -18,9 +19,7 @@ import {
   SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
-} from "@peculiar/x509";
-import type { Role } from "@warren/proto/common";
-import { roleName, roleOf } from "../rpc/roles.ts";
+} from "./x509.ts";
 
 cryptoProvider.set(globalThis.crypto as Crypto);
 

@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import { isIP } from "node:net";
 import { connect, type DetailedPeerCertificate, type TLSSocket } from "node:tls";
-import { PemConverter } from "@peculiar/x509";
 import { Code, rpcError } from "../rpc/errors.ts";
+import { PemConverter } from "./x509.ts";
 
 /** The server belongs to another CA than it should: another cell's, or somebody in between. */
 export class PinError extends Error {
