@@ -9,6 +9,7 @@
  *  W4  An alert is due until it is marked in the ledger, which happens only after the journal has it.
  */
 import type { Clock } from "@warren/common/time";
+import { Turn } from "@warren/common/turn";
 import type { UsageLimit } from "@warren/proto/common";
 import type { Use } from "../billing/catalog.ts";
 import { hoursOf, type PeriodName } from "../billing/period.ts";
@@ -18,7 +19,6 @@ import type { AlertMark, Counting, Ledger } from "../ledger/ledger.ts";
 import { type DueAlert, dueAlerts } from "./budgets.ts";
 import { type Reached, reachedOf, type WatchedLimit, watched } from "./limits.ts";
 import { Tally } from "./tally.ts";
-import { Turns } from "./turns.ts";
 
 export interface WatchOptions {
   readonly ledger: Ledger;
@@ -42,7 +42,7 @@ const sweepTenants = 1_000;
 
 export class Watch {
   readonly #options: WatchOptions;
-  readonly #turns = new Turns();
+  readonly #turn = new Turn();
   #tallies: Readonly<Record<PeriodName, Tally>>;
   #limits: ReadonlyMap<string, readonly WatchedLimit[]> = new Map();
   readonly #reached = new Map<string, readonly Reached[]>();
@@ -68,7 +68,7 @@ export class Watch {
       position: (source) => ledger.position(source),
       fold: () => ledger.fold(),
       count: (source, records) =>
-        this.#turns.take(async () => {
+        this.#turn.run(async () => {
           try {
             const counted = await ledger.count(source, records);
             this.#posted(counted);
@@ -224,7 +224,7 @@ export class Watch {
   #use(tenant: string, period: PeriodName): Promise<Use> | Use {
     return (
       this.#tallies[period].get(tenant) ??
-      this.#turns.take(async () => {
+      this.#turn.run(async () => {
         const tally = this.#tallies[period];
         const window = hoursOf(tally.period);
         const [row] = await this.#options.ledger.usage({ tenant, window, cut: "total", limit: 1 });

@@ -1,6 +1,6 @@
+import { Turn } from "@warren/common/turn";
 import { LeaseLostError } from "../errors.ts";
 import type { Lease, LeaseOptions } from "../store.ts";
-import { Turn } from "../turn.ts";
 import type { EmbeddedState } from "./state.ts";
 
 /** Who holds it now, for those who wait. */

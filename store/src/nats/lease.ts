@@ -1,8 +1,8 @@
 import { pause } from "@warren/common/time";
+import { Turn } from "@warren/common/turn";
 import { LeaseLostError, StoreInputError, StoreMismatchError } from "../errors.ts";
 import type { Lease, LeaseOptions } from "../store.ts";
 import { anySignal, Backoff, type Clock, monotonic } from "../time.ts";
-import { Turn } from "../turn.ts";
 import type { NatsLink } from "./connection.ts";
 import { HeldLease } from "./held-lease.ts";
 import { type LeaseRecord, type LeaseRevision, readLease, writeLease } from "./lease-record.ts";

@@ -2,7 +2,7 @@
 import type { SQL } from "bun";
 import type { Account } from "../../core/account.ts";
 import { accountColumns } from "../columns.ts";
-import { accountIn } from "./statements.ts";
+import { accountIn, type FoundAccount } from "./statements.ts";
 
 export async function readAccounts(sql: SQL, keys: ReadonlySet<string>): Promise<Map<string, Account>> {
   if (keys.size === 0) return new Map();
@@ -25,5 +25,5 @@ export async function oldAccounts(sql: SQL, untilHour: number, limit: number): P
   );
 }
 
-const accountsIn = (rows: readonly { account: string }[]): Map<string, Account> =>
+const accountsIn = (rows: readonly FoundAccount[]): Map<string, Account> =>
   new Map(rows.map((row) => [row.account, accountIn(row)]));

@@ -150,16 +150,23 @@ export class PostgresLedger implements Ledger {
   }
 }
 
+/** A row of the runs, as the driver gives it. */
+interface FoundRun {
+  readonly run: string;
+  readonly ranges: string;
+  readonly missing: bigint;
+  readonly last_at: bigint;
+}
+
 async function runs(sql: SQL, names: ReadonlySet<string>): Promise<Map<string, Run>> {
   if (names.size === 0) return new Map();
-  const rows = await sql.unsafe(
+  const rows: FoundRun[] = await sql.unsafe(
     `SELECT run, ranges, missing, last_at FROM warren.runs
      WHERE run IN (SELECT json_array_elements_text($1::text::json))`,
     [JSON.stringify([...names])],
   );
   return new Map(
-    // biome-ignore lint/suspicious/noExplicitAny: rows are as the statement says
-    rows.map(({ run, ranges, missing, last_at }: any) => [
+    rows.map(({ run, ranges, missing, last_at }) => [
       run,
       { ranges, missing: Number(missing), lastAt: Number(last_at) },
     ]),

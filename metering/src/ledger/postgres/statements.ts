@@ -29,16 +29,28 @@ const excluded = (columns: string): string =>
 /** PostgreSQL takes no NUL in a text, and no half of a surrogate pair. Only what is no event of ours has such. */
 const fit = (text: string): string => text.toWellFormed().replaceAll("\0", "\ufffd");
 
-/** @returns the rows of a RETURNING */
-// biome-ignore lint/suspicious/noExplicitAny: rows are as the statement says
-export const write = async (sql: SQL, statement: string, rows: readonly object[]): Promise<any[]> =>
-  rows.length === 0 ? [] : await sql.unsafe(statement, [JSON.stringify(rows)]);
+/** @returns the rows of a RETURNING, which the caller knows */
+export const write = async <Returned = never>(
+  sql: SQL,
+  statement: string,
+  rows: readonly object[],
+): Promise<Returned[]> => (rows.length === 0 ? [] : await sql.unsafe(statement, [JSON.stringify(rows)]));
 
 const accountTypes = `tenant text, started boolean, ${meterTypes},
   seen bigint, first_hour bigint, last_hour bigint, from_hour bigint`;
 
-// biome-ignore lint/suspicious/noExplicitAny: rows are as the statement says
-export const accountIn = (row: any): Account => ({
+/** A row of {@link accountColumns}, as the driver gives it. */
+export type FoundAccount = MeterColumns & {
+  readonly account: string;
+  readonly tenant: string;
+  readonly started: boolean;
+  readonly seen: bigint;
+  readonly first_hour: bigint;
+  readonly last_hour: bigint;
+  readonly from_hour: bigint;
+};
+
+export const accountIn = (row: FoundAccount): Account => ({
   tenant: row.tenant,
   started: row.started,
   used: metersIn(row),
@@ -69,8 +81,16 @@ export const setAccounts = (sql: SQL, accounts: Iterable<readonly [key: string, 
 
 export const hourColumns = `hour, tenant, account, starts, instances, ${meterColumns}`;
 
-// biome-ignore lint/suspicious/noExplicitAny: rows are as the statement says
-export const hourIn = (row: any): HourRow => ({
+/** A row of {@link hourColumns}, likewise. */
+export type FoundHour = MeterColumns & {
+  readonly hour: bigint;
+  readonly tenant: string;
+  readonly account: string;
+  readonly starts: bigint;
+  readonly instances: bigint;
+};
+
+export const hourIn = (row: FoundHour): HourRow => ({
   hour: Number(row.hour),
   tenant: row.tenant,
   account: row.account,
@@ -138,7 +158,7 @@ export const addQuarantined = async (
   sql: SQL,
   rows: readonly Omit<QuarantinedRow, "table">[],
 ): Promise<string[]> => {
-  const added = await write(
+  const added = await write<{ kind: string }>(
     sql,
     `INSERT INTO warren.quarantine (record_id, kind, reason, source, seq, stored_at, subject, headers, data)
      SELECT record_id, kind, reason, source, seq, stored_at, subject, headers, decode(data, 'base64')

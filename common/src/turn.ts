@@ -1,13 +1,20 @@
-/**
- * One holder at a time within this process, first come first served. The lease in the store keeps processes
- * apart; this keeps two callers of one process apart, who look like the same holder to the store.
- */
+/** One holder at a time within this process, first come first served. */
 export class Turn {
   #taken = false;
   readonly #waiting: (() => void)[] = [];
 
   get taken(): boolean {
     return this.#taken;
+  }
+
+  /** @returns what the work does, in its turn; one that fails does not keep the next one from its own */
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    const give = await this.take(forEver);
+    try {
+      return await work();
+    } finally {
+      give();
+    }
   }
 
   /**
@@ -43,3 +50,5 @@ export class Turn {
     };
   }
 }
+
+const forEver = new AbortController().signal;
