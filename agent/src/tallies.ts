@@ -17,7 +17,9 @@ interface Counted {
 
 /** A new file each time, for the reason that records.ts gives; the one before goes when it is whole. */
 export class Tallies {
-  #n = 0;
+  /** The newest that is whole; nothing before the first save. */
+  #n: number | undefined;
+  #wasEmpty = false;
   #failing = false;
 
   /** @param directory of its own; made at the first save */
@@ -28,19 +30,28 @@ export class Tallies {
 
   /** Never fails: on a full disk the ones before stand. */
   save(instances: readonly Counted[]): void {
+    const isEmpty = instances.length === 0;
+    if (isEmpty && this.#wasEmpty) return; // a host without tenants writes nothing
     const text = JSON.stringify(Object.fromEntries(instances.map(({ id, counters }) => [id, counters])));
     try {
-      makePrivateDirectory(this.directory);
-      if (this.#n === 0) this.#n = Math.max(0, ...this.#numbers());
-      writeFileSync(this.#path(this.#n + 1), text, { mode: 0o600 });
-      this.#n++;
-      for (const n of this.#numbers()) if (n !== this.#n) rmSync(this.#path(n), { force: true });
+      const before = this.#n === undefined ? this.#begin() : [this.#n];
+      const n = Math.max(0, ...before) + 1;
+      writeFileSync(this.#path(n), text, { mode: 0o600 });
+      for (const old of before) rmSync(this.#path(old), { force: true });
+      this.#n = n;
+      this.#wasEmpty = isEmpty;
       this.#failing = false;
     } catch (error) {
       if (!this.#failing)
         this.log.error({ why: messageOf(error) }, "what was counted cannot be kept on disk");
       this.#failing = true;
     }
+  }
+
+  /** @returns what the agent before this one left */
+  #begin(): number[] {
+    makePrivateDirectory(this.directory);
+    return this.#numbers();
   }
 
   /** The records, each with the counters that were read last. */

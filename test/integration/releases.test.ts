@@ -46,7 +46,7 @@ describe.each(["embedded", ...(hasNats ? ["nats"] : [])])("on the %s store", (ki
   afterAll(async () => {
     warren.close();
     await scheduler.stop();
-    await nats?.stop();
+    await nats?.[Symbol.asyncDispose]();
     await rm(directory, { recursive: true, force: true });
   });
 
