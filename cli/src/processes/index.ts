@@ -60,7 +60,6 @@ export function processCommands(program: Command): void {
               nodeLostMs: config.nodeLostAfter,
               nodeLateMs: Math.min(3.5 * config.reportPeriod, config.nodeLostAfter),
               placement: config.placement,
-              overcommitCpu: config.overcommitCpu,
               overcommitMemory: config.overcommitMemory,
               rebalance: config.rebalance,
             },

@@ -32,6 +32,9 @@ export interface CellOptions {
   /** The highest rung that the agents offer. */
   readonly isolation: RungName;
   readonly domain: string;
+  /** Of each node, for tenants; "4GiB" and 2. Default: the host's. */
+  readonly memory?: string;
+  readonly cpus?: number;
   readonly onEvent: (event: ChildEvent) => void;
   /** Told when a child serves, in the order of starting. */
   readonly onReady?: (child: Child) => void;
@@ -85,7 +88,7 @@ export class Cell {
 
   /** @throws UserError when another `up` has this state directory, or a child does not come up */
   async start(): Promise<void> {
-    const { state, nodes, natsUrl, domain, isolation, plansFile } = this.#options;
+    const { state, nodes, natsUrl, domain, isolation, plansFile, memory, cpus } = this.#options;
     makeDirectories(state);
     this.#lock();
     const secrets = await openCellSecrets(join(state, "credentials"), "local");
@@ -141,6 +144,8 @@ export class Cell {
         isolation,
         "--on-stop",
         "stop",
+        ...(memory === undefined ? [] : ["--memory", memory]),
+        ...(cpus === undefined ? [] : ["--cpus", `${cpus}`]),
       ]);
     }
     const gateway = await this.#run("gateway", this.#options.gatewayPort, [

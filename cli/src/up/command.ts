@@ -10,7 +10,7 @@ import { type Cluster, defaultStateDirectory } from "../cluster.ts";
 import { exitCodes, fail } from "../exit.ts";
 import { type RungName, rungNames } from "../names.ts";
 import { printJson } from "../output.ts";
-import { durationOption } from "../verb.ts";
+import { durationOption, sizeOption } from "../verb.ts";
 import { version } from "../version.ts";
 import { Cell } from "./cell.ts";
 import type { ChildEvent } from "./child.ts";
@@ -36,6 +36,17 @@ const duration = (text: string): string => {
   return text;
 };
 
+const size = (text: string): string => {
+  sizeOption(text);
+  return text;
+};
+
+function cores(text: string): number {
+  const n = Number(text);
+  if (!(n > 0) || !Number.isFinite(n)) throw new InvalidArgumentError("It must be a number above 0.");
+  return n;
+}
+
 interface UpOptions {
   readonly state?: string;
   readonly json?: boolean;
@@ -51,6 +62,8 @@ interface UpOptions {
   readonly minResidence: string;
   readonly isolation: RungName;
   readonly domain: string;
+  readonly memory?: string;
+  readonly cpus?: number;
 }
 
 export function upCommand(program: Command): void {
@@ -95,6 +108,8 @@ export function upCommand(program: Command): void {
         .choices(rungNames)
         .default("auto"),
     )
+    .option("--memory <size>", "memory for tenants, of each node: 4GiB (default: the host's)", size)
+    .option("--cpus <n>", "cores for tenants, of each node: 2 or 0.5 (default: the host's)", cores)
     .option("--domain <name>", "tenants are reached as <tenant>.<name>", "localhost")
     .option("--json", "print JSON, one value per line")
     .action(up);
@@ -119,6 +134,8 @@ async function up(options: UpOptions): Promise<void> {
     minResidence: options.minResidence,
     isolation: options.isolation,
     domain: options.domain,
+    memory: options.memory,
+    cpus: options.cpus,
     onEvent: (event) => (options.json ? printJson(event) : say(eventText(event))),
     onReady: (child) =>
       say(

@@ -13,7 +13,7 @@ import {
   type Instance as ReportedInstance,
   RestartPolicy,
 } from "@warren/proto/common";
-import { observeUsage } from "./charge.ts";
+import { noNeed, observeUsage } from "./charge.ts";
 import { type Context, count } from "./context.ts";
 import { wish } from "./desire.ts";
 import { cancelDrain } from "./drain.ts";
@@ -35,7 +35,7 @@ import { nodeChanged } from "./node-events.ts";
 import { completeOperations } from "./operations.ts";
 import { periodsOf } from "./periods.ts";
 import { enter, giveUp, takeBack, track } from "./phases.ts";
-import { relieve } from "./pressure.ts";
+import { easeCpu, relieve } from "./pressure.ts";
 import { goneWithNode } from "./proven-lost.ts";
 import { enterMove, movesGivenUp, placedFor } from "./replace.ts";
 import { forgetOwedOn } from "./restart.ts";
@@ -62,8 +62,9 @@ export function expected(ctx: Context, record: NodeRecord): Node {
     instances: new Set(),
     placed: 0,
     starting: 0,
-    charged: { memory: 0, cpu: 0 },
+    charged: noNeed,
     relieveAt: 0,
+    easeAt: 0,
   };
   ctx.state.nodes.set(node.name, node);
   ctx.state.roster.push(node);
@@ -175,7 +176,10 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
     }
   }
   if (input.inventory) confirm(ctx, node, input.inventory);
-  if (input.pressure) relieve(ctx, node);
+  if (input.pressure) {
+    relieve(ctx, node);
+    easeCpu(ctx, node);
+  }
   ctx.emit({ type: "answer", call: input.call, answer: { kind: "done" } });
 }
 

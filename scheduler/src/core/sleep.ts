@@ -144,6 +144,7 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
     // News of a wake may have come before the answer to the freeze that it undid.
     const undone = kind !== "thaw" && outcome.wakes !== undefined && outcome.wakes < instance.wakes;
     if (outcome.wakes !== undefined && outcome.wakes > instance.wakes) instance.wakes = outcome.wakes;
+    if (kind === "page-out") instance.isUsageStale = true;
     count(ctx, kind === "page-out" ? "page_outs" : kind === "freeze" ? "freezes" : "thaws");
     instance.mode =
       kind === "thaw" || undone

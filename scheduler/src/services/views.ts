@@ -15,12 +15,15 @@ import {
   type Tenant as TenantView,
 } from "@warren/proto/common";
 import type { CoreConfig } from "../core/config.ts";
+import { peakOf } from "../core/estimate.ts";
+import { evictionOf } from "../core/explain.ts";
 import { isLooping } from "../core/failures.ts";
 import {
   type Instance,
   inFlight,
   type Moment,
   type Node,
+  newestOf,
   type State,
   serving,
   type Tenant,
@@ -40,6 +43,7 @@ export function tenantView(state: State, config: CoreConfig, tenant: Tenant, at:
     servingVersion: BigInt(serving(tenant).version),
     rollout: tenant.rollout && rolloutView(tenant.rollout),
     backoff: backoffView(config, tenant, at),
+    evicted: newestOf(state, tenant.key) ? "" : (evictionOf(tenant)?.message ?? ""),
   });
 }
 
@@ -116,8 +120,8 @@ export function nodeView(lateMs: number, node: Node, at: Moment): NodeView {
     lastReportAt: node.lastReportWall ? toTimestamp(node.lastReportWall) : undefined,
     instances: node.placed,
     draining: node.draining !== undefined,
-    predictedMemoryBytes: BigInt(Math.round(node.charged.memory)),
-    predictedCpuMillis: Math.round(node.charged.cpu),
+    predictedMemoryBytes: BigInt(Math.round(peakOf(node.charged.memory))),
+    predictedCpuMillis: Math.round(peakOf(node.charged.cpu)),
     version: node.version,
   });
 }
