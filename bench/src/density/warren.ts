@@ -6,13 +6,16 @@ import type { Holder } from "./crowd.ts";
 export class WarrenHolder implements Holder {
   readonly name = "Warren";
 
-  private constructor(readonly cluster: TestCell) {}
+  private constructor(
+    readonly cluster: TestCell,
+    private readonly bench: Bench,
+  ) {}
 
   /** @param memory of its one node, as `warren up --memory` takes it */
   static async start(bench: Bench, memory: string, cap: number): Promise<WarrenHolder> {
     const cluster = await startCell({ maxConcurrent: cap, memory, freezeAfter: "30s" });
     bench.later("stopping the cluster", () => cluster.stop());
-    return new WarrenHolder(cluster);
+    return new WarrenHolder(cluster, bench);
   }
 
   /** Tenants of one release, as a platform with a template has them. */
@@ -23,9 +26,16 @@ export class WarrenHolder implements Holder {
   }
 
   async ask(tenant: string): Promise<string | undefined> {
-    const response = await this.cluster.get(tenant);
-    const text = await response.text();
-    return response.ok ? text : undefined;
+    try {
+      const response = await this.cluster.get(tenant);
+      const text = await response.text();
+      if (response.ok) return text;
+      this.bench.say(`${tenant}: ${response.status} ${text}`);
+    } catch (error) {
+      const { message } = await this.cluster.warren.scheduler.explain({ tenant });
+      this.bench.say(`${tenant}: ${error}; ${message}`);
+    }
+    return undefined;
   }
 
   live = async () => (await this.cluster.ready()).length;

@@ -360,11 +360,21 @@ function lose(ctx: Context, node: Node): void {
 }
 
 /** Somebody vouches that the node is gone for good: that is proof. */
-export function forgetNode(ctx: Context, call: string, name: string): void {
-  const { state } = ctx;
+export function forgetNode(
+  ctx: Context,
+  { call, node: name, force }: Extract<Input, { type: "forget" }>,
+): void {
+  const { state, at, config } = ctx;
   const node = state.nodes.get(name);
   if (!node) {
     ctx.emit({ type: "refuse", call, refusal: { kind: "no-node-of-name", node: name } });
+    return;
+  }
+  const silentMs = at.mono - node.lastReport;
+  const lateMs = periodsOf(config, state.nodes.size).late;
+  if (!force && node.confirmed && silentMs < lateMs) {
+    const message = `node ${name} reported ${Math.round(silentMs)} ms ago and has ${node.placed} instances: stop its agent first, and forget the node once it has been silent for ${lateMs / 1000} s. With force it is forgotten all the same, its instances end, and its agent joins again as a new node`;
+    ctx.emit({ type: "refuse", call, refusal: { kind: "node-reports", node: name, message } });
     return;
   }
   cancelDrain(ctx, node);
