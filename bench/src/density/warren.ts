@@ -28,12 +28,12 @@ export class WarrenHolder implements Holder {
   async ask(tenant: string): Promise<string | undefined> {
     try {
       const response = await this.cluster.get(tenant);
-      const text = await response.text();
-      if (response.ok) return text;
-      this.bench.say(`${tenant}: ${response.status} ${text}`);
+      const body = await response.text();
+      if (response.ok) return body;
+      this.bench.say(`${tenant}: ${response.status} ${body}`);
     } catch (error) {
-      const { message } = await this.cluster.warren.scheduler.explain({ tenant });
-      this.bench.say(`${tenant}: ${error}; ${message}`);
+      const { text } = await this.cluster.warren.scheduler.explain({ tenant });
+      this.bench.say(`${tenant}: ${error}; ${text}`);
     }
     return undefined;
   }
