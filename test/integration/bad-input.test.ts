@@ -193,7 +193,17 @@ describe("the command line", () => {
 describe("processes", () => {
   const own = async () => {
     const state = await mkdtemp(join(directory, "up-"));
-    return ["up", "--state", state, "--scheduler-port", "0", "--metering-port", "0"];
+    return [
+      "up",
+      "--state",
+      state,
+      "--scheduler-port",
+      "0",
+      "--metering-port",
+      "0",
+      "--gateway-admin-port",
+      "0",
+    ];
   };
 
   test("a port already taken is named, with the remedy, and nothing is left running", async () => {

@@ -166,7 +166,10 @@ export function processCommands(program: Command): void {
             log,
           });
           return renewing(
-            { facts: { url: gateway.url, port: `${gateway.port}` }, stop: () => gateway.stop() },
+            {
+              facts: { url: gateway.url, port: `${gateway.port}`, admin: gateway.adminUrl ?? "" },
+              stop: () => gateway.stop(),
+            },
             { directory: config.credentials, credentials, urls: config.scheduler, log },
           );
         },

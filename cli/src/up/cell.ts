@@ -21,6 +21,8 @@ export interface CellOptions {
   readonly gatewayPort: number;
   readonly schedulerPort: number;
   readonly meteringPort: number;
+  /** Of the gateway's health and metrics. */
+  readonly gatewayAdminPort: number;
   readonly natsUrl?: string;
   /** What tenants pay. */
   readonly plansFile?: string;
@@ -57,6 +59,13 @@ function environment(): Record<string, string> {
 }
 
 const portsFile = "ports.json";
+
+/** 0 takes a free one and keeps it. */
+interface Port {
+  readonly port: number;
+  /** The flag that sets it. */
+  readonly flag?: string;
+}
 
 export class Cell {
   readonly #options: CellOptions;
@@ -102,7 +111,7 @@ export class Cell {
 
     const scheduler = await this.#run(
       "scheduler",
-      this.#options.schedulerPort,
+      { port: this.#options.schedulerPort, flag: "--scheduler-port" },
       [
         "scheduler",
         "--state",
@@ -128,7 +137,7 @@ export class Cell {
     await this.#dismissOthers();
     for (let i = 1; i <= nodes; i++) {
       const node = `n${i}`;
-      await this.#run(`agent-${node}`, 0, [
+      await this.#run(`agent-${node}`, { port: 0 }, [
         "agent",
         "--node",
         node,
@@ -148,12 +157,12 @@ export class Cell {
         ...(cpus === undefined ? [] : ["--cpus", `${cpus}`]),
       ]);
     }
-    const gateway = await this.#run("gateway", this.#options.gatewayPort, [
+    const gateway = await this.#run("gateway", { port: this.#options.gatewayPort, flag: "--port" }, [
       "gateway",
       "--scheduler",
       url,
       "--admin-port",
-      "0",
+      `${this.#options.gatewayAdminPort}`,
       "--domain",
       domain,
       "--credentials",
@@ -161,7 +170,7 @@ export class Cell {
     ]);
     const metering = await this.#run(
       "metering",
-      this.#options.meteringPort,
+      { port: this.#options.meteringPort, flag: "--metering-port" },
       [
         "metering",
         "--state",
@@ -179,6 +188,7 @@ export class Cell {
       scheduler: url,
       metering: metering.facts.url!,
       gateway: `http://${domain}:${new URL(gateway.facts.url!).port}`,
+      gatewayAdmin: gateway.facts.admin,
       credentials: client,
     };
     this.#write(clusterFile, this.#cluster);
@@ -199,7 +209,7 @@ export class Cell {
 
   async #run(
     name: string,
-    port: number,
+    port: Port,
     args: readonly string[],
     env: Readonly<Record<string, string>> = {},
   ): Promise<Child> {
@@ -218,17 +228,24 @@ export class Cell {
     const { state, nodes } = this.#options;
     for (const file of readdirSync(join(state, "run"))) {
       const n = /^agent-n(\d+)\.json$/.exec(file)?.[1];
-      if (n !== undefined && Number(n) > nodes) await this.#child(`agent-n${n}`, 0, [], {}).dismiss();
+      if (n !== undefined && Number(n) > nodes)
+        await this.#child(`agent-n${n}`, { port: 0 }, [], {}).dismiss();
     }
   }
 
-  #child(name: string, port: number, args: readonly string[], env: Readonly<Record<string, string>>): Child {
+  #child(
+    name: string,
+    { port, flag }: Port,
+    args: readonly string[],
+    env: Readonly<Record<string, string>>,
+  ): Child {
     const { state, onEvent } = this.#options;
     return new Child({
       name,
       executable: join(root, "cli", "bin", "warren"),
       args,
       port,
+      portFlag: flag,
       lastPort: this.#lastPorts()[name],
       readyFile: join(state, "run", `${name}.json`),
       logFile: join(state, "logs", `${name}.log`),

@@ -54,6 +54,7 @@ interface UpOptions {
   readonly port: number;
   readonly schedulerPort: number;
   readonly meteringPort: number;
+  readonly gatewayAdminPort: number;
   readonly nats?: string;
   readonly plans?: string;
   readonly maxConcurrent: number;
@@ -84,6 +85,12 @@ export function upCommand(program: Command): void {
       "port of the metering API; 0 takes a free one and keeps it",
       port,
       ports.metering,
+    )
+    .option(
+      "--gateway-admin-port <n>",
+      "port of the gateway's health and metrics; 0 takes a free one",
+      port,
+      ports.gatewayAdmin,
     )
     .option(
       "--nats <url>",
@@ -126,6 +133,7 @@ async function up(options: UpOptions): Promise<void> {
     gatewayPort: options.port,
     schedulerPort: options.schedulerPort,
     meteringPort: options.meteringPort,
+    gatewayAdminPort: options.gatewayAdminPort,
     natsUrl: options.nats,
     plansFile: options.plans === undefined ? undefined : resolve(options.plans),
     maxConcurrent: options.maxConcurrent,
