@@ -40,7 +40,7 @@ await runBench("density", budgetMs, async (bench) => {
     await using pool = threadPool(apps.thread);
     await measure(pool);
   }
-  const warren = await WarrenHolder.start(bench, `${gib}GiB`, count + 200);
+  const warren = await WarrenHolder.start(bench, `${gib}GiB`, count + 300);
   bench.say(`deploying ${count} tenants`);
   await warren.deploy(apps.smallest, tenants);
   await measure(warren);

@@ -104,6 +104,7 @@ export class Cell {
     const credentials = async (name: string, role: Role) =>
       (await secrets.credentialsFor(name, role, loopbackHosts)).directory;
     const client = await credentials("client", Role.CLIENT);
+    await credentials("metrics", Role.METRICS); // for a scraper: it can do nothing else
     const schedulerState = join(state, "scheduler");
     // Not as a flag: it may hold a password, and everybody can read the arguments of a process.
     const nats = (process: string): Record<string, string> =>
