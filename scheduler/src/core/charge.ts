@@ -1,7 +1,7 @@
 /** What a node is charged for the instances on it: what they are predicted to need. */
 import { InstanceMode, type TenantSpec, type Usage } from "@warren/proto/common";
 import type { CoreConfig } from "./config.ts";
-import type { Context } from "./context.ts";
+import { type Context, count } from "./context.ts";
 import { type Estimate, exactly, limitedTo, minus, nothing, peakOf, plus } from "./estimate.ts";
 import { type Instance, type State, serving, type Tenant } from "./model.ts";
 import { type Need, Peaks } from "./peaks.ts";
@@ -75,6 +75,8 @@ export function observeUsage(ctx: Context, instance: Instance, usage: Usage): vo
   instance.usage = usage;
   instance.isUsageStale = false;
   const { state, at } = ctx;
+  // Gateways thaw without a word to the scheduler: only the node knows of all of them.
+  if (before) count(ctx, "thaws", Number(usage.thaws - before.thaws));
   const tenant = state.tenants.get(instance.ref.tenant);
   if (tenant && instance.mode <= InstanceMode.ACTIVE) {
     tenant.peaks ??= new Peaks();

@@ -145,7 +145,7 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
     const undone = kind !== "thaw" && outcome.wakes !== undefined && outcome.wakes < instance.wakes;
     if (outcome.wakes !== undefined && outcome.wakes > instance.wakes) instance.wakes = outcome.wakes;
     if (kind === "page-out") instance.isUsageStale = true;
-    count(ctx, kind === "page-out" ? "page_outs" : kind === "freeze" ? "freezes" : "thaws");
+    if (kind !== "thaw") count(ctx, kind === "page-out" ? "page_outs" : "freezes");
     instance.mode =
       kind === "thaw" || undone
         ? InstanceMode.ACTIVE
