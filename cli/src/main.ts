@@ -15,7 +15,7 @@ import { streamCommands } from "./commands/streams.ts";
 import { tokenCommand } from "./commands/token.ts";
 import { topCommands } from "./commands/top.ts";
 import { usageCommand } from "./commands/usage.ts";
-import { exitCodes, exitCodesHelp, fail } from "./exit.ts";
+import { exitCodes, exitCodesHelp, fail, Interrupted } from "./exit.ts";
 import { processCommands } from "./processes/index.ts";
 import { upCommand } from "./up/command.ts";
 import { version } from "./version.ts";
@@ -60,7 +60,8 @@ try {
   // A connection to a scheduler that does not answer would keep the process for ever.
   process.stdout.write("", () => process.exit(exitCodes.ok));
 } catch (error) {
-  if (!(error instanceof CommanderError)) fail(error);
+  if (error instanceof Interrupted) process.stdout.write("", () => process.exit(error.exitCode));
+  else if (!(error instanceof CommanderError)) fail(error);
   // Commander has said what is wrong; help and version were asked for.
-  process.exit(error.exitCode === 0 ? exitCodes.ok : exitCodes.usage);
+  else process.exit(error.exitCode === 0 ? exitCodes.ok : exitCodes.usage);
 }

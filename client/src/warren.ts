@@ -4,7 +4,7 @@
  */
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Client } from "@connectrpc/connect";
+import type { Client, Interceptor } from "@connectrpc/connect";
 import { connectRpc, type RpcConnection, streaming } from "@warren/common/rpc/client";
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { connectLeader, type LeaderConnection } from "@warren/common/rpc/leader";
@@ -30,6 +30,8 @@ export interface WarrenOptions {
   readonly credentials: Credentials;
   /** Deadline of calls that set none, in ms. Default 30,000. */
   readonly deadlineMs?: number;
+  /** Of Connect, around each call: for logs, metrics, or to look at answers. */
+  readonly interceptors?: readonly Interceptor[];
 }
 
 export interface UploadOptions extends PackOptions {
@@ -48,15 +50,11 @@ export class Warren implements Disposable {
 
   /** Connects at the first call, and again whenever the connection was lost. */
   constructor(options: WarrenOptions) {
-    const { url, meteringUrl, credentials, deadlineMs } = options;
-    this.#connection = connectLeader({
-      urls: typeof url === "string" ? [url] : url,
-      credentials,
-      deadlineMs,
-    });
+    const { url, meteringUrl, ...shared } = options;
+    this.#connection = connectLeader({ urls: typeof url === "string" ? [url] : url, ...shared });
     this.scheduler = this.#connection.client(SchedulerService);
     this.enrol = this.#connection.client(EnrolService);
-    this.#metering = meteringUrl ? connectRpc({ url: meteringUrl, credentials, deadlineMs }) : undefined;
+    this.#metering = meteringUrl ? connectRpc({ url: meteringUrl, ...shared }) : undefined;
   }
 
   /** Whether a meteringUrl was given. */

@@ -25,7 +25,8 @@ describe("files with odd names", () => {
     await symlink(`${"d".repeat(120)}/${"e".repeat(120)}/${"f".repeat(250)}.ts`, join(at.path, "link"));
     const found = await entriesOf(at.path);
     const contents = new Map(found.map(({ name, content }) => [name, content]));
-    for (const [i, name] of names.entries()) expect([name, contents.get(name)]).toEqual([name, `content ${i}`]);
+    for (const [i, name] of names.entries())
+      expect([name, contents.get(name)]).toEqual([name, `content ${i}`]);
     expect(found.find(({ name }) => name === "link")?.target).toHaveLength(120 + 1 + 120 + 1 + 253);
   });
 

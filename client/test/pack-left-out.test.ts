@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Listing } from "../src/pack.ts";
 import { isDotenv } from "../src/pack/left-out.ts";
+import type { Listing } from "../src/pack.ts";
 import { directory, failure, namesOf, write } from "./packed.ts";
 
 async function listed(root: string): Promise<{ names: string[]; listing: Listing }> {

@@ -85,10 +85,7 @@ describe("links of an app", () => {
       "node_modules/.bun/hono@4/node_modules/hono/package.json": "{}",
     });
     await mkdir(join(app, "node_modules"));
-    await symlink(
-      "../../../node_modules/.bun/hono@4/node_modules/hono",
-      join(app, "node_modules", "hono"),
-    );
+    await symlink("../../../node_modules/.bun/hono@4/node_modules/hono", join(app, "node_modules", "hono"));
     const message = await failure(app);
     expect(message).toContain("node_modules/hono is a link to ../../../node_modules/.bun");
     expect(message).toMatch(/warren deploy \S+ --name NAME -- bun apps\/web\/ENTRY/);

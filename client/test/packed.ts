@@ -1,8 +1,9 @@
 /** What the tests of packing share: apps made of files, and what stands in their tars. */
+
+import { expect } from "bun:test";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { expect } from "bun:test";
 import { extract } from "tar-stream";
 import { PackError, type PackOptions, pack } from "../src/pack.ts";
 

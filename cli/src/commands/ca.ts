@@ -5,8 +5,8 @@ import { roleName, roleOf } from "@warren/common/rpc/roles";
 import { hasCellSecrets, loopbackHosts, openCellSecrets, readCellSecrets } from "@warren/common/tls/cell";
 import { Role } from "@warren/proto/common";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import pc from "picocolors";
 import { defaultStateDirectory } from "../cluster.ts";
+import pc from "../colors.ts";
 import { printJson } from "../output.ts";
 
 interface CaOptions {

@@ -1,6 +1,6 @@
 /** `warren ensure | stop | restart | clear-backoff | rm`: one tenant's life. */
 import type { Command } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { printJson } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 

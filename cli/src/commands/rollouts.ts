@@ -4,7 +4,7 @@ import { fromTimestamp, pause } from "@warren/common/time";
 import { type Release, ReleaseSchema, RolloutState, type Tenant, TenantSchema } from "@warren/proto/common";
 import { ExplainResponseSchema } from "@warren/proto/scheduler";
 import type { Command } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { exitCodes, UserError } from "../exit.ts";
 import { age, bytes, messageJson, printJson, printTable, progress } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";

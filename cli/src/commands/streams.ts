@@ -3,7 +3,7 @@ import { fromDuration, fromTimestamp } from "@warren/common/time";
 import { type Event, EventSchema, NodeChange, RolloutState } from "@warren/proto/common";
 import { LogLineSchema } from "@warren/proto/scheduler";
 import { type Command, InvalidArgumentError } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { modeName, reasonName, stateName } from "../names.ts";
 import { age, messageJson, printJson } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";

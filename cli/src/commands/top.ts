@@ -3,7 +3,7 @@ import { fromDuration, fromTimestamp, pause } from "@warren/common/time";
 import { type Instance, InstanceMode, InstanceState, type Node } from "@warren/proto/common";
 import { type GetStatsResponse, GetStatsResponseSchema } from "@warren/proto/scheduler";
 import type { Command } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { UserError } from "../exit.ts";
 import { modeName, nodeStateName, stateName } from "../names.ts";
 import { age, bytes, messageJson, printJson, tableText } from "../output.ts";

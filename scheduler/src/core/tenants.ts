@@ -1,5 +1,6 @@
 /** Tenants come, change and go; each change counts only once it is persisted. */
 import { create, equals } from "@bufbuild/protobuf";
+import { specProblem } from "@warren/common/spec-check";
 import { ReleaseDeployedSchema, type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
@@ -79,6 +80,8 @@ function processOf(spec: TenantSpec): string {
 
 function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | undefined): Refusal | undefined {
   if (known?.deleting) return { kind: "deleting", tenant: spec.key };
+  const problem = specProblem(spec);
+  if (problem) return { kind: "bad-spec", ...problem };
   if (!known && state.tenants.size >= config.maxTenants) {
     return { kind: "too-many", what: "tenants", limit: config.maxTenants };
   }

@@ -1,0 +1,33 @@
+/**
+ * What is wrong with a spec beyond its fields' own rules, by the spec alone: checked by whoever sends one, so that nothing is
+ * uploaded in vain, and by the scheduler.
+ */
+import type { TenantSpec } from "@warren/proto/common";
+
+export interface SpecProblem {
+  /** Path of the field: "limits.memory_bytes". */
+  readonly field: string;
+  readonly message: string;
+}
+
+/** Less than this no process starts in: a limit below it is a typing error. */
+const leastMemory = 4n * 1024n * 1024n;
+
+/** Names that Warren gives a value itself. */
+export function isReserved(name: string): boolean {
+  return name.startsWith("WARREN_");
+}
+
+export function specProblem({ env, limits }: TenantSpec): SpecProblem | undefined {
+  const reserved = Object.keys(env).find(isReserved);
+  if (reserved !== undefined) {
+    const message = "names that begin with WARREN_ are Warren's own: give it another name";
+    return { field: `env[${JSON.stringify(reserved)}]`, message };
+  }
+  const memory = limits?.memoryBytes ?? 0n;
+  if (memory > 0n && memory < leastMemory) {
+    const message = `${memory} bytes is less than any process needs to start: give at least 4 MiB (4m), or 0 for no limit`;
+    return { field: "limits.memory_bytes", message };
+  }
+  return undefined;
+}
