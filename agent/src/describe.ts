@@ -110,6 +110,13 @@ export function describeExit(exit: Outcome, lastOutput: () => string[]): Exit {
   });
 }
 
+/** "ended: crashed with code 3", for the end of its output. */
+export function endRemark({ reason, code, signal, message }: Exit): string {
+  const name = ExitReason[reason]?.toLowerCase().replaceAll("_", "-") ?? "unknown";
+  const how = signal ? ` by ${signal}` : code === undefined ? "" : ` with code ${code}`;
+  return `ended: ${name}${how}${message ? `: ${message.replaceAll("\n", " ")}` : ""}`;
+}
+
 function endpointOf({ host, port }: InstanceRecord) {
   return port > 0 ? create(EndpointSchema, { host: host ?? loopback, port }) : undefined;
 }
