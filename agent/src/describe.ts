@@ -113,8 +113,8 @@ export function describeExit(exit: Outcome, lastOutput: () => string[]): Exit {
 /** "ended: crashed with code 3", for the end of its output. */
 export function endRemark({ reason, code, signal, message }: Exit): string {
   const name = ExitReason[reason]?.toLowerCase().replaceAll("_", "-") ?? "unknown";
-  const how = signal ? ` by ${signal}` : code === undefined ? "" : ` with code ${code}`;
-  return `ended: ${name}${how}${message ? `: ${message.replaceAll("\n", " ")}` : ""}`;
+  if (message) return `ended: ${name}: ${message.replaceAll("\n", " ")}`;
+  return `ended: ${name}${signal ? ` by ${signal}` : code === undefined ? "" : ` with code ${code}`}`;
 }
 
 function endpointOf({ host, port }: InstanceRecord) {

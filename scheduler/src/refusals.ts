@@ -46,6 +46,14 @@ export function toRpcError(refusal: Refusal): ConnectError {
       return rpcError(Code.NotFound, `no release ${refusal.digest}: upload it first`);
     case "no-node-of-name":
       return rpcError(Code.NotFound, `no node ${refusal.node} in the roster ('warren nodes' lists them)`);
+    case "changed": {
+      const { tenant, expected, version } = refusal;
+      const is = version === 0 ? "it is not there" : `it is at version ${version} now`;
+      return rpcError(
+        Code.Aborted,
+        `tenant ${tenant} is not at version ${expected} (${is}): read its spec again, and apply your change to that`,
+      );
+    }
     case "bad-spec":
       return rpcError(Code.InvalidArgument, `spec.${refusal.field}: ${refusal.message}`);
     case "rolled-back":

@@ -49,7 +49,9 @@ function placeText(state: State, config: CoreConfig, tenant: Tenant, at: Moment)
   if (tenant.nowhere) {
     return `At the last request no node could take it: ${nowhere}; the next request tries again.${lost}`;
   }
-  const last = tenant.lastExit ? ` Its last instance ended: ${endText(tenant.lastExit)}.` : "";
+  const last = tenant.lastExit
+    ? ` Its last instance ended: ${endText(tenant.lastExit)}.${lastLine(tenant.lastExit)}`
+    : "";
   return `Nobody has asked for it since; the next request starts it.${last}${lost}`;
 }
 
