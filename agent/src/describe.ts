@@ -1,5 +1,6 @@
 /** An instance as the contracts tell it, from its record. Pure. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { exitReasonText } from "@warren/common/exit-reason";
 import { toDuration, toTimestamp } from "@warren/common/time";
 import {
   EndpointSchema,
@@ -112,7 +113,7 @@ export function describeExit(exit: Outcome, lastOutput: () => string[]): Exit {
 
 /** "ended: crashed with code 3", for the end of its output. */
 export function endRemark({ reason, code, signal, message }: Exit): string {
-  const name = ExitReason[reason]?.toLowerCase().replaceAll("_", "-") ?? "unknown";
+  const name = exitReasonText(reason);
   if (message) return `ended: ${name}: ${message.replaceAll("\n", " ")}`;
   return `ended: ${name}${signal ? ` by ${signal}` : code === undefined ? "" : ` with code ${code}`}`;
 }

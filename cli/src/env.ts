@@ -12,17 +12,18 @@ const nameRule = /^[A-Za-z_][A-Za-z0-9_]*$/;
 /** Warren gives them a value; what else is given is of no effect. */
 const given = ["PORT", "HOST"];
 
-/** @throws UserError naming the pair */
-export function envPair(pair: string): Record<string, string> {
+/**
+ * @param where the pair stands, for the message
+ * @throws UserError naming the pair
+ */
+export function envPair(pair: string, where = `--env ${pair}`): Record<string, string> {
   const at = pair.indexOf("=");
-  if (at < 1) throw new UserError(`--env ${pair}: must be NAME=value`);
+  if (at < 1) throw new UserError(`${where}: must be NAME=value`);
   const name = pair.slice(0, at);
   if (given.includes(name)) {
-    throw new UserError(
-      `--env ${pair}: ${name} is Warren's to give: the app must listen where PORT and HOST say`,
-    );
+    throw new UserError(`${where}: ${name} is Warren's to give: the app must listen where PORT and HOST say`);
   }
-  checkName(name, `--env ${pair}`);
+  checkName(name, where);
   return { [name]: pair.slice(at + 1) };
 }
 
@@ -32,6 +33,15 @@ export function checkName(name: string, where: string): void {
   throw new UserError(
     `${where}: ${JSON.stringify(name)} cannot be a variable's name: letters, digits and _, not a digit first`,
   );
+}
+
+/**
+ * "NAME=value" as a dotenv file has it, and {@link readEnvFile} reads it back.
+ */
+export function envLine(name: string, value: string): string {
+  if (/^[\w@%+:,./-]*$/.test(value)) return `${name}=${value}`;
+  const quote = ["'", "`", '"'].find((one) => !value.includes(one));
+  return quote ? `${name}=${quote}${value}${quote}` : `${name}=${JSON.stringify(value)}`;
 }
 
 /**

@@ -3,7 +3,9 @@ import { Command, CommanderError } from "commander";
 import { caCommand } from "./commands/ca.ts";
 import { completionCommand } from "./commands/completion.ts";
 import { deployCommand } from "./commands/deploy.ts";
+import { envCommand } from "./commands/env.ts";
 import { exportCommand } from "./commands/export.ts";
+import { inspectCommand } from "./commands/inspect.ts";
 import { instanceCommands } from "./commands/instances.ts";
 import { invoiceCommand } from "./commands/invoice.ts";
 import { ledgerCommand } from "./commands/ledger.ts";
@@ -11,6 +13,7 @@ import { listCommands } from "./commands/lists.ts";
 import { nodeCommand } from "./commands/nodes.ts";
 import { placingCommands } from "./commands/placing.ts";
 import { rolloutCommands } from "./commands/rollouts.ts";
+import { setCommand } from "./commands/set.ts";
 import { streamCommands } from "./commands/streams.ts";
 import { tokenCommand } from "./commands/token.ts";
 import { topCommands } from "./commands/top.ts";
@@ -32,6 +35,9 @@ const program = new Command("warren")
 
 upCommand(program);
 deployCommand(program);
+setCommand(program);
+envCommand(program);
+inspectCommand(program);
 instanceCommands(program);
 listCommands(program);
 nodeCommand(program);
@@ -55,8 +61,11 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   process.exit(exitCodes.ok);
 });
 
+// As many programs have it; commander knows one short flag only.
+const argv = process.argv.map((word, i) => (i === 2 && word === "-v" ? "-V" : word));
+
 try {
-  await program.parseAsync();
+  await program.parseAsync(argv);
   // A connection to a scheduler that does not answer would keep the process for ever.
   process.stdout.write("", () => process.exit(exitCodes.ok));
 } catch (error) {

@@ -100,7 +100,11 @@ export function readSpec(directory: string, flags: SpecFlags): TenantSpec {
 
 /** What flags say, field by field, over what the spec has. @throws UserError naming the flag that is wrong */
 export function applyFlags(spec: TenantSpec, flags: SpecFlags): void {
-  Object.assign(spec.env, ...(flags.envFile ?? []).map(readEnvFile), ...(flags.env ?? []).map(envPair));
+  Object.assign(
+    spec.env,
+    ...(flags.envFile ?? []).map(readEnvFile),
+    ...(flags.env ?? []).map((pair) => envPair(pair)),
+  );
   if (flags.command?.length) spec.command = [...flags.command];
   if (flags.isolation !== undefined) spec.isolation = rungOf[flags.isolation];
   if (flags.priority !== undefined) spec.priority = flags.priority;

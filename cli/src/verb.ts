@@ -22,6 +22,11 @@ export function durationOption(text: string): number {
   return ms;
 }
 
+/** Of an option that may be repeated. */
+export function collectOption(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, text];
+}
+
 /** Bytes. */
 export function sizeOption(text: string): number {
   const bytes = parseSize(text);

@@ -147,14 +147,14 @@ export class Warren implements Disposable {
   /**
    * Changes a tenant's spec: reads it, has it edited, applies it, and does so again when somebody else was faster, so that no
    * edit is lost. What is edited is the spec that serves, if the newest was rolled back.
-   * @param edit changes the spec in place; it may be called again, with another one
+   * @param edit changes the spec in place; it may be called again, with another one. It is told the tenant as it is.
    * @throws ConnectError, ABORTED when others were faster too often
    */
-  async edit(key: string, edit: (spec: TenantSpec) => void | Promise<void>): Promise<Tenant> {
+  async edit(key: string, edit: (spec: TenantSpec, tenant: Tenant) => unknown): Promise<Tenant> {
     for (let attempt = 0; ; attempt++) {
       const { tenant } = await this.scheduler.getTenant({ tenant: key });
       const spec = clone(TenantSpecSchema, tenant!.servingSpec ?? tenant!.spec!);
-      await edit(spec);
+      await edit(spec, tenant!);
       try {
         return await this.apply(spec, tenant!.version);
       } catch (error) {

@@ -13,6 +13,7 @@ import { missingDependencies, readSpec, readyKinds, restartPolicies, type SpecFl
 import { escaped } from "../terminal.ts";
 import {
   asVerb,
+  collectOption,
   coresOption,
   countOption,
   durationOption,
@@ -21,8 +22,6 @@ import {
   withWarren,
 } from "../verb.ts";
 import { followRollout } from "./rollouts.ts";
-
-const collect = (value: string, before: string[]) => [...before, value];
 
 export function deployCommand(program: Command): void {
   const command = asVerb(program.command("deploy"))
@@ -85,12 +84,11 @@ interface DeployOptions extends VerbOptions, SpecFlags {
 /** The flags that set fields of a spec: of `deploy` and of `set`. */
 export function specOptions(command: Command): Command {
   return command
-    .option("--env <NAME=value>", "environment of the app; may be repeated", collect, [])
+    .option("--env <NAME=value>", "environment of the app; may be repeated", collectOption)
     .option(
       "--env-file <file>",
       "take a dotenv file into the environment, '-' for stdin; may be repeated, --env wins",
-      collect,
-      [],
+      collectOption,
     )
     .option("--command <arg...>", "command to run instead of the entry of package.json; better as -- COMMAND")
     .option("--idle <duration>", "stop after so long without a request", durationOption)
@@ -164,8 +162,7 @@ export function specOptions(command: Command): Command {
     .option(
       "--usage-limit <METER=n/PERIOD>",
       "most that it may use, like cpu-seconds=3600/day; what has reached it is stopped until then; may be repeated",
-      collect,
-      [],
+      collectOption,
     );
 }
 

@@ -10,7 +10,7 @@ export function instanceCommands(program: Command): void {
     else process.stdout.write(`${text}\n`);
   };
 
-  asVerb(program.command("ensure"))
+  asVerb(program.command("ensure").alias("start"))
     .description("make sure that a tenant has a ready instance, starting one if need be")
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>
@@ -75,7 +75,7 @@ export function instanceCommands(program: Command): void {
       }),
     );
 
-  asVerb(program.command("rm"))
+  asVerb(program.command("rm").alias("delete"))
     .description("stop a tenant and forget it")
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>

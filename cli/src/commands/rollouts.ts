@@ -67,7 +67,7 @@ export function rolloutCommands(program: Command): void {
       }),
     );
 
-  asVerb(program.command("explain"))
+  asVerb(program.command("explain").alias("status"))
     .description("why a tenant is where it is, or nowhere")
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>

@@ -120,7 +120,7 @@ export function statsText(stats: GetStatsResponse): string {
     ["nodes", `${stats.nodesUp} up, ${stats.gateways} gateways`],
     ...Object.entries(stats.counts)
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([name, n]) => [name.replaceAll("_", " "), `${n}`] as const),
+      .map(([name, n]) => [countName(name), `${n}`] as const),
   ];
   return lines.map(([name, value]) => `${pc.bold(name.padEnd(20))} ${value}\n`).join("");
 }
@@ -195,3 +195,7 @@ function instanceRow(instance: Instance, share: number, now: number): string[] {
     age(Math.max(0, now - fromTimestamp(instance.lastUsedAt, now))),
   ];
 }
+
+/** "exits oom killed"; what was stopped on request is not called killed. */
+const countName = (name: string): string =>
+  name === "exits_killed" ? "exits stopped" : name.replaceAll("_", " ");

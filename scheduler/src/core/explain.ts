@@ -1,5 +1,6 @@
 /** Why a tenant is where it is, or nowhere, in a sentence or two. */
-import { ExitReason, InstanceMode, RolloutState } from "@warren/proto/common";
+import { exitReasonText } from "@warren/common/exit-reason";
+import { type ExitReason, InstanceMode, RolloutState } from "@warren/proto/common";
 import type { CoreConfig } from "./config.ts";
 import { refusedText } from "./filters.ts";
 import { limitInTheWay, limitText } from "./limits.ts";
@@ -96,5 +97,5 @@ function lastLine(exit: { lastOutput: string[] } | undefined): string {
 
 function endText(exit: { reason: ExitReason; message: string } | undefined): string {
   if (!exit) return "unknown";
-  return `${ExitReason[exit.reason]?.toLowerCase().replaceAll("_", "-")}${exit.message ? ` (${exit.message})` : ""}`;
+  return `${exitReasonText(exit.reason)}${exit.message ? ` (${exit.message})` : ""}`;
 }
