@@ -20,6 +20,9 @@ export interface PackOptions extends WalkOptions {
 /** Files up to this size are read whole: a stream for each of thousands of small ones costs more than the reading. */
 const wholeBytes = 1024 * 1024;
 
+/** Others have their turn after so many files. */
+const turn = 64;
+
 /** About so many bytes are yielded at once. */
 const pieceBytes = 256 * 1024;
 
@@ -37,6 +40,7 @@ export async function* pack(directory: string, options: PackOptions = {}): Async
     for (const [i, entry] of entries.entries()) {
       options.signal?.throwIfAborted();
       bytes += await write(tar, entry, options.signal);
+      if (i % turn === turn - 1) await new Promise(setImmediate);
       // It may have grown since it was listed.
       if (bytes > maxBytes) throw tooBig(directory, sizes, maxBytes);
       if (i % 500 === 499) options.onProgress?.({ entries: i + 1, bytes });
@@ -65,12 +69,12 @@ async function write(tar: Pack, entry: Entry, signal: AbortSignal | undefined): 
     );
     return 0;
   }
-  await using file = await OpenFile.open(entry.name, entry.path);
+  using file = OpenFile.open(entry.name, entry.path);
   const { size, mode } = file;
   if (size > wholeBytes) {
-    await pipeline(file.pieces(signal), tar.entry({ ...header, size, mode, type: "file" }));
+    await pipeline(file.pieces(), tar.entry({ ...header, size, mode, type: "file" }), { signal });
   } else {
-    const content = await file.whole();
+    const content = file.whole();
     await written((done) => tar.entry({ ...header, size, mode, type: "file" }, content, done));
   }
   return size;

@@ -79,8 +79,8 @@ describe("files that change while they are packed", () => {
   test("what grows over the bound after it was listed is refused", async () => {
     await using at = await directory();
     await write(at.path, { "a.bin": big, "b.log": "" });
-    const message = await failure(at.path, { maxBytes: big.length + 100 }, () =>
-      appendFile(join(at.path, "b.log"), "x".repeat(200)),
+    const message = await failure(at.path, { maxBytes: big.length + 2_000 }, () =>
+      appendFile(join(at.path, "b.log"), "x".repeat(4_000)),
     );
     expect(message).toContain("over 8.0 MiB");
   });

@@ -19,7 +19,7 @@ import { human, Sizes } from "./sizes.ts";
 export interface WalkOptions {
   /** Most entries. Default 100,000. */
   readonly maxEntries?: number;
-  /** Most bytes of all files. Default 512 MiB. */
+  /** Most bytes of the release, which is a tar. Default 512 MiB. */
   readonly maxBytes?: number;
   readonly signal?: AbortSignal;
 }
@@ -46,6 +46,8 @@ export interface Listing {
 }
 
 const defaults = { maxEntries: 100_000, maxBytes: 512 * 1024 * 1024 };
+/** What an entry takes: a header, and its content in blocks. The scheduler counts the same. */
+const inTar = (bytes: number): number => 512 * (1 + Math.ceil(bytes / 512));
 /** The node refuses longer names. */
 const longestName = 1024;
 /** Over a bound it is still looked at what makes it so big, but not for ever. */
@@ -162,7 +164,7 @@ class Walk {
       await this.#visit(real, name, false);
       return;
     }
-    this.#sizes.add(name, 0);
+    this.#sizes.add(name, inTar(0));
     this.#links.push({ name, target, real, within });
   }
 
@@ -184,7 +186,7 @@ class Walk {
 
   #add(entry: Entry, name: string, bytes: number): void {
     const { maxEntries, maxBytes } = this.options;
-    this.#sizes.add(name, bytes);
+    this.#sizes.add(name, inTar(bytes));
     const { total } = this.#sizes;
     if (total.entries <= maxEntries && total.bytes <= maxBytes) this.#entries.push(entry);
     else if (total.entries > lookedAt * maxEntries) this.#checkBounds();
