@@ -94,7 +94,7 @@ describe("a spec is checked before anything is uploaded", () => {
   test.each([
     [
       { limits: { memoryBytes: 1024n } },
-      "spec.limits.memory_bytes: 1024 bytes is less than any process needs",
+      "spec.limits.memory_bytes: 1024 bytes is less than Bun itself needs",
     ],
     [{ limits: { cpuMillis: 1 } }, "spec.limits.cpu_millis: must be 0 or at least 10"],
     [{ env: { WARREN_X: "1" } }, 'spec.env["WARREN_X"]: names that begin with WARREN_'],

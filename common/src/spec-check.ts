@@ -10,7 +10,7 @@ export interface SpecProblem {
   readonly message: string;
 }
 
-/** Less than this no process starts in: a limit below it is a typing error. */
+/** Bun itself starts in this much. A limit below is a typing error: "1k", or a unit that was forgotten. */
 const leastMemory = 4n * 1024n * 1024n;
 
 /** Names that Warren gives a value itself. */
@@ -26,7 +26,7 @@ export function specProblem({ env, limits }: TenantSpec): SpecProblem | undefine
   }
   const memory = limits?.memoryBytes ?? 0n;
   if (memory > 0n && memory < leastMemory) {
-    const message = `${memory} bytes is less than any process needs to start: give at least 4 MiB (4m), or 0 for no limit`;
+    const message = `${memory} bytes is less than Bun itself needs to start: give at least 4 MiB (4m), or 0 for no limit`;
     return { field: "limits.memory_bytes", message };
   }
   return undefined;
