@@ -2,17 +2,25 @@
 BUN := tools/node_modules/.bin/bun
 BUNX := $(BUN) --bun x
 STAMP := node_modules/.warren-setup
+STAMP_DEV := node_modules/.warren-setup-dev
+SETUP_INPUTS := tools/setup.sh tools/package.json package.json bun.lock $(wildcard */package.json) $(wildcard examples/*/package.json)
 
-.PHONY: worker help test-hosts setup lint check fmt test demo sim bench gen client clean baseline
+.PHONY: worker help test-hosts setup setup-dev lint check fmt test demo sim bench gen client clean baseline
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMP) ## install Bun, packages and (as root on Debian) system parts
+setup: $(STAMP) ## what running needs: Bun, packages and (as root on Debian) bubblewrap
 
-$(STAMP): tools/setup.sh tools/package.json package.json bun.lock $(wildcard */package.json) $(wildcard examples/*/package.json)
+setup-dev: $(STAMP_DEV) ## and what tests and benches need: NATS, PostgreSQL, Docker, a C compiler
+
+$(STAMP): $(SETUP_INPUTS)
 	@sh tools/setup.sh
 	@touch $@
+
+$(STAMP_DEV): $(SETUP_INPUTS)
+	@sh tools/setup.sh dev
+	@touch $(STAMP) $@
 
 lint: $(STAMP) ## format, lint, types, imports, contracts
 	@$(BUNX) biome ci --colors=off --error-on-warnings .
@@ -21,7 +29,7 @@ lint: $(STAMP) ## format, lint, types, imports, contracts
 	@$(BUN) tools/check-proto.ts
 	@$(BUN) tools/check-promises.ts
 
-check: lint ## lint, and the rooms' own tests: the quick gate
+check: lint $(STAMP_DEV) ## lint, and the rooms' own tests: the quick gate
 	@$(BUN) tools/test.ts unit
 
 fmt: $(STAMP) ## mend format, imports and what lint can mend
@@ -34,10 +42,10 @@ gen: $(STAMP) ## generate TypeScript from the contracts
 baseline: $(STAMP) ## take today's contracts as those that later ones must not break
 	@$(BUNX) buf build proto --exclude-source-info -o proto/baseline.binpb
 
-test: lint ## everything CI runs
+test: lint $(STAMP_DEV) ## everything CI runs
 	@$(BUN) tools/test.ts all
 
-test-hosts: $(STAMP) ## the shipped compose file on real containers: three hosts, of which one dies (root; part of test)
+test-hosts: $(STAMP_DEV) ## the shipped compose file on real containers: three hosts, of which one dies (root; part of test)
 	@$(BUN) tools/test.ts test/hosts
 
 demo: $(STAMP) ## a whole cell with real tenants; ONCE=1 verifies and ends, NATS_URL=… runs it on JetStream
@@ -46,7 +54,7 @@ demo: $(STAMP) ## a whole cell with real tenants; ONCE=1 verifies and ends, NATS
 sim: $(STAMP) ## the scheduler's core under faults in virtual time: STEPS=1000000; SEED=7 repeats one
 	@$(BUN) test/sim/main.ts
 
-bench: $(STAMP) ## side-by-side measurements: NAME=agent; without a name, which there are
+bench: $(STAMP_DEV) ## side-by-side measurements: NAME=agent; without a name, which there are
 	@$(BUN) bench/src/harness/main.ts $(NAME)
 
 client: $(STAMP) ## bundle the client library for Node into client/dist

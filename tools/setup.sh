@@ -1,6 +1,9 @@
 #!/bin/sh
 # Makes a machine ready: the pinned Bun, the packages, and what only Debian has. Does nothing that is done already.
+#   setup.sh        what running Warren needs
+#   setup.sh dev    and what its tests and benches need
 set -eu
+purpose=${1:-run}
 cd "$(dirname "$0")/.."
 pinned=$(sed -n 's/.*"bun": "\([0-9.]*\)".*/\1/p' tools/package.json)
 bun=tools/node_modules/.bin/bun
@@ -34,22 +37,28 @@ for manifest in examples/*/package.json; do
   [ ! -f "$dir/bun.lock" ] || "$bun" install --frozen-lockfile --silent --cwd "$dir"
 done
 
-# Tests run a real NATS server, a real PostgreSQL and a stock HTTP client, tenants in namespaces (bubblewrap), an agent that sees its host
-# by ps and lsof alone, and the shipped compose file on containers. Without them they are skipped by name.
 missing=
-for pair in nats-server:nats-server curl:curl bwrap:bubblewrap lsof:lsof ps:procps ip:iproute2 \
-  dockerd:docker.io docker-compose:docker-compose gcc:gcc; do
-  command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
-done
-# Debian keeps its server off PATH, by version.
-command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
-# Wall clocks that a test can set.
-ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
-# And the billing consumer in C.
-for pair in /usr/include/nats/nats.h:libnats-dev /usr/include/sqlite3.h:libsqlite3-dev \
-  /usr/include/stdio.h:libc6-dev; do
-  [ -e "${pair%%:*}" ] || missing="$missing ${pair##*:}"
-done
+commands() {
+  for pair in "$@"; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+  done
+}
+# Isolation level namespace.
+commands bwrap:bubblewrap
+if [ "$purpose" = dev ]; then
+  # Tests run a real NATS server, a real PostgreSQL and a stock HTTP client, an agent that sees its host by ps and lsof alone, and
+  # the shipped compose file on containers. Without them they are skipped by name.
+  commands nats-server:nats-server curl:curl lsof:lsof ps:procps ip:iproute2 dockerd:docker.io docker-compose:docker-compose gcc:gcc
+  # Debian keeps its server off PATH, by version.
+  command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+  # Wall clocks that a test can set.
+  ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
+  # And the billing consumer in C.
+  for pair in /usr/include/nats/nats.h:libnats-dev /usr/include/sqlite3.h:libsqlite3-dev \
+    /usr/include/stdio.h:libc6-dev; do
+    [ -e "${pair%%:*}" ] || missing="$missing ${pair##*:}"
+  done
+fi
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "setup: installing$missing"

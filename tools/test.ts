@@ -19,7 +19,7 @@ const unit: Group[] = [
   ...["metering", "store", "common", "cli", "gateway", "worker", "scheduler", "client"].map(whole),
 ];
 /** Of those on whole cells, which must not be disturbed: they count every failed request, or what lives at any moment. */
-const strict = ["cap", "failover", "faults", "load", "rejoin", "replace", "sleep"].map(
+const strict = ["cap", "density", "failover", "faults", "load", "rejoin", "replace", "sleep"].map(
   (name) => `test/integration/${name}.test.ts`,
 );
 /** Long ones that bear each other: what they hold is a rule under load, not a time. */

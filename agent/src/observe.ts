@@ -175,7 +175,8 @@ export class Observer {
       if (last !== undefined && now - last < this.options.usageEveryMs - this.options.intervalMs / 2)
         continue;
       this.#usageAt.set(instance.id, now);
-      if (last !== undefined && instance.isSpawned) instance.reportUsage();
+      // A new one's at once: until its use is known, the scheduler charges its node by a guess.
+      if (instance.isSpawned) instance.reportUsage();
     }
   }
 

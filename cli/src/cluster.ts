@@ -22,6 +22,8 @@ export const clusterSchema = z.object({
   scheduler: z.string(),
   metering: z.string(),
   gateway: z.string(),
+  /** Its health and metrics; absent in files of earlier versions. */
+  gatewayAdmin: z.string().optional(),
   /** Credentials directory of a client. */
   credentials: z.string(),
 });

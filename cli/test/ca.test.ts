@@ -1,6 +1,6 @@
 import { afterAll, expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadCredentials } from "@warren/common/rpc/credentials";
@@ -47,8 +47,27 @@ test.skipIf(isQuick)(
     expect(existsSync(join(root, "cell", "billing", "token"))).toBe(true);
     expect(existsSync(join(root, "cell", "billing", "tls.key"))).toBe(false);
 
+    const named = ca("issue", "n1", "--role", "agent", "--host", "h2");
+    expect([named.exitCode, named.said]).toEqual([
+      0,
+      expect.stringContaining("does not name h2: issue it anew with --renew"),
+    ]);
+
+    expect(ca("issue", "prom", "--role", "metrics", "--ttl", "90d", "--json").json()).toMatchObject({
+      isNew: true,
+    });
+    const token = claimsOf(readFileSync(join(root, "cell", "prom", "token"), "utf8"));
+    expect(token.role).toBe("metrics");
+    expect(token.exp - token.iat).toBe(90 * 86_400);
+    expect(existsSync(join(root, "cell", "prom", "tls.key"))).toBe(false);
+    expect(ca("issue", "n2", "--role", "agent", "--ttl", "90d").exitCode).toBe(2);
+
     expect(ca("issue", "N1", "--role", "agent").exitCode).toBe(2);
     expect(ca("issue", "n2", "--role", "root").exitCode).toBe(2);
   },
   60_000,
 );
+
+function claimsOf(token: string): { role: string; iat: number; exp: number } {
+  return JSON.parse(Buffer.from(token.split(".")[1]!, "base64url").toString());
+}

@@ -13,17 +13,7 @@ export interface SpecProblem {
 /** Bun itself starts in this much. A limit below is a typing error: "1k", or a unit that was forgotten. */
 const leastMemory = 4n * 1024n * 1024n;
 
-/** Names that Warren gives a value itself. */
-export function isReserved(name: string): boolean {
-  return name.startsWith("WARREN_");
-}
-
-export function specProblem({ env, limits }: TenantSpec): SpecProblem | undefined {
-  const reserved = Object.keys(env).find(isReserved);
-  if (reserved !== undefined) {
-    const message = "names that begin with WARREN_ are Warren's own: give it another name";
-    return { field: `env[${JSON.stringify(reserved)}]`, message };
-  }
+export function specProblem({ limits }: TenantSpec): SpecProblem | undefined {
   const memory = limits?.memoryBytes ?? 0n;
   if (memory > 0n && memory < leastMemory) {
     const message = `${memory} bytes is less than Bun itself needs to start: give at least 4 MiB (4m), or 0 for no limit`;

@@ -29,6 +29,7 @@ let serverCredentials: Credentials;
 let client: Credentials;
 let gateway: Credentials;
 let foreign: Credentials;
+let scraper: Credentials;
 let watchers = 0;
 const log = pino({ level: "silent" });
 
@@ -39,6 +40,7 @@ beforeAll(async () => {
   serverCredentials = (await cell.credentialsFor("scheduler", Role.SCHEDULER)).credentials;
   client = (await cell.credentialsFor("client", Role.CLIENT)).credentials;
   gateway = (await cell.credentialsFor("gateway", Role.GATEWAY)).credentials;
+  scraper = (await cell.credentialsFor("prometheus", Role.METRICS)).credentials;
   foreign = (await other.credentialsFor("gateway", Role.GATEWAY)).credentials;
   server = await serveRpc({
     name: "scheduler",
@@ -235,6 +237,19 @@ describe("rule 10: credentials", () => {
     const answer = await get(client.token);
     expect(answer.status).toBe(200);
     expect(await answer.text()).toContain("warren_test_process_resident_memory_bytes");
+  });
+
+  test("rule 10: a credential for metrics reads metrics, and calls nothing", async () => {
+    const answer = await fetch(`${server.url}/metrics`, {
+      headers: { authorization: `Bearer ${scraper.token}` },
+      tls: { ca: scraper.ca },
+    });
+    expect(answer.status).toBe(200);
+    const connection = open(scraper);
+    const scheduler = connection.client(SchedulerService);
+    for (const call of [scheduler.ensure({ tenant: "a" }), scheduler.getTenant({ tenant: "a" })])
+      expect((await failure(call)).code).toBe(Code.PermissionDenied);
+    connection.close();
   });
 });
 

@@ -22,6 +22,7 @@ export class Lease {
   /** The instance has begun to answer, on a connection that is kept. */
   answered(): void {
     this.route.pooled = true;
+    this.route.doubted = false;
   }
 
   /** The instance has the request, or may have it: from now on it counts, once. */

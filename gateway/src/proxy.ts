@@ -153,12 +153,13 @@ export class TenantProxy {
       };
       return fetch(`http://${authority(lease.route)}${target}`, init);
     };
-    const mayHavePool = lease.route.pooled;
+    const { doubted } = lease.route;
+    const mayHavePool = lease.route.pooled && !doubted;
     let response: Response;
     let sent = false;
     try {
       // A pooled connection may have been closed at the other end: harmless only for what may be sent twice (D3).
-      response = await fetched(repeatable).catch((error: unknown) => {
+      response = await fetched(repeatable && !doubted).catch((error: unknown) => {
         // When a pooled connection breaks, Bun connects anew by itself: "refused" may then hide that it was sent.
         sent = !neverSent(error) || (repeatable && mayHavePool);
         if (!repeatable || neverSent(error) || abort.signal.aborted) throw error;

@@ -80,14 +80,21 @@ export function isCutOff(error: unknown): boolean {
   return isRpcCode(error, Code.Unavailable) && !detailOf(error, RetryDelaySchema);
 }
 
+/** Until a tenant that failed may be started again, in ms; undefined if that is not why it was refused. */
+export function backoffOf(error: unknown): number | undefined {
+  if (!isRpcCode(error, Code.Unavailable)) return undefined;
+  const detail = detailOf(error, RetryDelaySchema);
+  return detail && fromDuration(detail.delay, 1_000);
+}
+
 function unavailable(error: unknown, tenant: string): Refusal {
-  const delay = detailOf(error, RetryDelaySchema);
-  if (!delay) {
+  const delayMs = backoffOf(error);
+  if (delayMs === undefined) {
     const message = `scheduler not reachable, and no running instance of "${tenant}" is known`;
     return { status: 503, error: "scheduler-unreachable", message, retryAfter: 1 };
   }
-  const seconds = Math.max(1, Math.ceil(fromDuration(delay.delay, 1000) / 1000));
-  const message = `"${tenant}" failed to start and is in back-off; next try in ${seconds} s`;
+  const seconds = Math.max(1, Math.ceil(delayMs / 1000));
+  const message = `"${tenant}" keeps failing and is in back-off; next try in ${seconds} s`;
   return { status: 503, error: "backing-off", message, retryAfter: seconds };
 }
 

@@ -29,6 +29,8 @@ export interface Route {
   lastUse: number;
   /** It has answered over a connection that may now be in fetch's pool. */
   pooled: boolean;
+  /** A request there broke off: until it answers again, each request gets a connection of its own, so that "refused" is certain. */
+  doubted: boolean;
   /** A request ended there, since this gateway knows the instance. */
   used: boolean;
   /** A connection to it was refused: passed over until then (monotonic ms). */

@@ -193,8 +193,9 @@ export class EndpointTable {
     return route.standing === "withdrawn" && route.inFlight === 0;
   }
 
-  /** It refused a connection: passed over for a while, unless an Ensure names it again. */
+  /** It refused or broke a connection: passed over for a while, unless an Ensure names it again. */
   suspect(route: Route): void {
+    route.doubted = true;
     route.suspectUntil = this.#now() + this.#suspectMs;
   }
 
@@ -400,6 +401,7 @@ function blank(now: number): Route {
     inFlight: 0,
     lastUse: now,
     pooled: false,
+    doubted: false,
     used: false,
     suspectUntil: 0,
     sealedTick: -1,

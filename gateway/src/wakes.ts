@@ -4,7 +4,7 @@
  */
 import { backoff, pause } from "@warren/common/time";
 import type { SchedulerLink } from "./link.ts";
-import { isCutOff, RefusedError, tooLate } from "./refusal.ts";
+import { backoffOf, isCutOff, RefusedError, tooLate } from "./refusal.ts";
 import type { Route } from "./route.ts";
 import type { EndpointTable } from "./table.ts";
 
@@ -20,6 +20,9 @@ export interface WakeOptions {
   /** How long it is asked again when no scheduler can be reached, where no instance is known either. */
   readonly absenceMs: number;
 }
+
+/** A tenant that failed may be started again so soon: who asks for it is held until then, rather than refused. */
+const longestBackoffMs = 3_000;
 
 interface Wake {
   readonly answered: Promise<Route | undefined>;
@@ -111,6 +114,12 @@ export class Wakes {
         const left = deadlineMs - (performance.now() - start);
         return table.learn(await link.ensure(tenant, { signal, deadlineMs: left }), asked);
       } catch (error) {
+        const delay = backoffOf(error);
+        const left = deadlineMs - (performance.now() - start);
+        if (delay !== undefined && delay <= Math.min(longestBackoffMs, left)) {
+          await pause(delay, signal);
+          continue;
+        }
         const over = performance.now() - start >= Math.min(absenceMs, deadlineMs);
         if (!isCutOff(error) || over || signal.aborted || table.pick(tenant, true)) throw error;
         await pause(backoff({ baseMs: 50, maxMs: 500, attempt, random: Math.random }), signal);

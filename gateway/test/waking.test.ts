@@ -233,16 +233,8 @@ describe("an instance that does not take a request", () => {
   test("a GET that kills an instance it had served before is not given to the next one", async () => {
     const { scheduler } = house;
     let asked = 0;
-    const mortal = Bun.spawn(
-      [
-        process.execPath,
-        "-e",
-        `const s = Bun.serve({ port: 0, hostname: "127.0.0.1", routes: { "/": () => new Response("alive"), "/crash": () => process.exit(1) } }); console.log(s.port)`,
-      ],
-      { stdout: "pipe" },
-    );
-    const { value } = await mortal.stdout.getReader().read();
-    const first = scheduler.endpoint("shop", Number(new TextDecoder().decode(value)));
+    const mortal = await mortalTenant();
+    const first = scheduler.endpoint("shop", mortal.port);
     const second = scheduler.endpoint("shop", hello("second").port);
     scheduler.onEnsure = async () => scheduler.ready(asked++ === 0 ? first : second);
     // The connection goes back to the pool, where Bun would mend it behind our back.
@@ -253,4 +245,42 @@ describe("an instance that does not take a request", () => {
     expect(await (await house.ask("shop")).text()).toBe("second ");
     await mortal.exited;
   });
+
+  test("after a GET that killed its instance, the next GET goes to the next instance, though the scheduler names the dead one first", async () => {
+    const { scheduler } = house;
+    const mortal = await mortalTenant();
+    const first = scheduler.endpoint("shop", mortal.port);
+    const second = scheduler.endpoint("shop", hello("second").port);
+    let asked = 0;
+    scheduler.onEnsure = async () => scheduler.ready(asked++ < 2 ? first : second);
+    for (let i = 0; i < 3; i++) expect(await (await house.ask("shop")).text()).toBe("alive");
+    expect((await house.ask("shop", "/crash")).status).toBe(502);
+    const answer = await house.ask("shop");
+    expect([answer.status, await answer.text()]).toEqual([200, "second "]);
+    expect(asked).toBe(3);
+    await mortal.exited;
+  });
 });
+
+test("who asks for a tenant that may be started again soon is held until then", async () => {
+  const { scheduler } = house;
+  const endpoint = scheduler.endpoint("shop", hello("again").port);
+  const delay = toDuration(150);
+  let asked = 0;
+  scheduler.onEnsure = async () => {
+    if (asked++ === 0) throw rpcError(Code.Unavailable, "x", detail(RetryDelaySchema, { delay }));
+    return scheduler.ready(endpoint);
+  };
+  const answer = await house.ask("shop");
+  expect([answer.status, await answer.text()]).toEqual([200, "again "]);
+  expect(asked).toBe(2);
+});
+
+/** A process that serves, and dies of a request for /crash. */
+async function mortalTenant(): Promise<{ readonly port: number; readonly exited: Promise<number> }> {
+  const source = `const s = Bun.serve({ port: 0, hostname: "127.0.0.1", routes: {
+    "/": () => new Response("alive"), "/crash": () => process.exit(1) } }); console.log(s.port)`;
+  const child = Bun.spawn([process.execPath, "-e", source], { stdout: "pipe" });
+  const { value } = await child.stdout.getReader().read();
+  return { port: Number(new TextDecoder().decode(value)), exited: child.exited };
+}

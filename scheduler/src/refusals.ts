@@ -121,6 +121,7 @@ export function toRpcError(refusal: Refusal): ConnectError {
         `${refusal.message}: the store cannot be reached; what is warm goes on, try again later`,
       );
     case "join-again":
+    case "node-reports":
       return rpcError(Code.FailedPrecondition, refusal.message);
     case "duplicate-node":
       return rpcError(Code.AlreadyExists, refusal.message);

@@ -78,6 +78,8 @@ export class Cluster {
   readonly behaviour = new Map<string, Behaviour>();
   /** How the next start of a tenant goes, where it changes from one to the other. */
   onStart: (tenant: string) => Behaviour = (tenant) => this.behaviour.get(tenant) ?? "ready";
+  /** What an instance holds of its node's memory, in bytes. */
+  memoryOf: (tenant: string) => number = () => 10 * 1024 * 1024;
   readonly outcomes = new Map<string, Outcome>();
   readonly events: Extract<Effect, { type: "event" }>[] = [];
   /** All that was persisted, by key. */
@@ -245,7 +247,7 @@ export class Cluster {
       transitions: [],
       usages,
       pressure: create(NodePressureSchema, {
-        tenantMemoryBytes: BigInt(instances.length * 10 * 1024 * 1024),
+        tenantMemoryBytes: BigInt(instances.reduce((sum, { ref }) => sum + this.memoryOf(ref.tenant), 0)),
         liveInstances: instances.length,
       }),
       inventory: withInventory ? instances.map((running) => this.#view(running)) : undefined,
@@ -359,9 +361,9 @@ export class Cluster {
       const here = [...state.instances.values()].filter(({ ref }) => ref.node === node.name);
       const placed = here.filter(({ lost }) => !lost);
       const starting = placed.filter(({ phase }) => phase.kind === "persisting" || phase.kind === "starting");
-      const memory = placed.reduce((sum, { charge }) => sum + charge.memory, 0);
+      const memory = placed.reduce((sum, { charge }) => sum + charge.memory.mean, 0);
       const counted = [here.length, placed.length, starting.length, Math.round(memory)];
-      const kept = [node.instances.size, node.placed, node.starting, Math.round(node.charged.memory)];
+      const kept = [node.instances.size, node.placed, node.starting, Math.round(node.charged.memory.mean)];
       if (`${counted}` !== `${kept}`) throw new Error(`${node.name} is charged ${kept}, it holds ${counted}`);
     }
   }

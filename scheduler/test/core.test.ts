@@ -394,7 +394,7 @@ describe("nodes", () => {
     c.run(500);
     expect(c.live()).toHaveLength(1);
     node.instances.clear();
-    c.ask((call) => ({ type: "forget", call, node: node.name }));
+    c.ask((call) => ({ type: "forget", call, node: node.name, force: false }));
     const call = c.ensure("a");
     c.run(500);
     expect(c.granted(call)).toMatchObject({ kind: "ensured", cold: true });

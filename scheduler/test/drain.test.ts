@@ -162,3 +162,47 @@ test("rule 2: what has just replaced another is moved on only when that is gone:
   expect(c.granted(call).kind).toBe("drained");
   expect(on(c, "n2")).toHaveLength(1);
 });
+
+test("a restart that no node could take is refused, and what serves goes on", () => {
+  const c = new Cluster();
+  c.addGateway("g");
+  c.apply("a");
+  c.ensure("a");
+  c.run(500);
+  const before = c.live();
+  const instance = before[0]!;
+  c.touch(c.gateways.get("g")!, instance.id, 1);
+  drain(c, "n1", 60_000);
+  const call = c.operation("restart", "a");
+  c.run(2_000);
+  expect(c.refused(call)).toMatchObject({ kind: "no-node", refused: { cordoned: 1 } });
+  expect(c.live()).toEqual(before);
+});
+
+test("a restart takes the room of the instance that it ends", () => {
+  const c = new Cluster();
+  const node = c.core.state.nodes.get("n1")!;
+  node.capacity = { ...node.capacity!, maxInstances: 1 };
+  c.apply("a");
+  c.ensure("a");
+  c.run(500);
+  const [before] = c.live();
+  const call = c.operation("restart", "a");
+  c.run(2_000);
+  expect(c.granted(call).kind).toBe("ensured");
+  expect(c.live()[0]!.id).not.toBe(before!.id);
+});
+
+test("a drain of at-most-one where nobody else could take it: it serves until the drain's deadline", () => {
+  const c = new Cluster();
+  c.addGateway("g");
+  c.apply("a", atMostOne);
+  c.ensure("a");
+  c.run(500);
+  const [before] = c.live();
+  drain(c, "n1", 5_000);
+  c.run(4_000);
+  expect(c.live()).toEqual([before!]);
+  c.run(5_000);
+  expect(c.live()).toEqual([]);
+});

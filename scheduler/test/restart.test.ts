@@ -106,7 +106,7 @@ describe("without anybody asking", () => {
     c.crash(ref.id);
     c.run(100); // a crash loop: the last placement is owed a successor
     c.killAgent(c.nodes.get("n1")!);
-    c.ask((call) => ({ type: "forget", call, node: "n1" }));
+    c.ask((call) => ({ type: "forget", call, node: "n1", force: true }));
     c.run(20_000);
     c.nodes.delete("n1");
     c.restartScheduler();

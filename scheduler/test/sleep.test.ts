@@ -11,6 +11,8 @@ import {
   NodeCapacitySchema,
   NodeHostSchema,
   NodePressureSchema,
+  UsageReportSchema,
+  UsageSchema,
 } from "@warren/proto/common";
 import { Cluster } from "./cluster.ts";
 
@@ -258,4 +260,14 @@ test("a new leader goes on from what sleeps: nothing is woken, nothing is starte
   c.run(100);
   expect(c.granted(call)).toMatchObject({ instance: ref.id, cold: false });
   expect(c.starts.get("a")).toBe(1);
+});
+
+test("thaws are counted as nodes tell them, since gateways thaw without a word", () => {
+  const { c, ref } = warm(ladder({ stopAfter: toDuration(600_000) }));
+  const node = c.nodes.get("n1")!;
+  for (const [i, thaws] of [0n, 2n, 5n].entries()) {
+    const usage = create(UsageSchema, { wallMs: BigInt(1_000 * (i + 1)), thaws });
+    c.report(node, false, [create(UsageReportSchema, { instance: ref, usage })]);
+  }
+  expect(c.core.state.counts.thaws).toBe(5);
 });

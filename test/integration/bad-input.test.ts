@@ -57,6 +57,14 @@ describe("deploying", () => {
     expect(code).toBe(2);
   });
 
+  test("an environment variable whose name is reserved", async () => {
+    const app = await writeApp(directory, "reserved", "hello");
+    const { code, stderr } = await cli(at("deploy", app, "--env", "WARREN_NODE=n9"));
+    expect(stderr).toContain("WARREN_NODE");
+    expect(stderr).toContain("names that begin with WARREN_ are reserved: the agent sets them");
+    expect(code).toBe(2);
+  });
+
   test("a link that leaves the directory", async () => {
     const app = await writeApp(directory, "leaky", "hello");
     await cp("/etc/hostname", join(app, "fine"));
@@ -185,7 +193,17 @@ describe("the command line", () => {
 describe("processes", () => {
   const own = async () => {
     const state = await mkdtemp(join(directory, "up-"));
-    return ["up", "--state", state, "--scheduler-port", "0", "--metering-port", "0"];
+    return [
+      "up",
+      "--state",
+      state,
+      "--scheduler-port",
+      "0",
+      "--metering-port",
+      "0",
+      "--gateway-admin-port",
+      "0",
+    ];
   };
 
   test("a port already taken is named, with the remedy, and nothing is left running", async () => {

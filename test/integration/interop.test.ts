@@ -92,7 +92,8 @@ test("a stock @grpc/grpc-js client ensures a tenant and gets its endpoint", asyn
   }
 });
 
-test("a curl ensures a tenant over Connect with JSON and gets its endpoint", async () => {
+/** A unary RPC of the scheduler over Connect with JSON, as a script calls it. */
+async function curl(method: string, body: object): Promise<unknown> {
   const child = Bun.spawn(
     [
       "curl",
@@ -106,17 +107,30 @@ test("a curl ensures a tenant over Connect with JSON and gets its endpoint", asy
       "-H",
       "Content-Type: application/json",
       "-d",
-      '{"tenant":"direct"}',
-      `${cell.cell.cluster.scheduler}/${SchedulerService.typeName}/Ensure`,
+      JSON.stringify(body),
+      `${cell.cell.cluster.scheduler}/${SchedulerService.typeName}/${method}`,
     ],
     { stdout: "pipe", stderr: "inherit" },
   );
-  const answer = (await new Response(child.stdout).json()) as {
+  return new Response(child.stdout).json();
+}
+
+test("a curl ensures a tenant over Connect with JSON and gets its endpoint", async () => {
+  const answer = (await curl("Ensure", { tenant: "direct" })) as {
     url: string;
     endpoint: { host: string; port: number };
   };
   expect(answer.url).toBe(cell.url("direct", ""));
   await answers(answer.endpoint);
+});
+
+test("a field that there is not is refused by its name, and nothing is applied", async () => {
+  const answer = await curl("ApplyTenant", { spec: { key: "typo", memory: 3 } });
+  expect(answer).toMatchObject({
+    code: "invalid_argument",
+    message: expect.stringContaining('key "memory" is unknown'),
+  });
+  expect(await curl("GetTenant", { tenant: "typo" })).toMatchObject({ code: "not_found" });
 });
 
 test("the client library deploys, ensures and watches under Node", async () => {

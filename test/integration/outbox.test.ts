@@ -106,7 +106,7 @@ test("rule 8: what ran on a node that is forgotten has ended, once, though the s
   const [agent] = fleet.agents;
   await agent!.kill();
   process.kill(running!.pid, "SIGKILL");
-  await fleet.warren.scheduler.forgetNode({ node: "n1" });
+  await fleet.warren.scheduler.forgetNode({ node: "n1", force: true });
   const [scheduler] = fleet.schedulers;
   await scheduler!.kill();
   await scheduler!.start();

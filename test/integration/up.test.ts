@@ -18,7 +18,7 @@ afterEach(async () => {
   await rm(state, { recursive: true, force: true });
 });
 
-const ports = ["--port", "0", "--scheduler-port", "0", "--metering-port", "0"];
+const ports = ["--port", "0", "--scheduler-port", "0", "--metering-port", "0", "--gateway-admin-port", "0"];
 const upArgs = (nodes: number) => [
   warrenBin,
   "up",

@@ -319,7 +319,7 @@ function powerOff(site: Site, name: string, ms: number, forget: boolean): void {
     ask(
       site,
       0,
-      (call) => ({ type: "forget", call, node: name }),
+      (call) => ({ type: "forget", call, node: name, force: true }),
       () => {},
     );
   }

@@ -4,6 +4,13 @@ import { join } from "node:path";
 
 export const apps = {
   hello: `Bun.serve({ port: process.env.PORT, fetch: () => new Response("hello from " + process.pid) });`,
+  /** Answers with an id that it made at its start. */
+  identity: `const id = crypto.randomUUID();
+  Bun.serve({ port: process.env.PORT, fetch: () => new Response(id) });`,
+  /** Takes every core for as long as it runs. */
+  busy: `for (let i = 0; i < navigator.hardwareConcurrency; i++)
+    new Worker(URL.createObjectURL(new Blob(["for (;;) {}"], { type: "application/javascript" })));
+  Bun.serve({ port: process.env.PORT, fetch: () => new Response("busy") });`,
   exitsAtOnce: `console.log("I am not in the mood"); process.exit(3);`,
   neverListens: `console.log("thinking"); setInterval(() => {}, 1000);`,
   notHealthy: `Bun.serve({ port: process.env.PORT, fetch: () => new Response("no", { status: 500 }) });`,

@@ -41,6 +41,7 @@ export async function startCell(options: Partial<CellOptions> = {}): Promise<Tes
     gatewayPort: 0,
     schedulerPort: 0,
     meteringPort: 0,
+    gatewayAdminPort: 0,
     maxConcurrent: 100,
     idleAfter: "5m",
     minResidence: "500ms",

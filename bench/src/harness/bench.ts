@@ -47,7 +47,7 @@ export async function runBench(
     print(`\n${machine}, ${loadavg()[0]!.toFixed(2)} after.`);
   } catch (error) {
     code ||= 1;
-    say(stop.signal.aborted ? `${stop.signal.reason.message}` : `failed: ${(error as Error).stack}`);
+    say(stop.signal.aborted ? `${stop.signal.reason.message}` : `failed: ${(error as Error).stack || error}`);
   }
   clearTimeout(timer);
   stop.abort();

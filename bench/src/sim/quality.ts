@@ -1,9 +1,10 @@
 /**
- * What sampling loses against a full best-fit scan, on a workload as platforms have it: few tenants are used much (Zipf),
+ * What sampling loses against a full best-fit scan, and what predictions gain, on a workload as platforms have it: few tenants are used much (Zipf),
  * their memory differs by orders of magnitude, and the day has a peak and a trough.
  */
 
 import { seeded } from "@warren/common/testing/seeded";
+import type { CoreConfig } from "@warren/scheduler/core/config";
 import type { Bench } from "../harness/bench.ts";
 import { short, table } from "../harness/table.ts";
 import { nodeSize, World } from "./world.ts";
@@ -18,11 +19,31 @@ export interface Workload {
   readonly seeds: readonly number[];
 }
 
-const arms = [
-  { name: "sample of max(8, log₂ N), pack", config: {} },
-  { name: "full scan, pack", config: { sampleLeast: Number.MAX_SAFE_INTEGER } },
-  { name: "sample, spread", config: { placement: "spread" } },
-] as const;
+const MiB = 2 ** 20;
+
+const arms: readonly Arm[] = [
+  { name: "sample of max(8, log₂ N), pack", predicts: true, config: {} },
+  { name: "full scan, pack", predicts: true, config: { sampleLeast: Number.MAX_SAFE_INTEGER } },
+  { name: "sample, spread", predicts: true, config: { placement: "spread" } },
+  // Without predictions somebody has to say how much each tenant needs, and says the same for all.
+  {
+    name: "no predictions: 300 MiB each (Nomad's default)",
+    predicts: false,
+    config: { defaultMemoryBytes: 300 * MiB },
+  },
+  {
+    name: "no predictions: 1,550 MiB each (95 % need less)",
+    predicts: false,
+    config: { defaultMemoryBytes: 1_550 * MiB },
+  },
+];
+
+interface Arm {
+  readonly name: string;
+  /** Whether the scheduler is told what instances use. */
+  readonly predicts: boolean;
+  readonly config: Partial<CoreConfig>;
+}
 
 interface Figures {
   coldStarts: number;
@@ -40,11 +61,12 @@ interface Figures {
 
 export async function quality(bench: Bench, workload: Workload): Promise<void> {
   const rows: string[][] = [];
-  for (const { name, config } of arms) {
+  for (const arm of arms) {
+    const { name } = arm;
     const runs: Figures[] = [];
     for (const seed of workload.seeds) {
       bench.say(`${name}, seed ${seed}`);
-      runs.push(await day(bench.signal, workload, config, seed));
+      runs.push(await day(bench.signal, workload, arm, seed));
     }
     const mean = (of: (one: Figures) => number) =>
       short(runs.reduce((sum, one) => sum + of(one), 0) / runs.length);
@@ -78,7 +100,7 @@ export async function quality(bench: Bench, workload: Workload): Promise<void> {
 async function day(
   signal: AbortSignal,
   { nodes, tenants, requestsPerSecond, hours }: Workload,
-  config: object,
+  { predicts, config }: Arm,
   seed: number,
 ): Promise<Figures> {
   const random = seeded(seed);
@@ -90,6 +112,7 @@ async function day(
     { maxConcurrent: tenants, idleStopAfterMs: stopAfter, ...config },
     seeded(seed + 1),
     memoryOf,
+    predicts,
   );
   for (let i = 0; i < nodes; i++) world.addNode(`n${i}`);
   for (let i = 0; i < tenants; i++) world.addTenant(`t${i}`);

@@ -30,6 +30,10 @@ export interface NodeSize {
 /** An app server of today, and what a 1 CPU-core-per-256-tenants fleet is made of. */
 export const nodeSize: NodeSize = { memoryBytes: 64 * 2 ** 30, cpuMillis: 16_000 };
 
+/** CPU of a start, and of an instance that idles. */
+const startCpuUs = 300_000;
+const idleCpuMillis = 2;
+
 export class World {
   readonly core: Core;
   now = 1_000;
@@ -40,12 +44,19 @@ export class World {
   refused = 0;
   /** What each tenant's instance uses, bytes. */
   readonly memoryOf: (tenant: string) => number;
+  readonly #startedAt = new Map<string, number>();
   readonly #pressure = new Map<string, NodePressure>();
   #inputs: Input[] = [];
   #ids = 0;
   #calls = 0;
 
-  constructor(config: Partial<CoreConfig>, random: () => number, memoryOf: (tenant: string) => number) {
+  /** @param predicts whether the core is told what instances use; nodes tell in any case what they hold in all */
+  constructor(
+    config: Partial<CoreConfig>,
+    private readonly random: () => number,
+    memoryOf: (tenant: string) => number,
+    private readonly predicts = true,
+  ) {
     this.memoryOf = memoryOf;
     this.core = new Core({
       config: { ...defaultCoreConfig, gatewayReturnMs: 0, firstPeriodMs: 0, ...config },
@@ -128,19 +139,25 @@ export class World {
     });
   }
 
+  /** What its instances use: their tenants' memory, give or take a fifth, and CPU besides that of their starts. */
   #usagesOn(name: string): UsageReport[] {
     const { nodes, instances } = this.core.state;
     const usages: UsageReport[] = [];
     let bytes = 0;
+    const live = nodes.get(name)!.instances.size;
     for (const id of nodes.get(name)!.instances) {
       const { ref } = instances.get(id)!;
-      const memory = Math.round(this.memoryOf(ref.tenant));
+      const memory = Math.round(this.memoryOf(ref.tenant) * (0.8 + 0.4 * this.random()));
       bytes += memory;
-      const wallMs = BigInt(Math.round(this.now));
-      const usage = create(UsageSchema, { memoryBytes: BigInt(memory), wallMs, cpuUs: 1_000n });
-      usages.push(create(UsageReportSchema, { instance: ref, usage }));
+      const wallMs = Math.round(this.now - (this.#startedAt.get(id) ?? 0));
+      const usage = create(UsageSchema, {
+        memoryBytes: BigInt(memory),
+        wallMs: BigInt(wallMs),
+        cpuUs: BigInt(startCpuUs + wallMs * idleCpuMillis),
+      });
+      if (this.predicts) usages.push(create(UsageReportSchema, { instance: ref, usage }));
     }
-    const pressure = { tenantMemoryBytes: BigInt(bytes), liveInstances: usages.length };
+    const pressure = { tenantMemoryBytes: BigInt(bytes), liveInstances: live };
     this.#pressure.set(name, create(NodePressureSchema, pressure));
     return usages;
   }
@@ -152,6 +169,7 @@ export class World {
         return;
       case "start":
         this.coldStarts++;
+        this.#startedAt.set(effect.ref.id, this.now);
         this.feed({
           type: "started",
           instance: effect.ref.id,
@@ -162,6 +180,7 @@ export class World {
         const exit = create(ExitSchema, { reason: effect.reason });
         if (effect.reason === ExitReason.LRU_EVICTED) this.evictions++;
         const gone = create(InstanceSchema, { ref: effect.ref, state: InstanceState.EXITED, exit });
+        this.#startedAt.delete(effect.ref.id);
         this.feed({ type: "stopped", instance: effect.ref.id, gone });
         return;
       }

@@ -1,20 +1,33 @@
 /** `warren ca init | issue`: who may be what in a cell whose processes run on several hosts. */
+import { X509Certificate } from "node:crypto";
+import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { isKey, keyRule } from "@warren/common/ids";
+import type { Credentials } from "@warren/common/rpc/credentials";
 import { roleName, roleOf } from "@warren/common/rpc/roles";
-import { hasCellSecrets, loopbackHosts, openCellSecrets, readCellSecrets } from "@warren/common/tls/cell";
+import {
+  hasCellSecrets,
+  loopbackHosts,
+  openCellSecrets,
+  readCellSecrets,
+  tokenRoles,
+} from "@warren/common/tls/cell";
 import { Role } from "@warren/proto/common";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { defaultStateDirectory } from "../cluster.ts";
 import pc from "../colors.ts";
+import { exitCodes, UserError } from "../exit.ts";
 import { printJson } from "../output.ts";
+import { durationOption } from "../verb.ts";
 
 interface CaOptions {
   readonly dir?: string;
   readonly json?: boolean;
 }
 
-const roles = [Role.SCHEDULER, Role.AGENT, Role.GATEWAY, Role.METERING, Role.CLIENT].map(roleName);
+const roles = [Role.SCHEDULER, Role.AGENT, Role.GATEWAY, Role.METERING, Role.CLIENT, Role.METRICS].map(
+  roleName,
+);
 
 export function caCommand(program: Command): void {
   const ca = program
@@ -43,16 +56,53 @@ export function caCommand(program: Command): void {
       [],
     )
     .option("--renew", "make it anew: the one before stays valid until it expires")
-    .action(async (name: string, options: CaOptions & { role: string; host: string[]; renew?: boolean }) => {
-      const secrets = await readCellSecrets(caDirectory(options));
+    .option(
+      "--ttl <duration>",
+      "how long the token of a client or metrics is valid: 90d (default: ten years)",
+      durationOption,
+    )
+    .action(async (name: string, options: IssueVerbOptions) => {
       const role = roleOf(options.role);
+      if (options.ttl !== undefined && !tokenRoles.has(role)) {
+        const allowed = [...tokenRoles].map(roleName).join(" and ");
+        throw new UserError(
+          `--ttl goes with the roles ${allowed}: others show a certificate`,
+          exitCodes.usage,
+        );
+      }
+      const secrets = await readCellSecrets(caDirectory(options));
       const hosts = [...loopbackHosts, ...options.host];
-      const { directory, isNew } = await secrets.credentialsFor(name, role, hosts, options.renew);
-      if (options.json) printJson({ directory, cell: secrets.cell, name, role: options.role, isNew });
+      const { renew, ttl: tokenTtlMs } = options;
+      const { directory, isNew, credentials } = await secrets.credentialsFor(name, role, hosts, {
+        renew,
+        tokenTtlMs,
+      });
+      const missing = isNew ? [] : options.host.filter((host) => !names(credentials, host));
+      const facts = { directory, cell: secrets.cell, name, role: options.role, isNew };
+      if (options.json) printJson({ ...facts, missingHosts: missing });
       else say(isNew ? "issued" : "kept", `${options.role} ${name} of cell ${secrets.cell}`, directory);
+      if (missing.length > 0) {
+        process.stderr.write(
+          `warning: the certificate that was kept does not name ${missing.join(", ")}: issue it anew with --renew\n`,
+        );
+      }
     });
 
   for (const command of ca.commands) command.exitOverride();
+}
+
+interface IssueVerbOptions extends CaOptions {
+  readonly role: string;
+  readonly host: string[];
+  readonly renew?: boolean;
+  readonly ttl?: number;
+}
+
+/** Whether the certificate is valid for that name or address. */
+function names({ cert }: Credentials, host: string): boolean {
+  if (cert === undefined) return true; // a token is for no host
+  const certificate = new X509Certificate(cert);
+  return (isIP(host) ? certificate.checkIP(host) : certificate.checkHost(host)) !== undefined;
 }
 
 function asCaVerb(command: Command): Command {

@@ -51,30 +51,50 @@ export function exportCommand(program: Command): void {
     .action((tenant: string | undefined, options: ExportOptions) =>
       withMetering(options, async (metering, signal) => {
         const text = exportText(metering, { ...options, tenant }, formats[options.format], signal);
-        if (options.output === undefined) await writeOut(text);
-        else await writeFile(resolve(options.output), text);
+        const bytes =
+          options.output === undefined
+            ? await writeOut(text)
+            : await writeFile(resolve(options.output), text);
+        if (bytes === 0) process.stderr.write(nothingText(options));
       }),
     );
 }
 
-/** Waits for whoever reads it: the export is not gathered in memory. */
-async function writeOut(text: AsyncIterable<Uint8Array>): Promise<void> {
+/** Why an export is empty: an empty file would look like a tenant that used nothing. */
+function nothingText({ format, settled }: ExportOptions): string {
+  const isSettledOnly = settled || format === "openmeter";
+  const hint = isSettledOnly
+    ? "only settled windows are exported, and none is settled yet"
+    : "nothing was used in this time";
+  return `nothing to export: ${hint}\n`;
+}
+
+/** Waits for its reader: the export is not gathered in memory. Answers how many bytes it had. */
+async function writeOut(text: AsyncIterable<Uint8Array>): Promise<number> {
+  let bytes = 0;
   for await (const part of text) {
+    bytes += part.length;
     await new Promise<void>((done, failed) =>
       process.stdout.write(part, (error) => (error ? failed(error) : done())),
     );
   }
+  return bytes;
 }
 
 /** Nobody is to take half an export for a whole one. */
-async function writeFile(path: string, text: AsyncIterable<Uint8Array>): Promise<void> {
+async function writeFile(path: string, text: AsyncIterable<Uint8Array>): Promise<number> {
   const unfinished = `${path}.${process.pid}.part`;
   const file = await open(unfinished, "wx", 0o600);
   try {
-    for await (const part of text) await file.writeFile(part);
+    let bytes = 0;
+    for await (const part of text) {
+      bytes += part.length;
+      await file.writeFile(part);
+    }
     await file.sync();
     await file.close();
     await rename(unfinished, path);
+    return bytes;
   } catch (error) {
     await file.close().catch(() => {});
     await rm(unfinished, { force: true });

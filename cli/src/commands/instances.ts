@@ -1,8 +1,29 @@
 /** `warren ensure | stop | restart | clear-backoff | rm`: one tenant's life. */
+import type { Warren } from "@warren/client";
+import { fromDuration } from "@warren/common/time";
+import type { TenantSpec } from "@warren/proto/common";
 import type { Command } from "commander";
 import pc from "../colors.ts";
 import { printJson } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
+
+/** Of a spec that says nothing; what a stop takes besides is in the slack. */
+const defaultMs = 5_000;
+const slackMs = 60_000;
+
+/** How long the end of a tenant's instances may take by its spec, in ms: the drain, the grace, and some time besides. */
+async function stopMs(
+  warren: Warren,
+  tenant: string,
+  signal: AbortSignal,
+  more: (spec: TenantSpec | undefined) => number = () => 0,
+): Promise<number> {
+  const { spec } = (await warren.scheduler.getTenant({ tenant }, { signal })).tenant ?? {};
+  const { drain, grace } = spec?.stop ?? {};
+  return fromDuration(drain, defaultMs) + fromDuration(grace, defaultMs) + slackMs + more(spec);
+}
+
+const readinessMs = (spec: TenantSpec | undefined) => fromDuration(spec?.readiness?.timeout, 30_000);
 
 export function instanceCommands(program: Command): void {
   const say = (options: VerbOptions, json: unknown, text: string) => {
@@ -33,10 +54,8 @@ export function instanceCommands(program: Command): void {
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>
       withWarren(options, async (warren, signal) => {
-        const { stopped } = await warren.scheduler.stop(
-          { tenant },
-          { signal, timeoutMs: options.timeout ?? 60_000 },
-        );
+        const timeoutMs = options.timeout ?? (await stopMs(warren, tenant, signal));
+        const { stopped } = await warren.scheduler.stop({ tenant }, { signal, timeoutMs });
         const ids = stopped.map(({ id }) => id);
         say(
           options,
@@ -53,10 +72,8 @@ export function instanceCommands(program: Command): void {
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>
       withWarren(options, async (warren, signal) => {
-        const { url, instance } = await warren.scheduler.restart(
-          { tenant },
-          { signal, timeoutMs: options.timeout ?? 60_000 },
-        );
+        const timeoutMs = options.timeout ?? (await stopMs(warren, tenant, signal, readinessMs));
+        const { url, instance } = await warren.scheduler.restart({ tenant }, { signal, timeoutMs });
         say(
           options,
           { tenant, url, instance: instance?.id, node: instance?.node },
@@ -80,7 +97,8 @@ export function instanceCommands(program: Command): void {
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>
       withWarren(options, async (warren, signal) => {
-        await warren.scheduler.deleteTenant({ tenant }, { signal, timeoutMs: options.timeout ?? 60_000 });
+        const timeoutMs = options.timeout ?? (await stopMs(warren, tenant, signal));
+        await warren.scheduler.deleteTenant({ tenant }, { signal, timeoutMs });
         say(options, { tenant, removed: true }, `${pc.green("removed")} ${tenant}`);
       }),
     );

@@ -103,9 +103,9 @@ function cold(tenants: readonly Tenant[], instances: readonly Instance[]): strin
     .map((tenant) => [tenant.spec?.key ?? "", "-", "-", coldText(tenant), ...Array<string>(9).fill("-")]);
 }
 
-/** "cold", or until when it is not started and why. */
-function coldText({ backoff }: Tenant): string {
-  if (!backoff) return "cold";
+/** "cold", or until when it is not started, or why it was evicted. */
+function coldText({ backoff, evicted }: Tenant): string {
+  if (!backoff) return evicted ? `cold, evicted ${evicted}` : "cold";
   const what = backoff.crashLoop ? "crash loop" : "back-off";
   return `${what} ${age(fromDuration(backoff.delay, 0))}: ${backoff.last}`;
 }

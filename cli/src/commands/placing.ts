@@ -12,9 +12,9 @@ const drainSlackMs = 60_000;
 
 export function placingCommands(program: Command): void {
   const simple = (
-    name: "cordon" | "uncordon" | "forget",
+    name: "cordon" | "uncordon",
     description: string,
-    call: "cordonNode" | "uncordonNode" | "forgetNode",
+    call: "cordonNode" | "uncordonNode",
     done: string,
   ) =>
     asVerb(program.command(name))
@@ -29,7 +29,18 @@ export function placingCommands(program: Command): void {
       );
   simple("cordon", "place no new instance on a node", "cordonNode", "cordoned");
   simple("uncordon", "place instances on a node again; gives up its drain", "uncordonNode", "uncordoned");
-  simple("forget", "take a node from the roster: you vouch that it is gone for good", "forgetNode", "forgot");
+
+  asVerb(program.command("forget"))
+    .description("remove a node for good: you vouch that nothing runs on it; refused while its agent reports")
+    .argument("<node>")
+    .option("--force", "although its agent reports: its instances end, and it joins again as a new node")
+    .action((node: string, options: VerbOptions & { force?: boolean }) =>
+      withWarren(options, async (warren) => {
+        await warren.scheduler.forgetNode({ node, force: options.force ?? false });
+        if (options.json) printJson({ node, done: "forgot" });
+        else process.stdout.write(`${pc.green("forgot")} ${node}\n`);
+      }),
+    );
 
   asVerb(program.command("drain"))
     .description("empty a node: what is used is moved, its successor ready first; what idles is stopped")

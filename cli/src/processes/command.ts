@@ -1,5 +1,5 @@
 /** A process's command, made from its schema: each field is a flag, an environment variable and a key of a file. */
-import { envName, kebab, loadConfig } from "@warren/common/config";
+import { durationText, envName, kebab, loadConfig, sizeText } from "@warren/common/config";
 import type { Command } from "commander";
 import type { z } from "zod";
 import { fail } from "../exit.ts";
@@ -18,8 +18,7 @@ export function processCommand<S extends z.ZodObject>(
     );
   for (const [key, raw] of Object.entries(schema.shape)) {
     const field = raw as z.ZodType;
-    const fallback = field.safeParse(undefined);
-    const shown = fallback.success && fallback.data !== undefined ? JSON.stringify(fallback.data) : undefined;
+    const shown = defaultText(field);
     command.option(
       `--${kebab(key)} <value>`,
       `${field.description ?? ""}${shown ? ` (default: ${shown})` : ""} [${envName(name, key)}]`,
@@ -33,4 +32,18 @@ export function processCommand<S extends z.ZodObject>(
       fail(error);
     }
   });
+}
+
+/** The default as a person writes it: "30s" and "8GiB", not 30000 and 8589934592. Undefined where there is none. */
+function defaultText(field: z.ZodType): string | undefined {
+  const { success, data } = field.safeParse(undefined);
+  if (!success || data === undefined) return undefined;
+  if (typeof data === "number") {
+    // What kind of number it is shows in which texts the field takes.
+    if (field.safeParse(durationText(data)).success) return durationText(data);
+    if (field.safeParse(`${data}`).success && field.safeParse("1GiB").success) return sizeText(data);
+    return `${data}`;
+  }
+  if (typeof data === "string" || typeof data === "boolean") return `${data}`;
+  return Object.keys(data as object).length > 0 ? JSON.stringify(data) : undefined;
 }

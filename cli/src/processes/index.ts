@@ -60,7 +60,6 @@ export function processCommands(program: Command): void {
               nodeLostMs: config.nodeLostAfter,
               nodeLateMs: Math.min(3.5 * config.reportPeriod, config.nodeLostAfter),
               placement: config.placement,
-              overcommitCpu: config.overcommitCpu,
               overcommitMemory: config.overcommitMemory,
               rebalance: config.rebalance,
             },
@@ -167,7 +166,10 @@ export function processCommands(program: Command): void {
             log,
           });
           return renewing(
-            { facts: { url: gateway.url, port: `${gateway.port}` }, stop: () => gateway.stop() },
+            {
+              facts: { url: gateway.url, port: `${gateway.port}`, admin: gateway.adminUrl ?? "" },
+              stop: () => gateway.stop(),
+            },
             { directory: config.credentials, credentials, urls: config.scheduler, log },
           );
         },

@@ -121,16 +121,11 @@ export const schedulerSchema = z.object({
     .enum(["pack", "spread"])
     .default("pack")
     .describe("pack fills a node to 80 % of its predicted peak before the next; spread takes the emptiest"),
-  overcommitCpu: z.coerce
-    .number()
-    .positive()
-    .default(4)
-    .describe("predicted CPU peaks on a node may come to so many times its cores"),
   overcommitMemory: z.coerce
     .number()
     .positive()
     .default(1)
-    .describe("predicted memory peaks on a node may come to so many times its memory"),
+    .describe("what is predicted to be needed of a node's memory may come to so many times it"),
   rebalance: field.flag().default(false).describe("slowly move idle instances from full nodes to empty ones"),
 });
 

@@ -21,6 +21,8 @@ export interface CellOptions {
   readonly gatewayPort: number;
   readonly schedulerPort: number;
   readonly meteringPort: number;
+  /** Of the gateway's health and metrics. */
+  readonly gatewayAdminPort: number;
   readonly natsUrl?: string;
   /** What tenants pay. */
   readonly plansFile?: string;
@@ -32,6 +34,9 @@ export interface CellOptions {
   /** The highest rung that the agents offer. */
   readonly isolation: RungName;
   readonly domain: string;
+  /** Of each node, for tenants; "4GiB" and 2. Default: the host's. */
+  readonly memory?: string;
+  readonly cpus?: number;
   readonly onEvent: (event: ChildEvent) => void;
   /** Told when a child serves, in the order of starting. */
   readonly onReady?: (child: Child) => void;
@@ -54,6 +59,13 @@ function environment(): Record<string, string> {
 }
 
 const portsFile = "ports.json";
+
+/** 0 takes a free one and keeps it. */
+interface Port {
+  readonly port: number;
+  /** The flag that sets it. */
+  readonly flag?: string;
+}
 
 export class Cell {
   readonly #options: CellOptions;
@@ -85,13 +97,14 @@ export class Cell {
 
   /** @throws UserError when another `up` has this state directory, or a child does not come up */
   async start(): Promise<void> {
-    const { state, nodes, natsUrl, domain, isolation, plansFile } = this.#options;
+    const { state, nodes, natsUrl, domain, isolation, plansFile, memory, cpus } = this.#options;
     makeDirectories(state);
     this.#lock();
     const secrets = await openCellSecrets(join(state, "credentials"), "local");
     const credentials = async (name: string, role: Role) =>
       (await secrets.credentialsFor(name, role, loopbackHosts)).directory;
     const client = await credentials("client", Role.CLIENT);
+    await credentials("metrics", Role.METRICS); // for a scraper: it can do nothing else
     const schedulerState = join(state, "scheduler");
     // Not as a flag: it may hold a password, and everybody can read the arguments of a process.
     const nats = (process: string): Record<string, string> =>
@@ -99,7 +112,7 @@ export class Cell {
 
     const scheduler = await this.#run(
       "scheduler",
-      this.#options.schedulerPort,
+      { port: this.#options.schedulerPort, flag: "--scheduler-port" },
       [
         "scheduler",
         "--state",
@@ -125,7 +138,7 @@ export class Cell {
     await this.#dismissOthers();
     for (let i = 1; i <= nodes; i++) {
       const node = `n${i}`;
-      await this.#run(`agent-${node}`, 0, [
+      await this.#run(`agent-${node}`, { port: 0 }, [
         "agent",
         "--node",
         node,
@@ -141,14 +154,16 @@ export class Cell {
         isolation,
         "--on-stop",
         "stop",
+        ...(memory === undefined ? [] : ["--memory", memory]),
+        ...(cpus === undefined ? [] : ["--cpus", `${cpus}`]),
       ]);
     }
-    const gateway = await this.#run("gateway", this.#options.gatewayPort, [
+    const gateway = await this.#run("gateway", { port: this.#options.gatewayPort, flag: "--port" }, [
       "gateway",
       "--scheduler",
       url,
       "--admin-port",
-      "0",
+      `${this.#options.gatewayAdminPort}`,
       "--domain",
       domain,
       "--credentials",
@@ -156,7 +171,7 @@ export class Cell {
     ]);
     const metering = await this.#run(
       "metering",
-      this.#options.meteringPort,
+      { port: this.#options.meteringPort, flag: "--metering-port" },
       [
         "metering",
         "--state",
@@ -174,6 +189,7 @@ export class Cell {
       scheduler: url,
       metering: metering.facts.url!,
       gateway: `http://${domain}:${new URL(gateway.facts.url!).port}`,
+      gatewayAdmin: gateway.facts.admin,
       credentials: client,
     };
     this.#write(clusterFile, this.#cluster);
@@ -194,7 +210,7 @@ export class Cell {
 
   async #run(
     name: string,
-    port: number,
+    port: Port,
     args: readonly string[],
     env: Readonly<Record<string, string>> = {},
   ): Promise<Child> {
@@ -213,17 +229,24 @@ export class Cell {
     const { state, nodes } = this.#options;
     for (const file of readdirSync(join(state, "run"))) {
       const n = /^agent-n(\d+)\.json$/.exec(file)?.[1];
-      if (n !== undefined && Number(n) > nodes) await this.#child(`agent-n${n}`, 0, [], {}).dismiss();
+      if (n !== undefined && Number(n) > nodes)
+        await this.#child(`agent-n${n}`, { port: 0 }, [], {}).dismiss();
     }
   }
 
-  #child(name: string, port: number, args: readonly string[], env: Readonly<Record<string, string>>): Child {
+  #child(
+    name: string,
+    { port, flag }: Port,
+    args: readonly string[],
+    env: Readonly<Record<string, string>>,
+  ): Child {
     const { state, onEvent } = this.#options;
     return new Child({
       name,
       executable: join(root, "cli", "bin", "warren"),
       args,
       port,
+      portFlag: flag,
       lastPort: this.#lastPorts()[name],
       readyFile: join(state, "run", `${name}.json`),
       logFile: join(state, "logs", `${name}.log`),

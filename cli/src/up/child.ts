@@ -8,6 +8,7 @@ import { identify, isAlive, type ProcessIdentity } from "@warren/common/process"
 import { backoff, pause, waitUntil } from "@warren/common/time";
 import { exitCodes, UserError } from "../exit.ts";
 import type { Ready } from "../processes/run.ts";
+import { lastWords, rotateLog, sizeOf } from "./child-log.ts";
 
 export interface ChildOptions {
   /** "scheduler", "agent-n1": its files are named after it. */
@@ -18,6 +19,8 @@ export interface ChildOptions {
   readonly args: readonly string[];
   /** The port that was asked for; with 0 the first one it gets is kept over its restarts. */
   readonly port: number;
+  /** The flag of `up` that says so: "--scheduler-port". */
+  readonly portFlag?: string;
   /** The port it had before, under an earlier parent. */
   readonly lastPort?: number;
   readonly readyFile: string;
@@ -37,6 +40,8 @@ export type ChildEvent =
 
 /** So often a child that is not ours (adopted) is looked at, in ms. */
 const watchMs = 200;
+/** Its log's size is looked at in every so many looks. */
+const rotateLooks = 25;
 
 export class Child {
   readonly #options: ChildOptions;
@@ -106,6 +111,11 @@ export class Child {
     if (url) this.#port = Number(new URL(url).port);
   }
 
+  #portHint(): string {
+    const { portFlag } = this.#options;
+    return portFlag === undefined ? "" : `\nof 'warren up' that is ${portFlag}`;
+  }
+
   #argsFile(): string {
     return `${this.#options.readyFile}.args`;
   }
@@ -143,6 +153,7 @@ export class Child {
     rmSync(readyFile, { force: true });
     writeFileSync(this.#argsFile(), this.#fingerprint(), { mode: 0o600 });
     const log = openSync(logFile, "a", 0o600);
+    const begins = sizeOf(logFile); // what earlier processes wrote is not this one's
     let spawned: Bun.Subprocess;
     try {
       spawned = Bun.spawn([executable, ...args, "--port", `${this.#port}`, "--ready-file", readyFile], {
@@ -169,16 +180,22 @@ export class Child {
       { deadlineMs: startDeadlineMs, what: `${name} to serve` },
     ).catch(async (error: Error) => {
       if (this.#identity) await this.#end(this.#identity);
-      throw new UserError(`${error.message}\n${lastWords(logFile)}`, 1);
+      throw new UserError(`${error.message}\n${lastWords(logFile, begins)}`, 1);
     });
     this.#keepPort();
-    if (outcome === "ended") throw new UserError(`${name} could not be started:\n${lastWords(logFile)}`, 1);
+    if (outcome === "ended") {
+      const words = lastWords(logFile, begins);
+      const hint = words.includes("is taken by another process") ? this.#portHint() : "";
+      throw new UserError(`${name} could not be started:\n${words}${hint}`, 1);
+    }
   }
 
   async #watch(): Promise<void> {
-    const { onEvent, name } = this.#options;
+    const { onEvent, name, logFile } = this.#options;
+    let looks = 0;
     for (let attempt = 0; !this.#stopping; ) {
       await pause(watchMs, this.#stop.signal);
+      if (++looks % rotateLooks === 0) rotateLog(logFile);
       if (this.#stopping || (this.#identity && isAlive(this.#identity))) continue;
       onEvent({ kind: "ended", name });
       const wait =
@@ -221,23 +238,4 @@ function signal(pid: number, name: NodeJS.Signals): void {
   } catch {
     // gone in between: that is what was wanted
   }
-}
-
-/** The end of a log, as far as it is of use to a person: errors in words, log lines by their message. */
-function lastWords(logFile: string): string {
-  const lines = readFileSync(logFile, "utf8").trimEnd().split("\n").slice(-8);
-  return lines
-    .map((line) => {
-      try {
-        const { level, msg, err } = JSON.parse(line) as {
-          level: string;
-          msg: string;
-          err?: { message: string };
-        };
-        return `${level}: ${msg}${err ? `: ${err.message}` : ""}`;
-      } catch {
-        return line; // no log line of ours: it is shown as it is
-      }
-    })
-    .join("\n");
 }

@@ -10,7 +10,7 @@ import pc from "../colors.ts";
 import { exitCodes, fail } from "../exit.ts";
 import { type RungName, rungNames } from "../names.ts";
 import { printJson } from "../output.ts";
-import { durationOption } from "../verb.ts";
+import { durationOption, sizeOption } from "../verb.ts";
 import { version } from "../version.ts";
 import { Cell } from "./cell.ts";
 import type { ChildEvent } from "./child.ts";
@@ -36,6 +36,17 @@ const duration = (text: string): string => {
   return text;
 };
 
+const size = (text: string): string => {
+  sizeOption(text);
+  return text;
+};
+
+function cores(text: string): number {
+  const n = Number(text);
+  if (!(n > 0) || !Number.isFinite(n)) throw new InvalidArgumentError("It must be a number above 0.");
+  return n;
+}
+
 interface UpOptions {
   readonly state?: string;
   readonly json?: boolean;
@@ -43,6 +54,7 @@ interface UpOptions {
   readonly port: number;
   readonly schedulerPort: number;
   readonly meteringPort: number;
+  readonly gatewayAdminPort: number;
   readonly nats?: string;
   readonly plans?: string;
   readonly maxConcurrent: number;
@@ -51,6 +63,8 @@ interface UpOptions {
   readonly minResidence: string;
   readonly isolation: RungName;
   readonly domain: string;
+  readonly memory?: string;
+  readonly cpus?: number;
 }
 
 export function upCommand(program: Command): void {
@@ -71,6 +85,12 @@ export function upCommand(program: Command): void {
       "port of the metering API; 0 takes a free one and keeps it",
       port,
       ports.metering,
+    )
+    .option(
+      "--gateway-admin-port <n>",
+      "port of the gateway's health and metrics; 0 takes a free one",
+      port,
+      ports.gatewayAdmin,
     )
     .option(
       "--nats <url>",
@@ -95,6 +115,8 @@ export function upCommand(program: Command): void {
         .choices(rungNames)
         .default("auto"),
     )
+    .option("--memory <size>", "memory for tenants, of each node: 4GiB (default: the host's)", size)
+    .option("--cpus <n>", "cores for tenants, of each node: 2 or 0.5 (default: the host's)", cores)
     .option("--domain <name>", "tenants are reached as <tenant>.<name>", "localhost")
     .option("--json", "print JSON, one value per line")
     .action(up);
@@ -111,6 +133,7 @@ async function up(options: UpOptions): Promise<void> {
     gatewayPort: options.port,
     schedulerPort: options.schedulerPort,
     meteringPort: options.meteringPort,
+    gatewayAdminPort: options.gatewayAdminPort,
     natsUrl: options.nats,
     plansFile: options.plans === undefined ? undefined : resolve(options.plans),
     maxConcurrent: options.maxConcurrent,
@@ -119,6 +142,8 @@ async function up(options: UpOptions): Promise<void> {
     minResidence: options.minResidence,
     isolation: options.isolation,
     domain: options.domain,
+    memory: options.memory,
+    cpus: options.cpus,
     onEvent: (event) => (options.json ? printJson(event) : say(eventText(event))),
     onReady: (child) =>
       say(

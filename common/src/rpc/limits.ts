@@ -8,7 +8,7 @@ export const rpcLimits = {
   /** Largest chunk in a stream of bytes. */
   chunkBytes: 256 * 1024,
   /** Longest deadline that a caller may ask for. */
-  maxTimeoutMs: 15 * 60_000,
+  maxTimeoutMs: 35 * 60_000,
   /** Deadline of a unary call whose caller set none. */
   defaultTimeoutMs: 30_000,
   /** `maxSessionMemory` in MB: counts unread bodies, and at its default of 10 kills a session with 8 × 5 MB in flight. */

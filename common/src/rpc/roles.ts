@@ -15,6 +15,7 @@ const names: Record<Role, string> = {
   [Role.AGENT]: "agent",
   [Role.METERING]: "metering",
   [Role.SCHEDULER]: "scheduler",
+  [Role.METRICS]: "metrics",
 };
 
 export function roleName(role: Role): string {

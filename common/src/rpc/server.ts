@@ -97,6 +97,8 @@ export async function serveRpc(options: ServeOptions): Promise<RpcServer> {
       createValidateInterceptor(),
     ],
     acceptCompression: [],
+    // JSON is written by people and scripts: a misspelt limit must not be a tenant without limits.
+    jsonOptions: { ignoreUnknownFields: false },
     readMaxBytes: rpcLimits.messageBytes,
     writeMaxBytes: rpcLimits.messageBytes,
     maxTimeoutMs: rpcLimits.maxTimeoutMs,

@@ -20,13 +20,24 @@ export interface CellSecrets {
   readonly ca: CertificateAuthority;
   /** Private half (PEM) of the key that signs the cell's tokens. */
   readonly tokenKey: string;
-  /**
-   * The directory of that name's credentials, made if it is not there yet.
-   * @param hosts names and addresses that its server is called by; default: those of this machine for itself
-   * @param renew make it anew even if it is there
-   */
-  credentialsFor(name: string, role: Role, hosts?: readonly string[], renew?: boolean): Promise<Issued>;
+  /** The directory of that name's credentials, made if it is not there yet. */
+  credentialsFor(
+    name: string,
+    role: Role,
+    hosts?: readonly string[],
+    options?: IssueOptions,
+  ): Promise<Issued>;
 }
+
+export interface IssueOptions {
+  /** Make it anew even if it is there. */
+  readonly renew?: boolean;
+  /** Validity of its token in ms; default: ten years. */
+  readonly tokenTtlMs?: number;
+}
+
+/** Roles of people and tools: they show a token. Certificates are for the cluster's own processes. */
+export const tokenRoles: ReadonlySet<Role> = new Set([Role.CLIENT, Role.METRICS]);
 
 export interface Issued {
   readonly directory: string;
@@ -99,7 +110,8 @@ export async function readCellSecrets(directory: string): Promise<CellSecrets> {
     directory,
     ca,
     tokenKey,
-    async credentialsFor(name, role, hosts = loopbackHosts, renew = false) {
+    /** @param hosts names and addresses that its server is called by; default: those of this machine for itself */
+    async credentialsFor(name, role, hosts = loopbackHosts, { renew = false, tokenTtlMs } = {}) {
       const own = at(name);
       const isNew = renew || !existsSync(join(own, credentialFiles.token));
       if (isNew) {
@@ -107,12 +119,14 @@ export async function readCellSecrets(directory: string): Promise<CellSecrets> {
         const pair = await issueCertificate(ca, { cell, role, name, hosts });
         await secret(join(own, credentialFiles.ca), caCert);
         await secret(join(own, credentialFiles.tokenKey), tokenPublic);
-        // A control plane shows a token only: certificates are for the cell's own processes.
-        if (role !== Role.CLIENT) {
+        if (!tokenRoles.has(role)) {
           await secret(join(own, credentialFiles.cert), pair.cert);
           await secret(join(own, credentialFiles.key), pair.key);
         }
-        await secret(join(own, credentialFiles.token), await issueToken(tokenKey, { cell, role, name }));
+        await secret(
+          join(own, credentialFiles.token),
+          await issueToken(tokenKey, { cell, role, name }, tokenTtlMs),
+        );
       }
       return { directory: own, credentials: loadCredentials(own), isNew };
     },

@@ -27,14 +27,14 @@ export async function createTokenKeys(): Promise<TokenKeys> {
 export async function issueToken(
   privateKey: string,
   who: { cell: string; role: Role; name: string },
-  days = 3650,
+  ttlMs = 3650 * 86_400_000,
 ): Promise<string> {
   return new SignJWT({ role: roleName(who.role) })
     .setProtectedHeader({ alg: tokenAlgorithm, typ: "JWT" })
     .setIssuer(issuerOf(who.cell))
     .setSubject(who.name)
     .setIssuedAt()
-    .setExpirationTime(`${days}d`)
+    .setExpirationTime(new Date(Date.now() + ttlMs))
     .sign(await importPKCS8(privateKey, tokenAlgorithm));
 }
 

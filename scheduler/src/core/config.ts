@@ -44,12 +44,11 @@ export interface CoreConfig {
   readonly minUptimeMs: number;
   /** Until a stop that could not be confirmed is asked again. */
   readonly stopAgainMs: number;
-  /** What a new instance is charged before it is observed. */
+  /** What a new instance is charged before it, or enough others, were observed. */
   readonly defaultMemoryBytes: number;
   readonly defaultCpuMillis: number;
-  /** Predicted peaks may exceed a node's capacity by these factors, since they seldom come together. */
+  /** What is predicted to be needed of a node's memory may exceed it by this factor. */
   readonly overcommitMemory: number;
-  readonly overcommitCpu: number;
   /** "pack" fills a node before the next (up to `packTo` of it); "spread" takes the emptiest. */
   readonly placement: "pack" | "spread";
   readonly packTo: number;
@@ -73,6 +72,8 @@ export interface CoreConfig {
    * in percent), has its idle instances put to sleep early. */
   readonly lowMemory: number;
   readonly memoryStall: number;
+  /** A node on which some task waits for CPU for so much of the time (PSI some, in percent) has its idle instances frozen early. */
+  readonly cpuStall: number;
   /** Slowly moves instances from full nodes to empty ones. */
   readonly rebalance: boolean;
   readonly rebalanceMs: number;
@@ -114,7 +115,6 @@ export const defaultCoreConfig: CoreConfig = {
   defaultMemoryBytes: 32 * 1024 * 1024,
   defaultCpuMillis: 50,
   overcommitMemory: 1,
-  overcommitCpu: 4,
   placement: "pack",
   packTo: 0.8,
   sampleLeast: 8,
@@ -127,6 +127,7 @@ export const defaultCoreConfig: CoreConfig = {
   scaleDownMs: 60_000,
   lowMemory: 0.05,
   memoryStall: 10,
+  cpuStall: 50,
   rebalance: false,
   rebalanceMs: 10_000,
   maxTenants: 1_000_000,

@@ -27,5 +27,6 @@ export interface Context {
 }
 
 export function count(ctx: Context, name: string, by = 1): void {
+  if (by === 0) return;
   ctx.state.counts[name] = (ctx.state.counts[name] ?? 0) + by;
 }

@@ -147,7 +147,7 @@ function take(ctx: Context, input: Input): void {
       cordonFailed(ctx, input.call, input.node, input.before);
       return;
     case "forget":
-      forgetNode(ctx, input.call, input.node);
+      forgetNode(ctx, input);
       return;
     case "watcher-up":
       watcherCame(ctx, input.watcher, input.gateway);

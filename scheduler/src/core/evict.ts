@@ -1,17 +1,18 @@
-/** Making room at the cap: who has not been used for longest goes, if nothing is in flight and it has been there for long enough. */
+/** Eviction: an idle instance goes for the sake of another tenant, or of its node, and is told for which bound. */
 import { create } from "@bufbuild/protobuf";
 import { toDuration } from "@warren/common/time";
-import { EvictionDecidedSchema, ExitReason } from "@warren/proto/common";
+import { EvictionBound, EvictionDecidedSchema, ExitReason } from "@warren/proto/common";
+import type { CoreConfig } from "./config.ts";
 import { type Context, count } from "./context.ts";
-import { refusing, type Wanted } from "./filters.ts";
-import { type Instance, serving, type Tenant } from "./model.ts";
+import { type Instance, type Node, serving } from "./model.ts";
 import { beginIdleStop, mayLeave } from "./quiesce.ts";
 import { isNeeded } from "./sleep.ts";
 
 /** Looked at in one step; where so many are busy, the next step goes on. */
-const mostLooked = 1_000;
+export const mostLooked = 1_000;
 
-/** @param excess live instances beyond the cap: those of a lost node that came back */
+/** The cap is reached: the least recently used instances that may go make room for the tenants that wait.
+ * @param excess live instances beyond the cap: those of a lost node that came back */
 export function makeRoom(ctx: Context, excess: number): void {
   const { state } = ctx;
   const leaving = leavingSoon(ctx);
@@ -27,7 +28,7 @@ export function makeRoom(ctx: Context, excess: number): void {
     const forWhom = excess > made ? undefined : (beneficiaries[made - excess] ?? waiting[0]);
     if (!mayEvict(ctx, victim, forWhom)) continue;
     made++;
-    evict(ctx, victim, forWhom ?? "");
+    evict(ctx, victim, { bound: EvictionBound.CLUSTER_INSTANCES, inFavourOf: forWhom ?? "" });
   }
 }
 
@@ -37,23 +38,8 @@ function firstOf<T>(all: Iterable<T>, most: number): T[] {
   return first;
 }
 
-/** What the going of an instance mends. */
-export const roomFilters = ["memory", "cpu", "instances"];
-
-/** No node has room for a tenant, though the cap is not reached: an idle instance goes from one that could take it. */
-export function makeRoomFor(ctx: Context, tenant: Tenant, wanted: Wanted): void {
-  const { state } = ctx;
-  if (leavingSoon(ctx) >= state.parked.size) return; // room is being made already
-  for (const id of state.lru.look(mostLooked)) {
-    const victim = state.instances.get(id)!;
-    const node = state.nodes.get(victim.ref.node);
-    if (!node || !mayEvict(ctx, victim, tenant.key) || refusing(node, wanted, roomFilters)) continue;
-    evict(ctx, victim, tenant.key);
-    return;
-  }
-}
-
-function leavingSoon(ctx: Context): number {
+/** Instances whose places will be free without anyone doing more. */
+export function leavingSoon(ctx: Context): number {
   let leaving = 0;
   for (const id of ctx.state.leaving) if (canConfirm(ctx, ctx.state.instances.get(id))) leaving++;
   return leaving;
@@ -65,7 +51,8 @@ function canConfirm({ state }: Context, instance: Instance | undefined): boolean
   return node?.confirmed === true && !node.lost;
 }
 
-function mayEvict(ctx: Context, victim: Instance, forWhom: string | undefined): boolean {
+/** @param forWhom the tenant that needs the place; undefined: nobody, there are too many */
+export function mayEvict(ctx: Context, victim: Instance, forWhom: string | undefined): boolean {
   if (!mayLeave(ctx, victim, ctx.config.minResidenceMs) || !canConfirm(ctx, victim)) return false;
   const { tenants, moves, successors } = ctx.state;
   if (moves.has(victim.ref.id) || successors.has(victim.ref.id)) return false;
@@ -77,8 +64,20 @@ function mayEvict(ctx: Context, victim: Instance, forWhom: string | undefined): 
   return mine < theirs || (mine === theirs && owner !== heir && !isNeeded(ctx, victim));
 }
 
-function evict(ctx: Context, victim: Instance, inFavourOf: string): void {
+interface Cause {
+  readonly bound: EvictionBound;
+  /** The tenant that needs the place; empty where its node is short of memory. */
+  readonly inFavourOf: string;
+}
+
+export function evict(ctx: Context, victim: Instance, { bound, inFavourOf }: Cause): void {
+  const { state, config, at } = ctx;
   count(ctx, "evictions");
+  const node = state.nodes.get(victim.ref.node);
+  const owner = state.tenants.get(victim.ref.tenant);
+  const idleMs = at.mono - victim.lastUsed;
+  const message = `${inFavourOf ? `for ${inFavourOf}` : "to relieve its node"}: ${boundText(bound, node, config)}`;
+  if (owner) owner.evicted = { at: at.mono, message };
   ctx.emit({
     type: "event",
     tenant: victim.ref.tenant,
@@ -87,9 +86,28 @@ function evict(ctx: Context, victim: Instance, inFavourOf: string): void {
       value: create(EvictionDecidedSchema, {
         instance: victim.ref,
         inFavourOf,
-        idleFor: toDuration(ctx.at.mono - victim.lastUsed),
+        idleFor: toDuration(idleMs),
+        bound,
+        message,
       }),
     },
   });
   beginIdleStop(ctx, victim, ExitReason.LRU_EVICTED);
 }
+
+/** The bound that was reached, with its figures, and what would help. */
+function boundText(bound: EvictionBound, node: Node | undefined, { maxConcurrent }: CoreConfig): string {
+  const name = node?.name ?? "its node";
+  switch (bound) {
+    case EvictionBound.UNSPECIFIED:
+      return "a bound was reached";
+    case EvictionBound.CLUSTER_INSTANCES:
+      return `all ${maxConcurrent} live instances that the cluster may have (maxConcurrent) were taken; raise it, or let idle tenants stop sooner (idle.stopAfter)`;
+    case EvictionBound.NODE_INSTANCES:
+      return `all ${node?.capacity?.maxInstances ?? 0} instances that node ${name} may have (maxInstances) were taken; raise it, or add a node`;
+    case EvictionBound.NODE_MEMORY:
+      return `the ${gib(node?.capacity?.memoryBytes)} of memory that node ${name} has for tenants were taken; add memory or a node, or bound tenants by limits.memoryBytes`;
+  }
+}
+
+const gib = (bytes = 0n) => `${Math.round((Number(bytes) / 2 ** 30) * 10) / 10} GiB`;

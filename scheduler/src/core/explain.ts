@@ -1,6 +1,6 @@
 /** Why a tenant is where it is, or nowhere, in a sentence or two. */
 import { exitReasonText } from "@warren/common/exit-reason";
-import { type ExitReason, InstanceMode, RolloutState } from "@warren/proto/common";
+import { ExitReason, InstanceMode, RolloutState } from "@warren/proto/common";
 import type { CoreConfig } from "./config.ts";
 import { refusedText } from "./filters.ts";
 import { limitInTheWay, limitText } from "./limits.ts";
@@ -50,10 +50,20 @@ function placeText(state: State, config: CoreConfig, tenant: Tenant, at: Moment)
   if (tenant.nowhere) {
     return `At the last request no node could take it: ${nowhere}; the next request tries again.${lost}`;
   }
+  const evicted = evictionOf(tenant);
+  if (evicted) {
+    const seconds = ((at.mono - evicted.at) / 1000).toFixed(1);
+    return `It was evicted ${seconds} s ago ${evicted.message}. The next request starts it.${lost}`;
+  }
   const last = tenant.lastExit
     ? ` Its last instance ended: ${endText(tenant.lastExit)}.${lastLine(tenant.lastExit)}`
     : "";
   return `Nobody has asked for it since; the next request starts it.${last}${lost}`;
+}
+
+/** The eviction that its last instance ended by, if it did. */
+export function evictionOf({ evicted, lastExit }: Tenant): Tenant["evicted"] {
+  return lastExit?.reason === ExitReason.LRU_EVICTED ? evicted : undefined;
 }
 
 function doing({ phase, mode, ref }: Instance): string {

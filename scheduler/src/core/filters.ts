@@ -2,6 +2,7 @@
 import { neededRung, rungName, rungOfLimits } from "@warren/common/isolation";
 import { Isolation, type TenantSpec } from "@warren/proto/common";
 import type { CoreConfig } from "./config.ts";
+import { type Estimate, peakOf, plus } from "./estimate.ts";
 import type { Node } from "./model.ts";
 import type { Need } from "./peaks.ts";
 
@@ -75,10 +76,7 @@ export const filters: readonly Filter[] = [
     name: "instances",
     text: say("full of instances"),
     transient: true,
-    refuses: (node) => {
-      const max = node.capacity?.maxInstances ?? 0;
-      return max > 0 && node.placed >= max;
-    },
+    refuses: (node) => placesLack(node) > 0,
   },
   {
     name: "per_node",
@@ -93,21 +91,7 @@ export const filters: readonly Filter[] = [
     name: "memory",
     text: say("not enough memory"),
     transient: true,
-    refuses: (node, { need, config }) => {
-      const capacity = Number(node.capacity?.memoryBytes ?? 0n);
-      const held = Number(node.pressure?.tenantMemoryBytes ?? 0n);
-      return (
-        node.charged.memory + need.memory > capacity * config.overcommitMemory ||
-        held + need.memory > capacity
-      );
-    },
-  },
-  {
-    name: "cpu",
-    text: say("not enough CPU"),
-    transient: true,
-    refuses: (node, { need, config }) =>
-      node.charged.cpu + need.cpu > (node.capacity?.cpuMillis ?? 0) * config.overcommitCpu,
+    refuses: (node, wanted) => memoryLack(node, wanted) > 0,
   },
   {
     name: "pressure",
@@ -129,6 +113,28 @@ export const filters: readonly Filter[] = [
     refuses: (node, { mono, avoided }) => avoided !== undefined && (avoided.get(node.name) ?? 0) > mono,
   },
 ];
+
+/** Places that must be given back before one more instance may be placed on the node. */
+export function placesLack({ capacity, placed }: Node): number {
+  const max = capacity?.maxInstances ?? 0;
+  return max > 0 ? Math.max(0, placed + 1 - max) : 0;
+}
+
+/**
+ * Bytes that the node lacks for the instance, not above 0 if it has room: by what its instances are predicted to need
+ * together, or by what they hold now. CPU has no such bound: it is compressible, and only ranks nodes (place.ts).
+ * @param instead what its instances need, and what will have been given back of what they hold
+ */
+export function memoryLack(
+  { capacity, charged, pressure }: Node,
+  { need, config }: Wanted,
+  instead?: { readonly needed: Estimate; readonly freed: number },
+): number {
+  const has = Number(capacity?.memoryBytes ?? 0n);
+  const predicted = peakOf(plus(instead?.needed ?? charged.memory, need.memory));
+  const held = Number(pressure?.tenantMemoryBytes ?? 0n) - (instead?.freed ?? 0);
+  return Math.max(predicted - has * config.overcommitMemory, held + peakOf(need.memory) - has);
+}
 
 function mostStarts(node: Node, config: CoreConfig): number {
   return Math.max(4, Math.ceil(((node.capacity?.cpuMillis ?? 0) / 1000) * config.startsPerCore));

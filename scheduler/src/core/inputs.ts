@@ -181,7 +181,7 @@ export type Input =
       readonly deadline: number;
       readonly until: number;
     }
-  | { readonly type: "forget"; readonly call: string; readonly node: string }
+  | { readonly type: "forget"; readonly call: string; readonly node: string; readonly force: boolean }
   | {
       readonly type: "watcher-up";
       readonly watcher: string;

@@ -66,6 +66,7 @@ export function placeOn(
   });
   tenant.where = `on node ${node.name}: ${why}`;
   tenant.nowhere = undefined;
+  tenant.evicted = undefined;
   tenant.lastRef = ref;
   const instance = track(ctx, ref, { kind: "persisting", boot: node.bootId });
   instance.replaces = replaces;

@@ -19,7 +19,7 @@ import type {
 } from "@warren/proto/common";
 import { FairQueue } from "./fair-queue.ts";
 import { Lru } from "./lru.ts";
-import type { Peaks } from "./peaks.ts";
+import { type Need, Peaks } from "./peaks.ts";
 import type { Gaps } from "./sleep-times.ts";
 import { Timers } from "./timers.ts";
 
@@ -85,6 +85,8 @@ export interface Tenant {
   /** When it failed lately (mono), oldest first: the sliding window that makes a crash loop. */
   failedAt?: number[];
   lastExit?: Exit;
+  /** An instance of it was to be evicted (mono): why, and what would help. It may have been used in time. */
+  evicted?: { readonly at: number; readonly message: string };
   /** Nodes that could not start it, by their own fault, and until when (mono) they are avoided. */
   avoid?: Map<string, number>;
   /** Nodes that refused it at the last try, by reason, if that was in vain. */
@@ -224,6 +226,8 @@ export interface Instance {
   /** Requests in flight and what was confirmed, by who tells. */
   readonly tellers: Map<string, Teller>;
   usage?: Usage;
+  /** It was paged out since `usage` was measured: what it holds is not known. */
+  isUsageStale?: boolean;
   pid: number;
   /** The state that its node told last, and when that was heard (mono). */
   told?: { readonly state: InstanceState; readonly at: number };
@@ -238,8 +242,8 @@ export interface Instance {
   asked?: string;
   /** The instance that it replaces: its failing is not the tenant's (replace.ts). */
   replaces?: string;
-  /** What its node is charged for it: memory in bytes, CPU in thousandths of a core. */
-  charge: { memory: number; cpu: number };
+  /** What its node is charged for it. */
+  charge: Need;
   /** The instance's timer that counts (mono); others of it are stale. */
   armedAt: number;
 }
@@ -279,10 +283,12 @@ export interface Node {
   /** Of these, those on their way to ready. */
   starting: number;
   /** Sum of what its instances are charged. */
-  charged: { memory: number; cpu: number };
+  charged: Need;
   draining?: NodeDrain;
   /** Not before this moment (mono) is its memory relieved again. */
   relieveAt: number;
+  /** Likewise its CPU. */
+  easeAt: number;
 }
 
 /** A node is being emptied. */
@@ -378,6 +384,8 @@ export interface State {
   /** Instances that hold a place under the cap. */
   live: number;
   readonly counts: Record<string, number>;
+  /** What instances of all tenants use when they are young: what is expected of one of which nothing is known. */
+  readonly young: Peaks;
   /** Nodes that a filter refused, by filter. */
   readonly refusals: Record<string, number>;
 }
@@ -416,6 +424,7 @@ export function emptyState(epoch: bigint, since: number): State {
     limitsVersion: 1,
     n: 0,
     live: 0,
+    young: new Peaks(),
     counts: {},
     refusals: {},
   };

@@ -13,7 +13,7 @@ import {
   type Instance as ReportedInstance,
   RestartPolicy,
 } from "@warren/proto/common";
-import { observeUsage } from "./charge.ts";
+import { noNeed, observeUsage } from "./charge.ts";
 import { type Context, count } from "./context.ts";
 import { wish } from "./desire.ts";
 import { cancelDrain } from "./drain.ts";
@@ -35,7 +35,7 @@ import { nodeChanged } from "./node-events.ts";
 import { completeOperations } from "./operations.ts";
 import { periodsOf } from "./periods.ts";
 import { enter, giveUp, takeBack, track } from "./phases.ts";
-import { relieve } from "./pressure.ts";
+import { easeCpu, relieve } from "./pressure.ts";
 import { goneWithNode } from "./proven-lost.ts";
 import { enterMove, movesGivenUp, placedFor } from "./replace.ts";
 import { forgetOwedOn } from "./restart.ts";
@@ -62,8 +62,9 @@ export function expected(ctx: Context, record: NodeRecord): Node {
     instances: new Set(),
     placed: 0,
     starting: 0,
-    charged: { memory: 0, cpu: 0 },
+    charged: noNeed,
     relieveAt: 0,
+    easeAt: 0,
   };
   ctx.state.nodes.set(node.name, node);
   ctx.state.roster.push(node);
@@ -175,7 +176,10 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
     }
   }
   if (input.inventory) confirm(ctx, node, input.inventory);
-  if (input.pressure) relieve(ctx, node);
+  if (input.pressure) {
+    relieve(ctx, node);
+    easeCpu(ctx, node);
+  }
   ctx.emit({ type: "answer", call: input.call, answer: { kind: "done" } });
 }
 
@@ -356,11 +360,21 @@ function lose(ctx: Context, node: Node): void {
 }
 
 /** Somebody vouches that the node is gone for good: that is proof. */
-export function forgetNode(ctx: Context, call: string, name: string): void {
-  const { state } = ctx;
+export function forgetNode(
+  ctx: Context,
+  { call, node: name, force }: Extract<Input, { type: "forget" }>,
+): void {
+  const { state, at, config } = ctx;
   const node = state.nodes.get(name);
   if (!node) {
     ctx.emit({ type: "refuse", call, refusal: { kind: "no-node-of-name", node: name } });
+    return;
+  }
+  const silentMs = at.mono - node.lastReport;
+  const lateMs = periodsOf(config, state.nodes.size).late;
+  if (!force && node.confirmed && silentMs < lateMs) {
+    const message = `node ${name} reported ${Math.round(silentMs)} ms ago and has ${node.placed} instances: stop its agent first, and forget the node once it has been silent for ${lateMs / 1000} s. With force it is forgotten all the same, its instances end, and its agent joins again as a new node`;
+    ctx.emit({ type: "refuse", call, refusal: { kind: "node-reports", node: name, message } });
     return;
   }
   cancelDrain(ctx, node);

@@ -4,7 +4,7 @@ import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
 import { ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
-import { instancesOf, type Operation } from "./model.ts";
+import { instancesOf, type Operation, serving, standingSlots } from "./model.ts";
 import { unqueue } from "./queue.ts";
 import { crowded, type Refusal } from "./refusal.ts";
 import { abandonMove } from "./replace.ts";
@@ -12,6 +12,7 @@ import { settleOwed } from "./restart.ts";
 import { cutShort } from "./rollout.ts";
 import { beginStop, condemn } from "./stop.ts";
 import { refuseWaiters } from "./waiters.ts";
+import { refusedByAll, wantedOf } from "./wanted.ts";
 
 const reasons = {
   stop: ExitReason.KILLED,
@@ -33,6 +34,13 @@ export function operate(
   if (refusal) {
     ctx.emit({ type: "refuse", call, refusal });
     return;
+  }
+  if (kind === "restart" && standingSlots(ctx.state, key) > 0) {
+    const refused = refusedByAll(ctx, wantedOf(ctx, tenant, { revision: serving(tenant) }));
+    if (refused) {
+      ctx.emit({ type: "refuse", call, refusal: { kind: "no-node", tenant: key, refused, transient: true } });
+      return;
+    }
   }
   if (kind === "restart") clearFailures(tenant);
   // What was to be started by itself is not, until somebody uses it.

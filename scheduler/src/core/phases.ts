@@ -1,6 +1,6 @@
 /** How an instance comes into the books, changes its phase and leaves them: every count and index follows from here. */
 import { InstanceMode, type InstanceRef, Isolation } from "@warren/proto/common";
-import { charge, recharge } from "./charge.ts";
+import { charge, noNeed, recharge } from "./charge.ts";
 import type { Context } from "./context.ts";
 import { type Instance, isLeaving, type Node, type Phase, serving } from "./model.ts";
 
@@ -21,7 +21,7 @@ export function track(ctx: Context, ref: InstanceRef, phase: Phase): Instance {
     startedAtWall: 0,
     startMs: 0,
     lost: false,
-    charge: { memory: 0, cpu: 0 },
+    charge: noNeed,
     armedAt: Number.POSITIVE_INFINITY,
   };
   state.instances.set(ref.id, instance);
@@ -51,7 +51,7 @@ export function untrack(ctx: Context, instance: Instance): void {
   const { state } = ctx;
   const { id, tenant, node: name } = instance.ref;
   const node = state.nodes.get(name);
-  charge(ctx, instance, { memory: 0, cpu: 0 });
+  charge(ctx, instance, noNeed);
   count(node, instance, -1);
   node?.instances.delete(id);
   state.instances.delete(id);
@@ -66,7 +66,7 @@ export function untrack(ctx: Context, instance: Instance): void {
 /** It was given up with its node: it holds no place. */
 export function giveUp(ctx: Context, instance: Instance): void {
   const node = ctx.state.nodes.get(instance.ref.node);
-  charge(ctx, instance, { memory: 0, cpu: 0 });
+  charge(ctx, instance, noNeed);
   count(node, instance, -1);
   instance.lost = true;
   ctx.state.live--;

@@ -4,6 +4,7 @@
  * nodes as at 100. Nodes that hold the release already come first into the sample. Of these the best fit by predicted peaks
  * is taken. Pure, and it explains itself.
  */
+import { type Estimate, peakOf, plus } from "./estimate.ts";
 import { filters, refusing, type Wanted } from "./filters.ts";
 import type { Node } from "./model.ts";
 
@@ -39,7 +40,7 @@ export function sampleSize(nodes: number, least: number): number {
 interface Candidate {
   readonly node: Node;
   readonly holds: boolean;
-  /** Share of what it may be charged, with the instance on it: of memory or CPU, whichever is more. */
+  /** Share of its memory or its CPU that is predicted to be needed with the instance on it, whichever is more. */
   readonly fill: number;
   readonly score: number;
   readonly lot: number;
@@ -101,13 +102,12 @@ function inWords(refusals: Readonly<Record<string, number>>, spec: Wanted["spec"
 
 function candidateOf(node: Node, holds: boolean, input: PlaceInput): Candidate {
   const { config, need, random } = input;
-  const share = (charged: number, more: number, capacity: number) => (charged + more) / Math.max(1, capacity);
-  const memory = share(
-    node.charged.memory,
-    need.memory,
-    Number(node.capacity?.memoryBytes ?? 0n) * config.overcommitMemory,
-  );
-  const cpu = share(node.charged.cpu, need.cpu, (node.capacity?.cpuMillis ?? 0) * config.overcommitCpu);
+  const share = (charged: Estimate, more: Estimate, capacity: number) =>
+    peakOf(plus(charged, more)) / Math.max(1, capacity);
+  const bytes = Number(node.capacity?.memoryBytes ?? 0n) * config.overcommitMemory;
+  const memory = share(node.charged.memory, need.memory, bytes);
+  // CPU is compressible: a node that is predicted to be short of it is the worse choice, and a choice all the same.
+  const cpu = share(node.charged.cpu, need.cpu, node.capacity?.cpuMillis ?? 0);
   const fill = Math.max(memory, cpu);
   return { node, holds, fill, score: scoreOf(fill, holds, node, input), lot: random() };
 }

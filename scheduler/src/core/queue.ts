@@ -3,20 +3,20 @@
  * least recently used instance that is not busy makes room, and its place is taken only when it is gone (rule 1).
  */
 
-import { needOf } from "./charge.ts";
 import { type Context, count } from "./context.ts";
-import { bounds, nextSlot } from "./desire.ts";
-import { makeRoom, makeRoomFor, roomFilters } from "./evict.ts";
+import { nextSlot } from "./desire.ts";
+import { makeRoom } from "./evict.ts";
 import { backingOff } from "./failures.ts";
 import { refusing, type Wanted } from "./filters.ts";
 import { holdersOf } from "./holders.ts";
 import { placeOn } from "./life.ts";
-import { instancesOf, type Move, type Revision, serving, type Tenant } from "./model.ts";
-import { periodsOf } from "./periods.ts";
+import { serving, type Tenant } from "./model.ts";
 import { type PlaceResult, place } from "./place.ts";
 import { placedFor, waitingMove } from "./replace.ts";
+import { makeRoomFor, roomFilters } from "./room.ts";
 import { armTenant } from "./timing.ts";
 import { refuseUnserved } from "./waiters.ts";
+import { type Next, wantedOf } from "./wanted.ts";
 
 /** After so many of those parked have been refused again, the others need not be asked. */
 const enoughRefused = 8;
@@ -99,32 +99,12 @@ function refuseUnfit(ctx: Context, { key, nowhere = {} }: Tenant): void {
   refuseUnserved(ctx, key, { kind: "no-node", tenant: key, refused: nowhere, transient: false });
 }
 
-interface Next {
-  readonly slot: number;
-  readonly revision: Revision;
-  readonly move?: Move;
-}
-
 /** What the tenant wants next: an instance, or a successor for one. */
 function nextOf(ctx: Context, tenant: Tenant): Next | undefined {
   const slot = nextSlot(ctx, tenant);
   if (slot !== undefined) return { slot, revision: serving(tenant) };
   const move = waitingMove(ctx, tenant);
   return move && { slot: move.old.slot, revision: move.revision, move };
-}
-
-function wantedOf(ctx: Context, tenant: Tenant, { revision: { spec }, move }: Next): Wanted {
-  const { state, config, at } = ctx;
-  return {
-    spec,
-    need: needOf(tenant, config),
-    avoided: tenant.avoid,
-    perNode: bounds(spec).max > 1 ? countByNode(ctx, tenant.key, move) : undefined,
-    leaves: move && move.why !== "reload" ? move.old.node : undefined,
-    mono: at.mono,
-    lateMs: periodsOf(config, state.nodes.size).late,
-    config,
-  };
 }
 
 function choose({ state, random }: Context, wanted: Wanted): PlaceResult {
@@ -135,15 +115,6 @@ function choose({ state, random }: Context, wanted: Wanted): PlaceResult {
     state.refusals[name] = (state.refusals[name] ?? 0) + n;
   }
   return result;
-}
-
-/** What it has on each node; the one that is being replaced makes room by itself. */
-function countByNode(ctx: Context, tenant: string, move: Move | undefined): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const { ref, lost } of instancesOf(ctx.state, tenant)) {
-    if (!lost && ref.id !== move?.old.id) counts.set(ref.node, (counts.get(ref.node) ?? 0) + 1);
-  }
-  return counts;
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 import { Availability } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
+import { peakOf } from "./estimate.ts";
 import { instancesOn, type Node, serving } from "./model.ts";
 import { mayLeave } from "./quiesce.ts";
 import { requestMove } from "./replace.ts";
@@ -16,7 +17,8 @@ export function rebalance(ctx: Context): void {
   if (!config.rebalance || state.moves.size > 0 || state.queue.size > 0) return;
   const nodes = state.roster.filter((node) => node.confirmed && !node.lost && !node.cordoned);
   if (nodes.length < 2) return;
-  const filled = (node: Node) => node.charged.memory / Math.max(1, Number(node.capacity?.memoryBytes ?? 0n));
+  const filled = (node: Node) =>
+    peakOf(node.charged.memory) / Math.max(1, Number(node.capacity?.memoryBytes ?? 0n));
   const fullest = nodes.reduce((a, b) => (filled(b) > filled(a) ? b : a));
   const emptiest = nodes.reduce((a, b) => (filled(b) < filled(a) ? b : a));
   if (filled(fullest) - filled(emptiest) < worthwhile) return;

@@ -48,4 +48,5 @@ export type Refusal =
   | { readonly kind: "deadline"; readonly tenant: string; readonly what: string }
   | { readonly kind: "store-down"; readonly message: string }
   | { readonly kind: "join-again"; readonly message: string }
+  | { readonly kind: "node-reports"; readonly node: string; readonly message: string }
   | { readonly kind: "duplicate-node"; readonly node: string; readonly message: string };

@@ -6,15 +6,26 @@
 import { type Exit, ExitReason } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
 import { enqueue } from "./desire.ts";
+import { refusedText } from "./filters.ts";
 import { type Instance, instancesOf, isLeaving, type Move, type MoveEnd, type Tenant } from "./model.ts";
 import { beginStop } from "./stop.ts";
+import { refusedByAll, wantedOf } from "./wanted.ts";
 
 /** Asks for a successor. Nothing happens if one is on its way. */
 export function requestMove(ctx: Context, tenant: Tenant, move: Move): void {
   if (ctx.state.moves.has(move.old.id)) return;
   enterMove(ctx, tenant, move);
   const old = ctx.state.instances.get(move.old.id);
-  if (move.stopFirst && old) beginStop(ctx, old, ExitReason.REPLACED);
+  const refused =
+    move.stopFirst && old
+      ? refusedByAll(ctx, wantedOf(ctx, tenant, { revision: move.revision, move }))
+      : undefined;
+  if (refused) {
+    endMove(ctx, move, {
+      kind: "failed",
+      message: `no node could take its successor: ${refusedText(refused)}`,
+    });
+  } else if (move.stopFirst && old) beginStop(ctx, old, ExitReason.REPLACED);
   else enqueue(ctx, tenant);
 }
 

@@ -144,7 +144,8 @@ export function slept(ctx: Context, instance: Instance, number: number, outcome:
     // News of a wake may have come before the answer to the freeze that it undid.
     const undone = kind !== "thaw" && outcome.wakes !== undefined && outcome.wakes < instance.wakes;
     if (outcome.wakes !== undefined && outcome.wakes > instance.wakes) instance.wakes = outcome.wakes;
-    count(ctx, kind === "page-out" ? "page_outs" : kind === "freeze" ? "freezes" : "thaws");
+    if (kind === "page-out") instance.isUsageStale = true;
+    if (kind !== "thaw") count(ctx, kind === "page-out" ? "page_outs" : "freezes");
     instance.mode =
       kind === "thaw" || undone
         ? InstanceMode.ACTIVE

@@ -119,8 +119,8 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
       const answer = await engine.ask((call) => ({ type: "drain", call, node, deadline, until }));
       return answer.kind === "drained" ? { moved: answer.moved, stopped: answer.stopped } : {};
     },
-    async forgetNode({ node }) {
-      await engine.ask((call) => ({ type: "forget", call, node }));
+    async forgetNode({ node, force }) {
+      await engine.ask((call) => ({ type: "forget", call, node, force }));
       return {};
     },
     getStats() {

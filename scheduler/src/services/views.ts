@@ -16,12 +16,15 @@ import {
 } from "@warren/proto/common";
 import { type ClusterDefaults, ClusterDefaultsSchema } from "@warren/proto/scheduler";
 import type { CoreConfig } from "../core/config.ts";
+import { peakOf } from "../core/estimate.ts";
+import { evictionOf } from "../core/explain.ts";
 import { isLooping } from "../core/failures.ts";
 import {
   type Instance,
   inFlight,
   type Moment,
   type Node,
+  newestOf,
   type State,
   serving,
   type Tenant,
@@ -41,6 +44,7 @@ export function tenantView(state: State, config: CoreConfig, tenant: Tenant, at:
     servingVersion: BigInt(serving(tenant).version),
     rollout: tenant.rollout && rolloutView(tenant.rollout),
     backoff: backoffView(config, tenant, at),
+    evicted: newestOf(state, tenant.key) ? "" : (evictionOf(tenant)?.message ?? ""),
     servingSpec: serving(tenant) === tenant.newest ? undefined : serving(tenant).spec,
   });
 }
@@ -131,8 +135,8 @@ export function nodeView(lateMs: number, node: Node, at: Moment): NodeView {
     lastReportAt: node.lastReportWall ? toTimestamp(node.lastReportWall) : undefined,
     instances: node.placed,
     draining: node.draining !== undefined,
-    predictedMemoryBytes: BigInt(Math.round(node.charged.memory)),
-    predictedCpuMillis: Math.round(node.charged.cpu),
+    predictedMemoryBytes: BigInt(Math.round(peakOf(node.charged.memory))),
+    predictedCpuMillis: Math.round(peakOf(node.charged.cpu)),
     version: node.version,
   });
 }

@@ -13,7 +13,7 @@ import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";
  * Describes the file warren/common/v1/role.proto.
  */
 export const file_warren_common_v1_role: GenFile = /*@__PURE__*/
-  fileDesc("Cht3YXJyZW4vY29tbW9uL3YxL3JvbGUucHJvdG8SEHdhcnJlbi5jb21tb24udjEqdgoEUm9sZRIUChBST0xFX1VOU1BFQ0lGSUVEEAASDwoLUk9MRV9DTElFTlQQARIQCgxST0xFX0dBVEVXQVkQAhIOCgpST0xFX0FHRU5UEAMSEQoNUk9MRV9NRVRFUklORxAEEhIKDlJPTEVfU0NIRURVTEVSEAU6TgoFYWxsb3cSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi1hwMgAygOMhYud2FycmVuLmNvbW1vbi52MS5Sb2xlUgVhbGxvdzpECg1ieV9qb2luX3Rva2VuEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYtocDIAEoCFILYnlKb2luVG9rZW5iBnByb3RvMw", [file_google_protobuf_descriptor]);
+  fileDesc("Cht3YXJyZW4vY29tbW9uL3YxL3JvbGUucHJvdG8SEHdhcnJlbi5jb21tb24udjEqiAEKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfQ0xJRU5UEAESEAoMUk9MRV9HQVRFV0FZEAISDgoKUk9MRV9BR0VOVBADEhEKDVJPTEVfTUVURVJJTkcQBBISCg5ST0xFX1NDSEVEVUxFUhAFEhAKDFJPTEVfTUVUUklDUxAGOk4KBWFsbG93Eh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYtYcDIAMoDjIWLndhcnJlbi5jb21tb24udjEuUm9sZVIFYWxsb3c6RAoNYnlfam9pbl90b2tlbhIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLaHAyABKAhSC2J5Sm9pblRva2VuYgZwcm90bzM", [file_google_protobuf_descriptor]);
 
 /**
  * What a credential (client certificate or bearer token) entitles its bearer to be.
@@ -62,6 +62,13 @@ export enum Role {
    * @generated from enum value: ROLE_SCHEDULER = 5;
    */
   SCHEDULER = 5,
+
+  /**
+   * A scraper of metrics: it may read /metrics of every process, and call no RPC.
+   *
+   * @generated from enum value: ROLE_METRICS = 6;
+   */
+  METRICS = 6,
 }
 
 /**
