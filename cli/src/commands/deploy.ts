@@ -23,64 +23,6 @@ import {
 } from "../verb.ts";
 import { followRollout } from "./rollouts.ts";
 
-export function deployCommand(program: Command): void {
-  const command = asVerb(program.command("deploy"))
-    .description("pack a directory with its node_modules, upload it, and make it the tenant's release")
-    .argument("[dir]", "directory of the app")
-    .argument(...commandArgument)
-    .option("--name <key>", "the tenant's name (default: package.json's name, else the directory's)")
-    .option("--spec <file>", "TenantSpec as protojson, over package.json#warren");
-  specOptions(command)
-    .option("--no-wait", "do not wait until live instances are replaced")
-    .showHelpAfterError(
-      "(add --help for the usage; flags of the app's command go after --: warren deploy DIR -- bun --smol x.ts)",
-    )
-    .addHelpText("after", whatStaysHelp)
-    .action(async (dir: string | undefined, words: string[], options: DeployOptions) => {
-      if (dir === undefined) throw new UserError(noDirectory(options.command));
-      const ownCommand = commandOf(words, options.command);
-      const directory = resolve(dir);
-      const found = await stat(directory).catch(() => undefined);
-      if (!found) throw new UserError(`${directory} does not exist`, exitCodes.notFound);
-      if (!found.isDirectory()) throw new UserError(`${directory} is not a directory`);
-      const spec = readSpec(directory, { ...options, command: ownCommand });
-      await checkSpec(spec);
-      if (missingDependencies(directory)) {
-        process.stderr.write(
-          `${errorColors.yellow("warning:")} package.json names dependencies, but there is no node_modules: run 'bun install' there first\n`,
-        );
-      }
-      await withWarren(options, async (warren, signal) => {
-        const release = await warren.upload(spec.key, directory, {
-          signal,
-          manifest: { bunVersion: Bun.version, arch: process.arch },
-          onListed: once(sayWhatStays),
-          onProgress: ({ entries, bytes: size }) => progress(`packing: ${entries} files, ${bytes(size)}`),
-        });
-        progress("");
-        const tenant = await warren.apply({ ...spec, source: { case: "release", value: release.digest } });
-        const replaced = options.wait ? await followRollout(warren, tenant, signal, options.timeout) : 0;
-        if (options.json) {
-          printJson({
-            tenant: spec.key,
-            release: release.digest,
-            sizeBytes: Number(release.sizeBytes),
-            url: tenant.url,
-            replaced,
-          });
-          return;
-        }
-        process.stdout.write(
-          `${pc.green("deployed")} ${spec.key} ${pc.dim(`${release.digest.slice(7, 19)} ${bytes(Number(release.sizeBytes))}`)}${replaced ? `, ${replaced} replaced` : ""}\n${tenant.url}\n`,
-        );
-      });
-    });
-}
-
-interface DeployOptions extends VerbOptions, SpecFlags {
-  readonly wait: boolean;
-}
-
 /** The flags that set fields of a spec: of `deploy` and of `set`. */
 export function specOptions(command: Command): Command {
   return command
@@ -164,6 +106,64 @@ export function specOptions(command: Command): Command {
       "most that it may use, like cpu-seconds=3600/day; what has reached it is stopped until then; may be repeated",
       collectOption,
     );
+}
+
+export function deployCommand(program: Command): void {
+  const command = asVerb(program.command("deploy"))
+    .description("pack a directory with its node_modules, upload it, and make it the tenant's release")
+    .argument("[dir]", "directory of the app")
+    .argument(...commandArgument)
+    .option("--name <key>", "the tenant's name (default: package.json's name, else the directory's)")
+    .option("--spec <file>", "TenantSpec as protojson, over package.json#warren");
+  specOptions(command)
+    .option("--no-wait", "do not wait until live instances are replaced")
+    .showHelpAfterError(
+      "(add --help for the usage; flags of the app's command go after --: warren deploy DIR -- bun --smol x.ts)",
+    )
+    .addHelpText("after", whatStaysHelp)
+    .action(async (dir: string | undefined, words: string[], options: DeployOptions) => {
+      if (dir === undefined) throw new UserError(noDirectory(options.command));
+      const ownCommand = commandOf(words, options.command);
+      const directory = resolve(dir);
+      const found = await stat(directory).catch(() => undefined);
+      if (!found) throw new UserError(`${directory} does not exist`, exitCodes.notFound);
+      if (!found.isDirectory()) throw new UserError(`${directory} is not a directory`);
+      const spec = readSpec(directory, { ...options, command: ownCommand });
+      await checkSpec(spec);
+      if (missingDependencies(directory)) {
+        process.stderr.write(
+          `${errorColors.yellow("warning:")} package.json names dependencies, but there is no node_modules: run 'bun install' there first\n`,
+        );
+      }
+      await withWarren(options, async (warren, signal) => {
+        const release = await warren.upload(spec.key, directory, {
+          signal,
+          manifest: { bunVersion: Bun.version, arch: process.arch },
+          onListed: once(sayWhatStays),
+          onProgress: ({ entries, bytes: size }) => progress(`packing: ${entries} files, ${bytes(size)}`),
+        });
+        progress("");
+        const tenant = await warren.apply({ ...spec, source: { case: "release", value: release.digest } });
+        const replaced = options.wait ? await followRollout(warren, tenant, signal, options.timeout) : 0;
+        if (options.json) {
+          printJson({
+            tenant: spec.key,
+            release: release.digest,
+            sizeBytes: Number(release.sizeBytes),
+            url: tenant.url,
+            replaced,
+          });
+          return;
+        }
+        process.stdout.write(
+          `${pc.green("deployed")} ${spec.key} ${pc.dim(`${release.digest.slice(7, 19)} ${bytes(Number(release.sizeBytes))}`)}${replaced ? `, ${replaced} replaced` : ""}\n${tenant.url}\n`,
+        );
+      });
+    });
+}
+
+interface DeployOptions extends VerbOptions, SpecFlags {
+  readonly wait: boolean;
 }
 
 const whatStaysHelp = `
