@@ -50,7 +50,8 @@ export class LinePrinter {
 
   #head({ instance, at }: LogLine): string {
     const time = this.style.timestamps ? `${new Date(fromTimestamp(at, 0)).toISOString()} ` : "";
-    return pc.dim(`${time}${this.#seen.size > 1 ? `${shortId(instance)} | ` : ""}`);
+    const head = `${time}${this.#seen.size > 1 ? `${shortId(instance)} | ` : ""}`;
+    return head && pc.dim(head);
   }
 
   #body({ stream, cut }: LogLine, text: string): string {

@@ -116,6 +116,8 @@ async function showLogs(
   const tail = options.tail ?? (since ? most : 100);
   // To a pipe or a file it goes as it is; a terminal would obey it.
   const printer = new LinePrinter({ timestamps, raw: options.raw ?? !process.stdout.isTTY });
+  // A program that follows would have such a line twice.
+  const partial = !(json && follow);
   const onInstances = (ids: readonly string[]) => printer.read(ids);
   const lines = warren.logs(tenant, {
     tail,
@@ -123,7 +125,7 @@ async function showLogs(
     instance,
     previous,
     since,
-    partial: true,
+    partial,
     signal,
     onInstances,
   });
