@@ -1,5 +1,6 @@
 /** An instance as the contracts tell it, from its record. Pure. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { exitReasonText } from "@warren/common/exit-reason";
 import { toDuration, toTimestamp } from "@warren/common/time";
 import {
   EndpointSchema,
@@ -108,6 +109,13 @@ export function describeExit(exit: Outcome, lastOutput: () => string[]): Exit {
     message: exit.message ?? "",
     lastOutput: asksForOutput.includes(exit.reason) ? lastOutput() : [],
   });
+}
+
+/** "ended: crashed with code 3", for the end of its output. */
+export function endRemark({ reason, code, signal, message }: Exit): string {
+  const name = exitReasonText(reason);
+  if (message) return `ended: ${name}: ${message.replaceAll("\n", " ")}`;
+  return `ended: ${name}${signal ? ` by ${signal}` : code === undefined ? "" : ` with code ${code}`}`;
 }
 
 function endpointOf({ host, port }: InstanceRecord) {

@@ -17,7 +17,7 @@ import { loopback } from "./address.ts";
 import { findLeft } from "./adopt.ts";
 import { NothingToRunError } from "./command.ts";
 import { Contact } from "./contact.ts";
-import { describeExit, describeInstance, describeTransition, describeUsage } from "./describe.ts";
+import { describeExit, describeInstance, describeTransition, describeUsage, endRemark } from "./describe.ts";
 import { diskUse, overDiskLimit } from "./disk.ts";
 import { drain } from "./drain.ts";
 import { messageOf, removeTree } from "./files.ts";
@@ -711,7 +711,7 @@ export class Instance {
     this.#m.records.remove(ref.id);
     void this.#removeRemains().then(() => this.#m.ports.release(port, ref.id));
     this.#m.caches.release(ref);
-    this.#m.logs.ended(ref.tenant, ref.id);
+    this.#m.logs.ended(ref.tenant, ref.id, this.#exit && endRemark(this.#exit));
     rm(this.#home, { recursive: true, force: true }).catch((error: unknown) =>
       this.#log.warn({ why: messageOf(error), home: this.#home }, "an instance's files could not be removed"),
     );

@@ -9,6 +9,7 @@ import type { Logger } from "@warren/common/log";
 import { type Clock, systemClock } from "@warren/common/time";
 import { makePrivateDirectory, messageOf, removeTree } from "./files.ts";
 import { defaultLogBounds, type LogBounds, type LogStats } from "./logs/bounds.ts";
+import { copyBytes } from "./logs/files.ts";
 import { InstanceLogs, type LogContext, rawPath } from "./logs/instance.ts";
 import { streams } from "./logs/line.ts";
 import { Pump } from "./logs/pump.ts";
@@ -22,8 +23,8 @@ export class LogStore {
   readonly #live = new Map<string, InstanceLogs>();
   /** Ended, but not all of their output is in the copy yet. */
   readonly #ending = new Map<string, InstanceLogs>();
-  /** Ended ones by tenant, oldest first. */
-  readonly #ended: { readonly tenant: string; readonly id: string }[] = [];
+  /** Ended ones by tenant, oldest first; of those whose output is all in the copy, how large that is. */
+  readonly #ended: { readonly tenant: string; readonly id: string; bytes?: number }[] = [];
 
   constructor(
     private readonly directory: string,
@@ -60,12 +61,15 @@ export class LogStore {
     return ended && new InstanceLogs(this.#directoryOf(ended.tenant, id), this.#context, true);
   }
 
-  /** Nothing of it is left to write. Its output is kept while it is among the last of its tenant. */
-  ended(tenant: string, id: string): void {
+  /**
+   * Nothing of it is left to write. Its output is kept while it is among the last of its tenant.
+   * @param remark how it ended, for whoever reads its output
+   */
+  ended(tenant: string, id: string, remark?: string): void {
     const logs = this.#live.get(id);
     if (!logs) return;
     this.#live.delete(id);
-    logs.end();
+    logs.end(remark);
     this.#ending.set(id, logs);
     this.#ended.push({ tenant, id });
     this.prune();
@@ -73,13 +77,18 @@ export class LogStore {
 
   /** Removes what is over the bounds; called once more after adoption, when it is known who lives. */
   prune(): void {
+    const { keepPerTenant, keepInAll, keepBytes } = this.bounds;
     const kept = new Map<string, number>();
+    let bytes = 0;
     for (let i = this.#ended.length - 1; i >= 0; i--) {
       const { tenant, id } = this.#ended[i]!;
       const count = kept.get(tenant) ?? 0;
       const all = this.#ended.length - i;
-      if (count < this.bounds.keepPerTenant && all <= this.bounds.keepInAll) {
+      const size = this.#sizeOf(this.#ended[i]!);
+      // The newest is kept, however large.
+      if (count < keepPerTenant && all <= keepInAll && (all === 1 || bytes + size <= keepBytes)) {
         kept.set(tenant, count + 1);
+        bytes += size;
         continue;
       }
       this.#ended.splice(i, 1);
@@ -113,6 +122,13 @@ export class LogStore {
     } finally {
       for (const logs of [...this.#live.values(), ...this.#ending.values()]) logs.close();
     }
+  }
+
+  #sizeOf(ended: { readonly tenant: string; readonly id: string; bytes?: number }): number {
+    const directory = this.#directoryOf(ended.tenant, ended.id);
+    if (this.#ending.has(ended.id)) return copyBytes(directory);
+    ended.bytes ??= copyBytes(directory);
+    return ended.bytes;
   }
 
   #toLookAt(): InstanceLogs[] {

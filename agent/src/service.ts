@@ -1,7 +1,7 @@
 /** AgentService: from messages to mechanism and back. Who may call, and what a valid message is, was checked before. */
 import type { ServiceImpl } from "@connectrpc/connect";
 import { Code, rpcError } from "@warren/common/rpc/errors";
-import { fromDuration, toTimestamp } from "@warren/common/time";
+import { fromDuration, fromTimestamp, toTimestamp } from "@warren/common/time";
 import type { AgentService } from "@warren/proto/agent";
 import type { Fence } from "./fence.ts";
 import type { Instances } from "./instances.ts";
@@ -56,7 +56,7 @@ export function agentService(parts: ServiceParts): ServiceImpl<typeof AgentServi
       return { instances: instances.list() };
     },
 
-    async *streamLogs({ instance: id, tail, follow }, context) {
+    async *streamLogs({ instance: id, tail, follow, since, partial }, context) {
       const files = logs.find(id);
       if (!files) {
         throw rpcError(
@@ -64,9 +64,11 @@ export function agentService(parts: ServiceParts): ServiceImpl<typeof AgentServi
           `no output of instance ${id} on this node: it never ran here, or too long ago`,
         );
       }
-      const options = { tail, follow, ended: () => instances.get(id) === undefined };
+      const ended = () => instances.get(id) === undefined;
+      const options = { tail, follow, since: fromTimestamp(since, 0), partial, ended };
       for await (const lines of files.read(options, Date.now, context.signal)) {
-        yield { lines: lines.map(({ at, ...line }) => ({ ...line, at: toTimestamp(at) })) };
+        if (lines.length === 0) yield { caughtUp: true };
+        else yield { lines: lines.map(({ at, ...line }) => ({ ...line, at: toTimestamp(at) })) };
       }
     },
 

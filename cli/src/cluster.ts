@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
+import type { Interceptor } from "@connectrpc/connect";
 import { loadCredentials, Warren } from "@warren/client";
 import { listOf } from "@warren/common/config";
 import { z } from "zod";
@@ -40,6 +41,8 @@ export interface ClusterOptions {
   readonly credentials?: string;
   /** `--timeout`, in ms */
   readonly timeout?: number;
+  /** Around each call. */
+  readonly interceptors?: readonly Interceptor[];
 }
 
 /**
@@ -94,6 +97,7 @@ export function openWarren(options: ClusterOptions): Warren {
     meteringUrl: metering,
     credentials: loadCredentials(cluster.credentials),
     deadlineMs: options.timeout,
+    interceptors: options.interceptors,
   });
 }
 

@@ -4,7 +4,8 @@ import { ConfigError } from "@warren/common/config";
 import { CredentialsError } from "@warren/common/rpc/credentials";
 import { Code, ConnectError } from "@warren/common/rpc/errors";
 import { ServeError } from "@warren/common/rpc/server";
-import pc from "picocolors";
+import { errorColors as pc } from "./colors.ts";
+import { escaped } from "./terminal.ts";
 
 export const exitCodes = {
   ok: 0,
@@ -16,12 +17,13 @@ export const exitCodes = {
   deadline: 6,
   denied: 7,
   interrupted: 130,
+  terminated: 143,
 } as const;
 
 /** What `--help` says of them. */
 export const exitCodesHelp = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused (the start failed, the cap is reached), 5 not
-reachable or in back-off, 6 not done in time, 7 credential refused, 130 interrupted.`;
+reachable or in back-off, 6 not done in time, 7 credential refused, 130 interrupted (Ctrl-C), 143 ended by SIGTERM.`;
 
 /** Something the user can put right; the message says how. */
 export class UserError extends Error {
@@ -34,10 +36,24 @@ export class UserError extends Error {
   }
 }
 
+/** Ctrl-C, or SIGTERM, while a verb was under way; nothing is to be said of it. */
+export class Interrupted extends Error {
+  override readonly name = "Interrupted";
+  constructor(readonly signal: "SIGINT" | "SIGTERM") {
+    super(`interrupted by ${signal}`);
+  }
+
+  /** As a shell would have it: 128 and the signal's number. */
+  get exitCode(): number {
+    return this.signal === "SIGINT" ? exitCodes.interrupted : exitCodes.terminated;
+  }
+}
+
 const byCode: Partial<Record<Code, number>> = {
   [Code.InvalidArgument]: exitCodes.usage,
   [Code.NotFound]: exitCodes.notFound,
   [Code.FailedPrecondition]: exitCodes.refused,
+  [Code.Aborted]: exitCodes.refused,
   [Code.ResourceExhausted]: exitCodes.refused,
   [Code.AlreadyExists]: exitCodes.refused,
   [Code.Unimplemented]: exitCodes.refused,
@@ -63,7 +79,7 @@ const forUsers = new Set([
 ]);
 
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof UserError) return error.exitCode;
+  if (error instanceof UserError || error instanceof Interrupted) return error.exitCode;
   if (error instanceof ConnectError) return byCode[error.code] ?? exitCodes.failed;
   if (error instanceof ConfigError || error instanceof PackError) return exitCodes.usage;
   return exitCodes.failed;
@@ -75,8 +91,9 @@ function codeName(code: Code): string {
 }
 
 export function messageOf(error: unknown): string {
-  if (error instanceof ConnectError) return `${error.rawMessage} ${pc.dim(`(${codeName(error.code)})`)}`;
-  if (!(error instanceof Error)) return String(error);
+  if (error instanceof ConnectError)
+    return `${escaped(error.rawMessage)} ${pc.dim(`(${codeName(error.code)})`)}`;
+  if (!(error instanceof Error)) return escaped(String(error));
   const known =
     error instanceof UserError ||
     error instanceof ConfigError ||
@@ -85,7 +102,7 @@ export function messageOf(error: unknown): string {
     error instanceof ServeError ||
     isOfSystem(error) ||
     forUsers.has(error.name);
-  return known ? error.message : (error.stack ?? error.message);
+  return escaped(known ? error.message : (error.stack ?? error.message));
 }
 
 /** A file that is not there, a full disk: not ours, and it names the path. */

@@ -2,7 +2,7 @@
 import { fromTimestamp } from "@warren/common/time";
 import { UsageMeter } from "@warren/proto/common";
 import type { Invoice, InvoiceLine } from "@warren/proto/metering";
-import pc from "picocolors";
+import pc from "./colors.ts";
 import { alignedRight, tableText } from "./output.ts";
 import { bar, plotBeside } from "./plot.ts";
 import { moneyText } from "./units.ts";

@@ -2,7 +2,9 @@
 import { Command, CommanderError } from "commander";
 import { caCommand } from "./commands/ca.ts";
 import { deployCommand } from "./commands/deploy.ts";
+import { envCommand } from "./commands/env.ts";
 import { exportCommand } from "./commands/export.ts";
+import { inspectCommand } from "./commands/inspect.ts";
 import { instanceCommands } from "./commands/instances.ts";
 import { invoiceCommand } from "./commands/invoice.ts";
 import { ledgerCommand } from "./commands/ledger.ts";
@@ -10,12 +12,13 @@ import { listCommands } from "./commands/lists.ts";
 import { nodeCommand } from "./commands/nodes.ts";
 import { placingCommands } from "./commands/placing.ts";
 import { rolloutCommands } from "./commands/rollouts.ts";
+import { setCommand } from "./commands/set.ts";
 import { streamCommands } from "./commands/streams.ts";
 import { tokenCommand } from "./commands/token.ts";
 import { topCommands } from "./commands/top.ts";
 import { usageCommand } from "./commands/usage.ts";
 import { completionCommand } from "./completion/command.ts";
-import { exitCodes, exitCodesHelp, fail } from "./exit.ts";
+import { exitCodes, exitCodesHelp, fail, Interrupted } from "./exit.ts";
 import { processCommands } from "./processes/index.ts";
 import { upCommand } from "./up/command.ts";
 import { version } from "./version.ts";
@@ -32,6 +35,9 @@ const program = new Command("warren")
 
 upCommand(program);
 deployCommand(program);
+setCommand(program);
+envCommand(program);
+inspectCommand(program);
 instanceCommands(program);
 listCommands(program);
 nodeCommand(program);
@@ -55,12 +61,16 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   process.exit(exitCodes.ok);
 });
 
+// As many programs have it; commander knows one short flag only.
+const argv = process.argv.map((word, i) => (i === 2 && word === "-v" ? "-V" : word));
+
 try {
-  await program.parseAsync();
+  await program.parseAsync(argv);
   // A connection to a scheduler that does not answer would keep the process for ever.
   process.stdout.write("", () => process.exit(exitCodes.ok));
 } catch (error) {
-  if (!(error instanceof CommanderError)) fail(error);
+  if (error instanceof Interrupted) process.stdout.write("", () => process.exit(error.exitCode));
+  else if (!(error instanceof CommanderError)) fail(error);
   // Commander has said what is wrong; help and version were asked for.
-  process.exit(error.exitCode === 0 ? exitCodes.ok : exitCodes.usage);
+  else process.exit(error.exitCode === 0 ? exitCodes.ok : exitCodes.usage);
 }

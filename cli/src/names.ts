@@ -1,15 +1,18 @@
 /** Values of the contracts' enums as people write them: "idle-killed", "ready". */
+import { exitReasonText } from "@warren/common/exit-reason";
 import { rungName } from "@warren/common/isolation";
-import { ExitReason, InstanceMode, InstanceState, Isolation, NodeState } from "@warren/proto/common";
+import { InstanceMode, InstanceState, Isolation, NodeState } from "@warren/proto/common";
 
-function text(name: string | undefined): string {
+/** "CPU_SECONDS" is "cpu-seconds". */
+export function enumText(name: string | undefined): string {
   return (name ?? "unknown").toLowerCase().replaceAll("_", "-");
 }
 
-export const reasonName = (reason: ExitReason): string => text(ExitReason[reason]);
-export const stateName = (state: InstanceState): string => text(InstanceState[state]);
-export const modeName = (mode: InstanceMode): string => text(InstanceMode[mode]);
-export const nodeStateName = (state: NodeState): string => text(NodeState[state]);
+export const stateName = (state: InstanceState): string => enumText(InstanceState[state]);
+export const modeName = (mode: InstanceMode): string => enumText(InstanceMode[mode]);
+export const nodeStateName = (state: NodeState): string => enumText(NodeState[state]);
+
+export { exitReasonText as reasonName };
 
 /** The ladder of isolation as it is typed; "auto" is the highest rung that there is. */
 export const rungNames = ["auto", "none", "user", "cgroup", "namespace"] as const;

@@ -1,10 +1,11 @@
 /** What verbs print: a table or text for people, JSON for programs (`--json`). */
 import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
 import Table from "cli-table3";
-import pc from "picocolors";
+import pc from "./colors.ts";
+import { escapedJson } from "./terminal.ts";
 
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
+  process.stdout.write(`${escapedJson(JSON.stringify(value))}\n`);
 }
 
 export function messageJson<D extends DescMessage>(schema: D, message: MessageShape<D>): unknown {

@@ -1,5 +1,5 @@
 /** Plots in the terminal: bars and sparklines of a given width. */
-import pc from "picocolors";
+import pc from "./colors.ts";
 
 const eighths = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 const steps = ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];

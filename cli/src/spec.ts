@@ -17,6 +17,7 @@ import {
   type TenantSpec,
   TenantSpecSchema,
 } from "@warren/proto/common";
+import { envPair, readEnvFile, withoutBom } from "./env.ts";
 import { UserError } from "./exit.ts";
 import { type RungName, rungOf } from "./names.ts";
 import { parseUsageLimit } from "./usage-limit.ts";
@@ -25,6 +26,7 @@ export interface SpecFlags {
   readonly name?: string;
   readonly spec?: string;
   readonly env?: readonly string[];
+  readonly envFile?: readonly string[];
   readonly command?: readonly string[];
   readonly idle?: number;
   readonly keepWarm?: boolean;
@@ -92,17 +94,24 @@ export function readSpec(directory: string, flags: SpecFlags): TenantSpec {
   spec.key = flags.name ?? (spec.key || keyFrom(manifest, directory));
   if (!isKey(spec.key))
     throw new UserError(`the tenant's name ${JSON.stringify(spec.key)} ${keyRule}: give another with --name`);
-  for (const pair of flags.env ?? []) {
-    const at = pair.indexOf("=");
-    if (at < 1) throw new UserError(`--env ${pair}: must be NAME=value`);
-    spec.env[pair.slice(0, at)] = pair.slice(at + 1);
-  }
+  applyFlags(spec, flags);
+  return spec;
+}
+
+/** What flags say, field by field, over what the spec has. @throws UserError naming the flag that is wrong */
+export function applyFlags(spec: TenantSpec, flags: SpecFlags): void {
+  Object.assign(
+    spec.env,
+    ...(flags.envFile ?? []).map(readEnvFile),
+    ...(flags.env ?? []).map((pair) => envPair(pair)),
+  );
   if (flags.command?.length) spec.command = [...flags.command];
   if (flags.isolation !== undefined) spec.isolation = rungOf[flags.isolation];
   if (flags.priority !== undefined) spec.priority = flags.priority;
   if (flags.restart !== undefined) spec.restart = policyOf[flags.restart];
   if (flags.usageLimit?.length) spec.usageLimits = flags.usageLimit.map(parseUsageLimit);
-  if (flags.atMostOne) spec.availability = Availability.AT_MOST_ONE;
+  if (flags.atMostOne !== undefined)
+    spec.availability = flags.atMostOne ? Availability.AT_MOST_ONE : Availability.UNSPECIFIED;
   if (anyOf(flags.idle, flags.keepWarm, flags.freeze, flags.pageOut, flags.neverFreeze, flags.adaptive)) {
     spec.idle ??= create(IdlePolicySchema);
     if (flags.idle !== undefined) spec.idle.stopAfter = toDuration(flags.idle);
@@ -145,7 +154,6 @@ export function readSpec(directory: string, flags: SpecFlags): TenantSpec {
     if (openFiles !== undefined) spec.limits.openFiles = openFiles;
     if (disk !== undefined) spec.limits.diskBytes = BigInt(disk);
   }
-  return spec;
 }
 
 function anyOf(...flags: readonly unknown[]): boolean {
@@ -179,7 +187,7 @@ export function missingDependencies(directory: string): boolean {
 function readJson(path: string, needed = false): JsonObject | undefined {
   if (!needed && !existsSync(path)) return undefined;
   try {
-    const json = JSON.parse(readFileSync(path, "utf8")) as JsonValue;
+    const json = JSON.parse(withoutBom(readFileSync(path, "utf8"))) as JsonValue;
     if (isObject(json)) return json;
   } catch (error) {
     throw new UserError(`${path}: ${(error as Error).message}`);

@@ -1,7 +1,7 @@
 /** What `warren usage` prints: a table that ends in a sum, with a plot of its first meter where somebody looks. */
 import { fromTimestamp } from "@warren/common/time";
 import type { TenantUsage } from "@warren/proto/metering";
-import pc from "picocolors";
+import pc from "./colors.ts";
 import type { By } from "./metered.ts";
 import { alignedRight, tableText } from "./output.ts";
 import { bar, fold, highest, plotBeside, sparkline } from "./plot.ts";

@@ -3,6 +3,8 @@ import type { Warren } from "@warren/client";
 import { parseDuration, parseSize } from "@warren/common/config";
 import { type Command, InvalidArgumentError } from "commander";
 import { openWarren } from "./cluster.ts";
+import { escaping } from "./escaping.ts";
+import { Interrupted } from "./exit.ts";
 
 export interface VerbOptions {
   readonly state?: string;
@@ -18,6 +20,11 @@ export function durationOption(text: string): number {
   const ms = parseDuration(text);
   if (ms === undefined) throw new InvalidArgumentError("It must be a duration like 250ms, 30s, 5m or 1h.");
   return ms;
+}
+
+/** Of an option that may be repeated. */
+export function collectOption(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, text];
 }
 
 /** Bytes. */
@@ -55,20 +62,40 @@ export function asVerb(command: Command): Command {
     .option("--timeout <duration>", "how long each call may take (default: 30s)", durationOption);
 }
 
-/** Opens a client, runs the verb, closes the client; the signal aborts at Ctrl-C. */
+export interface ClientUse {
+  /**
+   * Answers as they are, controls of terminals included: for a verb that sends them back, or that escapes what it prints
+   * by itself. JSON is always exact.
+   */
+  readonly exact?: boolean;
+}
+
+/**
+ * Opens a client, runs the verb, closes the client; the signal aborts at Ctrl-C.
+ * @throws Interrupted when it was aborted, however the verb took that
+ */
 export async function withWarren<T>(
   options: VerbOptions,
   run: (warren: Warren, signal: AbortSignal) => Promise<T>,
+  { exact = options.json ?? false }: ClientUse = {},
 ): Promise<T> {
   const stop = new AbortController();
-  const onSignal = () => stop.abort();
+  let by: "SIGINT" | "SIGTERM" | undefined;
+  const onSignal = (signal: "SIGINT" | "SIGTERM") => {
+    by = signal;
+    stop.abort();
+  };
   process.once("SIGINT", onSignal);
   process.once("SIGTERM", onSignal);
-  const warren = openWarren(options);
+  const warren = openWarren({ ...options, interceptors: exact ? [] : [escaping] });
   // Not every call is given the signal: with its connection each of them ends.
   stop.signal.addEventListener("abort", () => warren.close(), { once: true });
   try {
-    return await run(warren, stop.signal);
+    const result = await run(warren, stop.signal);
+    if (by) throw new Interrupted(by);
+    return result;
+  } catch (error) {
+    throw by ? new Interrupted(by) : error;
   } finally {
     process.off("SIGINT", onSignal);
     process.off("SIGTERM", onSignal);

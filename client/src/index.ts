@@ -1,5 +1,11 @@
 export { type Credentials, CredentialsError, loadCredentials } from "@warren/common/rpc/credentials";
 export { Code, ConnectError, detailOf, isRpcCode } from "@warren/common/rpc/errors";
 export * from "@warren/proto/common";
-export { leftOut, PackError, type PackOptions, pack } from "./pack.ts";
-export { type UploadOptions, Warren, type WarrenOptions } from "./warren.ts";
+export { type Listing, PackError, type PackOptions, pack } from "./pack.ts";
+export {
+  type EventsOptions,
+  type LogsOptions,
+  type UploadOptions,
+  Warren,
+  type WarrenOptions,
+} from "./warren.ts";

@@ -3,18 +3,20 @@
  * `scheduler.*` and `metering.*`; what takes more than one call has a method here.
  */
 
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Client } from "@connectrpc/connect";
+import { clone, type MessageInitShape } from "@bufbuild/protobuf";
+import type { Client, Interceptor } from "@connectrpc/connect";
 import { connectRpc, type RpcConnection, streaming } from "@warren/common/rpc/client";
 import type { Credentials } from "@warren/common/rpc/credentials";
+import { Code, isRpcCode } from "@warren/common/rpc/errors";
 import { connectLeader, type LeaderConnection } from "@warren/common/rpc/leader";
 import { rpcLimits } from "@warren/common/rpc/limits";
-import type {
-  Event,
-  Release,
-  ReleaseManifestSchema,
-  Tenant,
-  TenantSpec,
+import { toTimestamp } from "@warren/common/time";
+import {
+  type Event,
+  type Release,
+  type ReleaseManifestSchema,
+  type Tenant,
+  type TenantSpec,
   TenantSpecSchema,
 } from "@warren/proto/common";
 import { MeteringService } from "@warren/proto/metering";
@@ -30,6 +32,8 @@ export interface WarrenOptions {
   readonly credentials: Credentials;
   /** Deadline of calls that set none, in ms. Default 30,000. */
   readonly deadlineMs?: number;
+  /** Of Connect, around each call: for logs, metrics, or to look at answers. */
+  readonly interceptors?: readonly Interceptor[];
 }
 
 export interface UploadOptions extends PackOptions {
@@ -37,6 +41,37 @@ export interface UploadOptions extends PackOptions {
   readonly manifest?: MessageInitShape<typeof ReleaseManifestSchema>;
   /** Deadline of the whole upload, in ms. Default 10 minutes. */
   readonly deadlineMs?: number;
+}
+
+export interface EventsOptions {
+  /** Only this one's. */
+  readonly tenant?: string;
+  /** After this place in the journal. Default: from now on. */
+  readonly after?: bigint;
+  /** Go on with new ones. Default true. */
+  readonly follow?: boolean;
+  /** The last so many of those that there are. */
+  readonly tail?: number;
+  readonly since?: Date;
+  /** "transition", "usage" and so on. Default: all. */
+  readonly types?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+export interface LogsOptions {
+  /** Lines of the past. Default 100. */
+  readonly tail?: number;
+  readonly follow?: boolean;
+  /** Only this one's: its id, or how that ends. */
+  readonly instance?: string;
+  /** Only of the one that ended last. */
+  readonly previous?: boolean;
+  readonly since?: Date;
+  /** Tell lines that have no newline yet, too (`partial`); the whole line follows. */
+  readonly partial?: boolean;
+  readonly signal?: AbortSignal;
+  /** Told whose output is read, at the beginning and whenever that changes. */
+  readonly onInstances?: (ids: readonly string[]) => void;
 }
 
 export class Warren implements Disposable {
@@ -48,15 +83,11 @@ export class Warren implements Disposable {
 
   /** Connects at the first call, and again whenever the connection was lost. */
   constructor(options: WarrenOptions) {
-    const { url, meteringUrl, credentials, deadlineMs } = options;
-    this.#connection = connectLeader({
-      urls: typeof url === "string" ? [url] : url,
-      credentials,
-      deadlineMs,
-    });
+    const { url, meteringUrl, ...shared } = options;
+    this.#connection = connectLeader({ urls: typeof url === "string" ? [url] : url, ...shared });
     this.scheduler = this.#connection.client(SchedulerService);
     this.enrol = this.#connection.client(EnrolService);
-    this.#metering = meteringUrl ? connectRpc({ url: meteringUrl, credentials, deadlineMs }) : undefined;
+    this.#metering = meteringUrl ? connectRpc({ url: meteringUrl, ...shared }) : undefined;
   }
 
   /** Whether a meteringUrl was given. */
@@ -103,35 +134,66 @@ export class Warren implements Disposable {
     }
   }
 
-  /** Applies a spec. @throws ConnectError */
-  async apply(spec: MessageInitShape<typeof TenantSpecSchema>): Promise<Tenant> {
-    const { tenant } = await this.scheduler.applyTenant({ spec: spec as TenantSpec });
+  /**
+   * Applies a spec.
+   * @param expectedVersion only if the tenant is at this version; else ABORTED
+   * @throws ConnectError
+   */
+  async apply(spec: MessageInitShape<typeof TenantSpecSchema>, expectedVersion?: bigint): Promise<Tenant> {
+    const { tenant } = await this.scheduler.applyTenant({ spec: spec as TenantSpec, expectedVersion });
     return tenant!;
   }
 
-  /** Events as they happen (without `follow`: those there are); ends with the signal or with the loop. */
-  async *events(
-    options: { tenant?: string; after?: bigint; follow?: boolean; signal?: AbortSignal } = {},
-  ): AsyncGenerator<Event> {
-    const { tenant = "", after, follow = true, signal } = options;
+  /**
+   * Changes a tenant's spec: reads it, has it edited, applies it, and does so again when somebody else was faster, so that no
+   * edit is lost. What is edited is the spec that serves, if the newest was rolled back.
+   * @param edit changes the spec in place; it may be called again, with another one. It is told the tenant as it is.
+   * @throws ConnectError, ABORTED when others were faster too often
+   */
+  async edit(key: string, edit: (spec: TenantSpec, tenant: Tenant) => unknown): Promise<Tenant> {
+    for (let attempt = 0; ; attempt++) {
+      const { tenant } = await this.scheduler.getTenant({ tenant: key });
+      const spec = clone(TenantSpecSchema, tenant!.servingSpec ?? tenant!.spec!);
+      await edit(spec, tenant!);
+      try {
+        return await this.apply(spec, tenant!.version);
+      } catch (error) {
+        if (!isRpcCode(error, Code.Aborted) || attempt >= mostEdits) throw error;
+      }
+    }
+  }
+
+  /**
+   * Events as they happen; ends with the signal or with the loop. Without `follow` those of the past: all after `after`
+   * (0n: all that the journal has), or the last `tail`.
+   */
+  async *events(options: EventsOptions = {}): AsyncGenerator<Event> {
+    const { tenant = "", after, follow = true, tail, since, types = [], signal } = options;
+    const request = {
+      tenant,
+      after,
+      follow,
+      tail,
+      since: since && toTimestamp(since.getTime()),
+      types: [...types],
+    };
     for await (const { event } of streaming(
-      (s) => this.scheduler.watchEvents({ tenant, after, follow }, { signal: s }),
+      (s) => this.scheduler.watchEvents(request, { signal: s }),
       signal,
     )) {
       if (event) yield event;
     }
   }
 
-  /** Output of a tenant's instances; with `follow` it goes on over restarts. */
-  async *logs(
-    tenant: string,
-    options: { tail?: number; follow?: boolean; signal?: AbortSignal } = {},
-  ): AsyncGenerator<LogLine> {
-    const { tail, follow, signal } = options;
-    for await (const { lines } of streaming(
-      (s) => this.scheduler.streamLogs({ tenant, tail, follow }, { signal: s }),
+  /** Output of all of a tenant's instances, in the order in which it was read; with `follow` it goes on over restarts. */
+  async *logs(tenant: string, options: LogsOptions = {}): AsyncGenerator<LogLine> {
+    const { since, signal, onInstances, ...rest } = options;
+    const request = { tenant, ...rest, since: since && toTimestamp(since.getTime()) };
+    for await (const { lines, instances } of streaming(
+      (s) => this.scheduler.streamLogs(request, { signal: s }),
       signal,
     )) {
+      if (instances.length > 0) onInstances?.(instances);
       yield* lines;
     }
   }
@@ -146,6 +208,9 @@ export class Warren implements Disposable {
     this.close();
   }
 }
+
+/** Tries of an edit, when others edit the same spec. */
+const mostEdits = 10;
 
 type UploadPart = {
   part:

@@ -1,5 +1,6 @@
 /** Refusals of the core as Connect/gRPC errors with typed details: what was wrong, and what to do. */
 
+import { exitReasonText } from "@warren/common/exit-reason";
 import { Code, type ConnectError, detail, rpcError } from "@warren/common/rpc/errors";
 import { toDuration, toTimestamp } from "@warren/common/time";
 import {
@@ -16,7 +17,7 @@ import { limitText } from "./core/limits.ts";
 import type { Refusal } from "./core/refusal.ts";
 
 export function exitText(exit: Exit): string {
-  const reason = ExitReason[exit.reason]?.toLowerCase().replaceAll("_", "-") ?? "unknown";
+  const reason = exitReasonText(exit.reason);
   const how = exit.signal ? ` by ${exit.signal}` : exit.code !== undefined ? ` with code ${exit.code}` : "";
   const why = exit.message ? `: ${exit.message}` : "";
   return exit.reason === ExitReason.UNSPECIFIED ? exit.message : `${reason}${how}${why}`;
@@ -46,6 +47,14 @@ export function toRpcError(refusal: Refusal): ConnectError {
       return rpcError(Code.NotFound, `no release ${refusal.digest}: upload it first`);
     case "no-node-of-name":
       return rpcError(Code.NotFound, `no node ${refusal.node} in the roster ('warren nodes' lists them)`);
+    case "changed": {
+      const { tenant, expected, version } = refusal;
+      const is = version === 0 ? "it is not there" : `it is at version ${version} now`;
+      return rpcError(
+        Code.Aborted,
+        `tenant ${tenant} is not at version ${expected} (${is}): read its spec again, and apply your change to that`,
+      );
+    }
     case "bad-spec":
       return rpcError(Code.InvalidArgument, `spec.${refusal.field}: ${refusal.message}`);
     case "rolled-back":

@@ -79,7 +79,7 @@ export class Releases {
             if (size > maxBytes) {
               throw rpcError(
                 Code.ResourceExhausted,
-                `the release is over ${maxBytes} bytes: leave out what it does not need`,
+                `the release is over ${maxBytes} bytes: leave out what it does not need (.warrenignore)`,
               );
             }
             hash.update(part.value);

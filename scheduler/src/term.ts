@@ -21,6 +21,7 @@ import { loadedFrom } from "./records.ts";
 import type { Releases } from "./releases.ts";
 import { enrolRpcs } from "./services/enrol-rpcs.ts";
 import { instanceRpcs } from "./services/instance-rpcs.ts";
+import { logRpcs } from "./services/log-rpcs.ts";
 import { nodeService } from "./services/node-service.ts";
 import { spendingRpcs } from "./services/spending-rpcs.ts";
 import { streamRpcs } from "./services/stream-rpcs.ts";
@@ -133,6 +134,7 @@ export class Term {
       ...instanceRpcs(services),
       ...spendingRpcs(services),
       ...streamRpcs(services),
+      ...logRpcs(services),
       ...trafficRpcs(services),
     };
     this.#engine.start();

@@ -1,6 +1,7 @@
 /** Specs that are applied, rejected and asked for again, at once or with a new leader in between. */
 import { expect, test } from "bun:test";
-import type { TenantSpec } from "@warren/proto/common";
+import { create } from "@bufbuild/protobuf";
+import { LimitsSchema, type TenantSpec } from "@warren/proto/common";
 import { Cluster } from "./cluster.ts";
 
 function oneReady(): Cluster {
@@ -65,3 +66,53 @@ test("a spec that was acknowledged is not lost to the rejection of the one befor
   c.restartScheduler();
   expect(tenant(c).newest.spec.env).toEqual({ v: "3" });
 });
+
+test("an edit that names the version it saw is refused once another was applied, or is on its way", () => {
+  const c = oneReady();
+  const { spec, version } = tenant(c).newest;
+  const edit = (expected: number, value: string) =>
+    c.ask((call) => ({ type: "apply", call, spec: { ...spec, env: { v: value } }, expected }));
+  const [first, second] = [edit(version, "2"), edit(version, "3")];
+  c.run(5_000);
+  expect(c.granted(first).kind).toBe("done");
+  expect(c.refused(second)).toEqual({
+    kind: "changed",
+    tenant: "a",
+    expected: version,
+    version: version + 1,
+  });
+  expect(tenant(c).newest.spec.env).toEqual({ v: "2" });
+  // Its answer was lost, and it is made again.
+  const again = edit(version, "2");
+  c.run(100);
+  expect(c.granted(again).kind).toBe("done");
+  const third = edit(version + 1, "3");
+  c.run(5_000);
+  expect(c.granted(third).kind).toBe("done");
+  const nobody = c.ask((call) => ({ type: "apply", call, spec: { ...spec, key: "b" }, expected: 1 }));
+  expect(c.refused(nobody)).toMatchObject({ kind: "changed", version: 0 });
+});
+
+test("an edit that the store did not take stands in nobody's way", () => {
+  const c = oneReady();
+  const { spec, version } = tenant(c).newest;
+  const edit = (value: string) =>
+    c.ask((call) => ({ type: "apply", call, spec: { ...spec, env: { v: value } }, expected: version }));
+  c.storeUp = false;
+  const lost = edit("2");
+  c.run(15_000);
+  expect(c.refused(lost).kind).toBe("store-down");
+  c.storeUp = true;
+  const made = edit("3");
+  c.run(5_000);
+  expect(c.granted(made).kind).toBe("done");
+  expect(tenant(c).newest.spec.env).toEqual({ v: "3" });
+});
+
+test.each([[{ limits: create(LimitsSchema, { memoryBytes: 1024n }) }, "limits.memory_bytes"]] as const)(
+  "a spec that cannot be meant is refused by the field: %#",
+  (more, field) => {
+    const c = new Cluster();
+    expect(c.refused(c.apply("a", more))).toMatchObject({ kind: "bad-spec", field });
+  },
+);

@@ -76,6 +76,12 @@ describe("a new spec for a live tenant", () => {
     runServed(c, 3_000, 2);
     expect(versions(c)).toEqual([1, 1, 1]);
     expect(rollout(c)).toMatchObject({ state: RolloutState.ROLLED_BACK });
+    // It is told which one did not become ready: its output says why.
+    const ended = c.events.flatMap(({ payload }) => (payload.case === "rollout" ? [payload.value] : []));
+    const { failedInstance } = ended.at(-1)!.rollout!;
+    expect(failedInstance).toMatch(/^01J/);
+    expect(before.map(({ id }) => id)).not.toContain(failedInstance);
+    expect(c.live().map(({ id }) => id)).not.toContain(failedInstance);
     expect(c.live().filter(({ id }) => before.some((old) => old.id === id))).toHaveLength(2);
     // Nothing of that is the tenant's own failing, and new instances are of the version that serves.
     expect(c.core.state.tenants.get("a")).toMatchObject({ failures: 0, rejected: true });

@@ -96,7 +96,7 @@ test("events tells the whole life, usage what it used, nodes and version what th
   expect(versions!.warren).toBe(versions!.scheduler);
 }, 60_000);
 
-test("logs -f and events -f follow, and end at Ctrl-C with code 0", async () => {
+test("logs -f and events -f follow, and end at Ctrl-C with code 130", async () => {
   await json("deploy", await writeApp(directory, "followed", "exitsAtOnce"));
   const follow = (...args: string[]) =>
     Bun.spawn([warrenBin, ...args, "-f", "--json", "--state", cell.state], {
@@ -122,7 +122,7 @@ test("logs -f and events -f follow, and end at Ctrl-C with code 0", async () => 
       { deadlineMs: 15_000, what: `${wanted} in ${verb} -f` },
     );
     child.kill("SIGINT");
-    expect(await child.exited).toBe(0);
+    expect(await child.exited).toBe(130);
     await reading;
   }
 }, 60_000);

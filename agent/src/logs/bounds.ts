@@ -18,6 +18,8 @@ export interface LogBounds {
   readonly keepPerTenant: number;
   /** Ended instances in all whose output is kept. */
   readonly keepInAll: number;
+  /** Bytes of their output in all; the oldest go first. */
+  readonly keepBytes: number;
 }
 
 export const defaultLogBounds: LogBounds = {
@@ -28,6 +30,7 @@ export const defaultLogBounds: LogBounds = {
   burstBytes: 8 * 1024 * 1024,
   keepPerTenant: 3,
   keepInAll: 1_000,
+  keepBytes: 1024 * 1024 * 1024,
 };
 
 /** Of all instances, since the agent began. */

@@ -1,5 +1,5 @@
 /** The files of a copy, `log.1`, `log.2` …, of which the oldest go; and their lines from the end. */
-import { closeSync, fstatSync, openSync, readdirSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { isMissing } from "../files.ts";
 import { chunkBytes } from "./bounds.ts";
@@ -22,6 +22,14 @@ export function copyNumbers(directory: string): number[] {
 
 export function copyPath(directory: string, number: number): string {
   return join(directory, `log.${number}`);
+}
+
+/** Bytes of a whole copy. */
+export function copyBytes(directory: string): number {
+  return copyNumbers(directory).reduce((sum, number) => {
+    const found = statSync(copyPath(directory, number), { throwIfNoEntry: false });
+    return sum + (found?.size ?? 0);
+  }, 0);
 }
 
 /** A piece of a file; undefined where there is no such file. */

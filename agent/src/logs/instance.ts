@@ -1,7 +1,8 @@
 /** The output of one instance: what it writes is taken in step by step, and read by whoever asks. */
 import { join } from "node:path";
 import { type Clock, pause } from "@warren/common/time";
-import { chunkBytes, type LogBounds, type LogStats } from "./bounds.ts";
+import { Begun } from "./begun.ts";
+import { chunkBytes, type LogBounds, type LogStats, lineBytes } from "./bounds.ts";
 import { Copy } from "./copy.ts";
 import { lastLines } from "./files.ts";
 import { StreamIntake } from "./intake.ts";
@@ -35,12 +36,27 @@ const followEveryMs = 50;
 const lastOutputLines = 20;
 const lastOutputBytes = 1024;
 
+/** What somebody wants of an instance's output. */
+export interface ReadOutput {
+  /** Lines of the past, at most. */
+  readonly tail: number;
+  /** ms since 1970: none that were read before. */
+  readonly since?: number;
+  readonly follow: boolean;
+  /** Also what has no newline yet. */
+  readonly partial?: boolean;
+  /** Whether nothing more will be written. */
+  readonly ended: () => boolean;
+}
+
 export class InstanceLogs {
   /** Opened at the first step: one that has ended long ago is only read. */
   #parts: { readonly copy: Copy; readonly intakes: readonly StreamIntake[] } | undefined;
   readonly #allowance: Allowance;
   #starved = false;
   #ending = false;
+  /** The last line of its output. */
+  #remark: string | undefined;
   #over: boolean;
 
   /** @param over whether it ended and all its output is in the copy */
@@ -63,9 +79,13 @@ export class InstanceLogs {
     return this.#over;
   }
 
-  /** The instance is gone: what is left is taken in, and then the raw files go too. */
-  end(): void {
+  /**
+   * The instance is gone: what is left is taken in, and then the raw files go too.
+   * @param remark how it ended, to be the last line of its output
+   */
+  end(remark?: string): void {
     this.#ending = true;
+    this.#remark = remark;
   }
 
   /** Lets go of its files; the next agent finds them as they are. */
@@ -120,18 +140,19 @@ export class InstanceLogs {
 
   /**
    * The last lines, and then the new ones until the instance has ended or the signal aborts. In batches, of which one at
-   * a time is held: a reader that is slow slows only itself, and is told what was rotated away meanwhile.
-   * @param ended whether nothing more will be written
+   * a time is held: a reader that is slow slows only itself, and is told what was rotated away meanwhile. With `follow`, an
+   * empty batch says once that all of the past was told.
    */
   async *read(
-    options: { readonly tail: number; readonly follow: boolean; readonly ended: () => boolean },
+    options: ReadOutput,
     now: () => number,
     signal: AbortSignal,
   ): AsyncGenerator<Line[], void, undefined> {
     await this.takeIn(signal);
-    const { reader, found } = await CopyReader.atTail(this.directory, options.tail);
+    const { reader, found } = await CopyReader.atTail(this.directory, options.tail, options.since);
+    const begun = new Begun();
     let left = options.follow ? Number.POSITIVE_INFINITY : found;
-    while (!signal.aborted) {
+    for (let isFirst = true; !signal.aborted; isFirst = false) {
       const ended = options.ended(); // asked before reading: what it wrote last is then in the file
       if (options.follow) await this.takeIn(signal);
       for (let lines = reader.next(now); lines.length > 0 && left > 0; lines = reader.next(now)) {
@@ -142,9 +163,17 @@ export class InstanceLogs {
           if (signal.aborted) return;
         }
       }
+      const lines = options.partial && !this.#over ? begun.told(this.#begun(), now(), !options.follow) : [];
+      if (lines.length > 0) yield lines;
       if (ended || !options.follow) return;
+      if (isFirst) yield [];
       await pause(followEveryMs, signal);
     }
+  }
+
+  /** What each stream holds of a line that has no newline yet. */
+  #begun(): readonly (readonly [StreamName, string])[] {
+    return this.#open().intakes.map((intake) => [intake.stream, intake.begun]);
   }
 
   #open() {
@@ -182,7 +211,12 @@ export class InstanceLogs {
 
   #finish(): void {
     const { intakes } = this.#open();
-    this.#keep(intakes.map((intake) => intake.finish()));
+    const last = intakes.map((intake) => intake.finish());
+    if (this.#remark !== undefined) {
+      const bytes = Buffer.from(`[warren] ${this.#remark}`).subarray(0, lineBytes);
+      last[streams.indexOf("stderr")]!.push({ bytes, cut: false, ours: true });
+    }
+    this.#keep(last);
     for (const intake of intakes) intake.removeRaw();
     this.#over = true;
   }

@@ -95,6 +95,11 @@ export class StreamIntake {
     return [...this.#splitter.rest(), ...this.#remarks()];
   }
 
+  /** The beginning of a line whose newline has not come yet. */
+  get begun(): string {
+    return this.#splitter.held.toString("utf8");
+  }
+
   /** The lines taken last could not be kept. */
   lose(lines: readonly RawLine[]): void {
     const bytes = lines.reduce((sum, line) => sum + (line.ours ? 0 : line.bytes.length + 1), 0);

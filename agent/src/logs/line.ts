@@ -13,6 +13,8 @@ export interface Line {
   readonly text: string;
   /** It was longer than the bound on lines and is cut. */
   readonly cut: boolean;
+  /** It has no newline yet. */
+  readonly partial?: true;
 }
 
 /** A line as it was read: bytes without the newline. */
@@ -77,6 +79,11 @@ export function encodeLines(stream: StreamName, at: number, lines: readonly RawL
     out[end - 1] = newline;
   }
   return out;
+}
+
+/** When a line was read, ms since 1970; NaN for what is no line. */
+export function stampOf(bytes: Buffer): number {
+  return isMark(bytes) ? Number.NaN : Number(bytes.toString("latin1", 0, stampDigits));
 }
 
 /** Undefined for a mark, and for what is no line of this format. */

@@ -1,7 +1,7 @@
 /** Reads a copy forwards, from some lines before its end, over its files as they come and go. */
 import { chunkBytes } from "./bounds.ts";
 import { copyNumbers, copyPath, linesBackwards, readPiece } from "./files.ts";
-import { isMark, type Line, parseLine, parseMark } from "./line.ts";
+import { isMark, type Line, parseLine, parseMark, stampOf } from "./line.ts";
 
 const newline = 0x0a;
 /** Others have their turn after as many bytes. */
@@ -17,31 +17,40 @@ export class CopyReader {
     private passed: number,
   ) {}
 
-  /** @returns a reader at the last lines, and how many those are */
-  static async atTail(directory: string, count: number): Promise<{ reader: CopyReader; found: number }> {
+  /**
+   * @param since ms since 1970: lines that were read before are not wanted
+   * @returns a reader at the last lines, and how many those are
+   */
+  static async atTail(
+    directory: string,
+    count: number,
+    since = 0,
+  ): Promise<{ reader: CopyReader; found: number }> {
     let found = 0;
     let place = { number: 0, offset: 0 };
     let seen = 0;
     let total: number | undefined;
     let read = 0;
+    let most = count;
     for (const number of copyNumbers(directory).reverse()) {
       for (const { bytes, start, end } of linesBackwards(copyPath(directory, number))) {
         if (place.number === 0) place = { number, offset: end };
         if (isMark(bytes)) total ??= (parseMark(bytes)?.lines ?? 0) + seen;
         else {
           seen++;
-          if (found < count) {
+          if (stampOf(bytes) < since) most = found;
+          if (found < most) {
             found++;
             place = { number, offset: start };
           }
         }
-        if (found >= count && total !== undefined) break;
+        if (found >= most && total !== undefined) break;
         read += end - start;
         if (read < turnBytes) continue;
         read = 0;
         await new Promise(setImmediate);
       }
-      if (found >= count && total !== undefined) break;
+      if (found >= most && total !== undefined) break;
     }
     const reader = new CopyReader(directory, place.number, place.offset, (total ?? seen) - found);
     return { reader, found };

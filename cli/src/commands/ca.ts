@@ -14,8 +14,8 @@ import {
 } from "@warren/common/tls/cell";
 import { Role } from "@warren/proto/common";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import pc from "picocolors";
 import { defaultStateDirectory } from "../cluster.ts";
+import pc from "../colors.ts";
 import { exitCodes, UserError } from "../exit.ts";
 import { printJson } from "../output.ts";
 import { durationOption } from "../verb.ts";

@@ -1,14 +1,19 @@
 /** `warren deploy DIR`: pack, upload, apply, and wait until it has taken over from what was live. */
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
+import type { Listing } from "@warren/client";
 import { type Command, Option } from "commander";
-import pc from "picocolors";
+import { checkSpec } from "../check-spec.ts";
+import pc, { errorColors } from "../colors.ts";
+import { commandArgument, commandOf, noDirectory } from "../command-words.ts";
 import { exitCodes, UserError } from "../exit.ts";
 import { rungNames } from "../names.ts";
 import { bytes, printJson, progress } from "../output.ts";
 import { missingDependencies, readSpec, readyKinds, restartPolicies, type SpecFlags } from "../spec.ts";
+import { escaped } from "../terminal.ts";
 import {
   asVerb,
+  collectOption,
   coresOption,
   countOption,
   durationOption,
@@ -18,16 +23,16 @@ import {
 } from "../verb.ts";
 import { followRollout } from "./rollouts.ts";
 
-const collect = (value: string, before: string[]) => [...before, value];
-
-export function deployCommand(program: Command): void {
-  asVerb(program.command("deploy"))
-    .description("pack a directory with its node_modules, upload it, and make it the tenant's release")
-    .argument("<dir>", "directory of the app")
-    .option("--name <key>", "the tenant's name (default: package.json's name, else the directory's)")
-    .option("--spec <file>", "TenantSpec as protojson, over package.json#warren")
-    .option("--env <NAME=value>", "environment of the app; may be repeated", collect, [])
-    .option("--command <arg...>", "command to run instead of the entry of package.json")
+/** The flags that set fields of a spec: of `deploy` and of `set`. */
+export function specOptions(command: Command): Command {
+  return command
+    .option("--env <NAME=value>", "environment of the app; may be repeated", collectOption)
+    .option(
+      "--env-file <file>",
+      "take a dotenv file into the environment, '-' for stdin; may be repeated, --env wins",
+      collectOption,
+    )
+    .option("--command <arg...>", "command to run instead of the entry of package.json; better as -- COMMAND")
     .option("--idle <duration>", "stop after so long without a request", durationOption)
     .option("--keep-warm", "never stop for being idle")
     .option("--ready <path>", "HTTP path that must answer 200 to 399 before the app counts as ready")
@@ -99,25 +104,42 @@ export function deployCommand(program: Command): void {
     .option(
       "--usage-limit <METER=n/PERIOD>",
       "most that it may use, like cpu-seconds=3600/day; what has reached it is stopped until then; may be repeated",
-      collect,
-      [],
-    )
+      collectOption,
+    );
+}
+
+export function deployCommand(program: Command): void {
+  const command = asVerb(program.command("deploy"))
+    .description("pack a directory with its node_modules, upload it, and make it the tenant's release")
+    .argument("[dir]", "directory of the app")
+    .argument(...commandArgument)
+    .option("--name <key>", "the tenant's name (default: package.json's name, else the directory's)")
+    .option("--spec <file>", "TenantSpec as protojson, over package.json#warren");
+  specOptions(command)
     .option("--no-wait", "do not wait until live instances are replaced")
-    .action(async (dir: string, options: VerbOptions & SpecFlags & { wait: boolean }) => {
+    .showHelpAfterError(
+      "(add --help for the usage; flags of the app's command go after --: warren deploy DIR -- bun --smol x.ts)",
+    )
+    .addHelpText("after", whatStaysHelp)
+    .action(async (dir: string | undefined, words: string[], options: DeployOptions) => {
+      if (dir === undefined) throw new UserError(noDirectory(options.command));
+      const ownCommand = commandOf(words, options.command);
       const directory = resolve(dir);
       const found = await stat(directory).catch(() => undefined);
       if (!found) throw new UserError(`${directory} does not exist`, exitCodes.notFound);
       if (!found.isDirectory()) throw new UserError(`${directory} is not a directory`);
-      const spec = readSpec(directory, options);
+      const spec = readSpec(directory, { ...options, command: ownCommand });
+      await checkSpec(spec);
       if (missingDependencies(directory)) {
         process.stderr.write(
-          `${pc.yellow("warning:")} package.json names dependencies, but there is no node_modules: run 'bun install' there first\n`,
+          `${errorColors.yellow("warning:")} package.json names dependencies, but there is no node_modules: run 'bun install' there first\n`,
         );
       }
       await withWarren(options, async (warren, signal) => {
         const release = await warren.upload(spec.key, directory, {
           signal,
           manifest: { bunVersion: Bun.version, arch: process.arch },
+          onListed: once(sayWhatStays),
           onProgress: ({ entries, bytes: size }) => progress(`packing: ${entries} files, ${bytes(size)}`),
         });
         progress("");
@@ -138,4 +160,36 @@ export function deployCommand(program: Command): void {
         );
       });
     });
+}
+
+interface DeployOptions extends VerbOptions, SpecFlags {
+  readonly wait: boolean;
+}
+
+const whatStaysHelp = `
+What is uploaded: everything below the directory, node_modules included, but version control (.git) and dotenv files
+(.env, .env.*; not .env.example, .sample, .template). A file .warrenignore there, in the syntax of .gitignore, leaves out
+more, or takes something along again (!.env.public). .gitignore is not read: it lists what a build makes, which runs.`;
+
+/** Said once, although an upload that is made again packs again. */
+function once<T>(say: (value: T) => void): (value: T) => void {
+  let said = false;
+  return (value) => {
+    if (!said) say(value);
+    said = true;
+  };
+}
+
+/** Files that the app will not find, and those that it has from elsewhere. */
+function sayWhatStays({ dotenv, ignored, followed }: Listing): void {
+  progress("");
+  const say = (text: string) => process.stderr.write(`${errorColors.dim(escaped(text))}\n`);
+  if (dotenv.length > 0) {
+    const named = dotenv.slice(0, 5).join(", ");
+    const more = dotenv.length > 5 ? ` and ${dotenv.length - 5} more` : "";
+    const stay = dotenv.length === 1 ? "stays" : "stay";
+    say(`${named}${more} ${stay} here: --env-file FILE takes one into the app's environment`);
+  }
+  if (ignored > 0) say(`.warrenignore leaves out ${ignored} files and directories`);
+  for (const { name, from } of followed) say(`${name} is a link to ${from}: its files are taken along`);
 }

@@ -3,7 +3,7 @@ import type { Warren } from "@warren/client";
 import { fromDuration } from "@warren/common/time";
 import type { TenantSpec } from "@warren/proto/common";
 import type { Command } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { printJson } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 
@@ -31,7 +31,7 @@ export function instanceCommands(program: Command): void {
     else process.stdout.write(`${text}\n`);
   };
 
-  asVerb(program.command("ensure"))
+  asVerb(program.command("ensure").alias("start"))
     .description("make sure that a tenant has a ready instance, starting one if need be")
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>
@@ -92,7 +92,7 @@ export function instanceCommands(program: Command): void {
       }),
     );
 
-  asVerb(program.command("rm"))
+  asVerb(program.command("rm").alias("delete"))
     .description("stop a tenant and forget it")
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>

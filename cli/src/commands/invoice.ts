@@ -2,7 +2,7 @@
 import { fromTimestamp, toTimestamp } from "@warren/common/time";
 import { type Invoice, InvoiceSchema } from "@warren/proto/metering";
 import type { Command } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { invoicesText, invoiceText } from "../invoice-text.ts";
 import { asMeteredVerb, withMetering } from "../metered.ts";
 import { monthOption } from "../moments.ts";

@@ -5,8 +5,8 @@ import { readSnapshot, writeSnapshot } from "@warren/metering/snapshot/file";
 import { verifyLedger } from "@warren/metering/snapshot/verify";
 import { type JournalLocation, openReader, sourceOf } from "@warren/metering/source";
 import { type Command, Option } from "commander";
-import pc from "picocolors";
 import { defaultStateDirectory } from "../cluster.ts";
+import pc from "../colors.ts";
 import { exitCodes, UserError } from "../exit.ts";
 import { printJson, progress } from "../output.ts";
 

@@ -15,7 +15,7 @@ import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 import { version } from "../version.ts";
 
 export function listCommands(program: Command): void {
-  asVerb(program.command("ps"))
+  asVerb(program.command("ps").aliases(["list", "ls"]))
     .description("list tenants and their instances")
     .argument("[tenant]", "only this one")
     .action((tenant: string | undefined, options: VerbOptions) =>

@@ -2,7 +2,7 @@
 import { fromTimestamp } from "@warren/common/time";
 import { type Node, NodeSchema } from "@warren/proto/common";
 import type { Command } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { exitCodes, UserError } from "../exit.ts";
 import { nodeStateName, rungsName } from "../names.ts";
 import { age, bytes, messageJson, printJson, printTable } from "../output.ts";

@@ -1,7 +1,7 @@
 /** `warren cordon | uncordon | drain | forget`: where new instances may go. */
 import { pause, toDuration } from "@warren/common/time";
 import type { Command } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { printJson, progress } from "../output.ts";
 import { asVerb, durationOption, type VerbOptions, withWarren } from "../verb.ts";
 

@@ -4,8 +4,9 @@ import { fromTimestamp, pause } from "@warren/common/time";
 import { type Release, ReleaseSchema, RolloutState, type Tenant, TenantSchema } from "@warren/proto/common";
 import { ExplainResponseSchema } from "@warren/proto/scheduler";
 import type { Command } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { exitCodes, UserError } from "../exit.ts";
+import { shortId } from "../log-lines.ts";
 import { age, bytes, messageJson, printJson, printTable, progress } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 
@@ -66,7 +67,7 @@ export function rolloutCommands(program: Command): void {
       }),
     );
 
-  asVerb(program.command("explain"))
+  asVerb(program.command("explain").alias("status"))
     .description("why a tenant is where it is, or nowhere")
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>
@@ -129,7 +130,11 @@ export async function followRollout(
     }
     if (rollout.state === RolloutState.ROLLED_BACK) {
       progress("");
-      const message = `version ${version} did not take over (${rollout.message}): version ${rollout.previousVersion} serves on ('warren logs ${tenant.spec?.key}' shows its output)`;
+      const key = tenant.spec?.key;
+      const { failedInstance: id, lastOutput } = rollout;
+      const more = id ? ` ('warren logs ${key} --instance ${shortId(id)}' shows all of its output)` : "";
+      const output = lastOutput.map((line) => `\n  ${line}`).join("");
+      const message = `version ${version} did not take over (${rollout.message}): version ${rollout.previousVersion} serves on${more}${output}`;
       throw new UserError(message, exitCodes.refused);
     }
     const doing = rollout.state === RolloutState.ROLLING_BACK ? "rolling back" : "replacing instances";

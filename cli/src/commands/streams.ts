@@ -1,74 +1,155 @@
 /** `warren logs | events`: what is said and what happens. */
+import type { Warren } from "@warren/client";
+import { listOf } from "@warren/common/config";
 import { fromDuration, fromTimestamp } from "@warren/common/time";
-import { type Event, EventSchema, NodeChange, RolloutState } from "@warren/proto/common";
+import { type Event, EventSchema, type Exit, NodeChange, RolloutState } from "@warren/proto/common";
 import { LogLineSchema } from "@warren/proto/scheduler";
-import { type Command, InvalidArgumentError } from "commander";
-import pc from "picocolors";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import pc from "../colors.ts";
+import { LinePrinter } from "../log-lines.ts";
+import { momentOption } from "../moments.ts";
 import { modeName, reasonName, stateName } from "../names.ts";
 import { age, messageJson, printJson } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 
+/** Lines or events of the past. */
+const most = 10_000;
+
 function tailOption(text: string): number {
   const n = Number(text);
-  if (!Number.isInteger(n) || n < 0 || n > 10_000)
-    throw new InvalidArgumentError("It must be from 0 to 10000.");
+  if (text.trim() === "" || !Number.isInteger(n) || n < 0 || n > most)
+    throw new InvalidArgumentError(`It must be from 0 to ${most}.`);
   return n;
+}
+
+const shownTypes = EventSchema.oneofs.find(({ name }) => name === "payload")!.fields.map(({ name }) => name);
+/** Counters, every few seconds for each instance: shown when they are asked for. */
+const counterTypes = ["usage", "traffic"];
+
+/** "transition,eviction" @throws InvalidArgumentError */
+function typesOption(text: string, before: readonly string[] = []): string[] {
+  const types = listOf(text);
+  const unknown = types.find((type) => !shownTypes.includes(type));
+  if (unknown !== undefined || types.length === 0)
+    throw new InvalidArgumentError(`It must be of: ${shownTypes.join(", ")}.`);
+  return [...before, ...types];
+}
+
+const sinceOption = (text: string): Date => new Date(momentOption(text));
+
+interface LogsFlags extends VerbOptions {
+  readonly follow?: boolean;
+  readonly tail?: number;
+  readonly instance?: string;
+  readonly previous?: boolean;
+  readonly since?: Date;
+  readonly timestamps?: boolean;
+  readonly raw?: boolean;
+}
+
+interface EventsFlags extends VerbOptions {
+  readonly follow?: boolean;
+  readonly tail?: number;
+  readonly since?: Date;
+  readonly type?: readonly string[];
 }
 
 export function streamCommands(program: Command): void {
   asVerb(program.command("logs"))
-    .description("show the output of a tenant's newest instance")
+    .description("show the output of a tenant's instances, in the order in which it was written")
     .argument("<tenant>")
     .option("-f, --follow", "go on with new lines, over restarts too")
-    .option("-n, --tail <lines>", "lines of the past", tailOption, 100)
-    .action((tenant: string, options: VerbOptions & { follow?: boolean; tail: number }) =>
-      withWarren(options, async (warren, signal) => {
-        try {
-          for await (const line of warren.logs(tenant, {
-            tail: options.tail,
-            follow: options.follow,
-            signal,
-          })) {
-            if (options.json) printJson(messageJson(LogLineSchema, line));
-            else
-              process.stdout.write(
-                `${line.stream === "stderr" ? pc.yellow(line.text) : line.text}${line.cut ? pc.dim(" …") : ""}\n`,
-              );
-          }
-        } catch (error) {
-          if (!signal.aborted) throw error;
-        }
-      }),
+    .option("-n, --tail <lines>", "lines of the past (default: 100; with --since all)", tailOption)
+    .option(
+      "--instance <id>",
+      "only this one's: its id, or the end of it as it is shown; also of one that ended",
+    )
+    .addOption(
+      new Option("--previous", "only of the instance that ended last, and why it did").conflicts("instance"),
+    )
+    .option(
+      "--since <time>",
+      "only lines since then: 10m for so long ago, or 2026-11-30T10:00:00Z",
+      sinceOption,
+    )
+    .option("--timestamps", "begin each line with when it was read")
+    .option("--raw", "on a terminal, too, as it was written: controls of the terminal are not escaped")
+    .action((tenant: string, options: LogsFlags) =>
+      withWarren(options, (warren, signal) => showLogs(warren, tenant, options, signal), { exact: true }),
     );
 
   asVerb(program.command("events"))
     .description("show what has happened; with -f, what happens")
     .argument("[tenant]", "only this one's")
     .option("-f, --follow", "go on with new events")
-    .action((tenant: string | undefined, options: VerbOptions & { follow?: boolean }) =>
+    .option("-n, --tail <events>", "events of the past (default: 50; with --since all)", tailOption)
+    .option(
+      "--since <time>",
+      "only events since then: 10m for so long ago, or 2026-11-30T10:00:00Z",
+      sinceOption,
+    )
+    .option(
+      "--type <types>",
+      `only these, with commas: ${shownTypes.join(", ")} (default: all but ${counterTypes.join(" and ")}; with --json all)`,
+      typesOption,
+    )
+    .action((tenant: string | undefined, options: EventsFlags) =>
       withWarren(options, async (warren, signal) => {
-        try {
-          const after = options.follow ? undefined : 0n;
-          for await (const event of warren.events({
-            tenant,
-            after,
-            follow: options.follow ?? false,
-            signal,
-          })) {
-            if (options.json) printJson(messageJson(EventSchema, event));
-            else process.stdout.write(`${eventLine(event)}\n`);
-          }
-        } catch (error) {
-          if (!signal.aborted) throw error;
+        const { follow = false, since, json } = options;
+        const types = options.type ?? (json ? [] : shownTypes.filter((type) => !counterTypes.includes(type)));
+        const tail = options.tail ?? (since ? most : 50);
+        for await (const event of warren.events({ tenant, follow, tail, since, types, signal })) {
+          if (json) printJson(messageJson(EventSchema, event));
+          else process.stdout.write(`${eventLine(event)}\n`);
         }
       }),
     );
 }
 
+async function showLogs(
+  warren: Warren,
+  tenant: string,
+  options: LogsFlags,
+  signal: AbortSignal,
+): Promise<void> {
+  const { follow, instance, previous, since, json, timestamps = false } = options;
+  const tail = options.tail ?? (since ? most : 100);
+  // To a pipe or a file it goes as it is; a terminal would obey it.
+  const printer = new LinePrinter({ timestamps, raw: options.raw ?? !process.stdout.isTTY });
+  // A program that follows would have such a line twice.
+  const partial = !(json && follow);
+  const onInstances = (ids: readonly string[]) => printer.read(ids);
+  const lines = warren.logs(tenant, {
+    tail,
+    follow,
+    instance,
+    previous,
+    since,
+    partial,
+    signal,
+    onInstances,
+  });
+  try {
+    for await (const line of lines) {
+      if (json) printJson(messageJson(LogLineSchema, line));
+      else process.stdout.write(printer.print(line));
+    }
+  } finally {
+    process.stdout.write(printer.end());
+  }
+}
+
 /** An event in one line for a person. */
 export function eventLine(event: Event): string {
   const time = new Date(fromTimestamp(event.time, 0)).toISOString().slice(11, 23);
-  return `${pc.dim(time)} ${pc.bold((event.tenant || event.source).padEnd(12))} ${what(event.payload)}`;
+  const said = what(event.payload).replaceAll("\n", "\\n"); // a tenant must not write lines of its own here
+  return `${pc.dim(time)} ${pc.bold((event.tenant || event.source).padEnd(12))} ${said}`;
+}
+
+/** The last line of output of one that failed says more than any code. */
+function lastWords({ lastOutput }: Exit): string {
+  const line = lastOutput.findLast((text) => text.trim() !== "");
+  return line === undefined ? "" : ` ${pc.dim(`it said: ${line.slice(0, 200)}`)}`;
 }
 
 function what(payload: Event["payload"]): string {
@@ -80,7 +161,7 @@ function what(payload: Event["payload"]): string {
         from === to ? `${modeName(fromMode)} → ${modeName(toMode)}` : `${stateName(from)} → ${stateName(to)}`;
       const took = after ? pc.dim(` after ${age(fromDuration(after, 0))}`) : "";
       const why = exit
-        ? ` ${pc.yellow(reasonName(exit.reason))}${exit.message ? `: ${exit.message}` : ""}`
+        ? ` ${pc.yellow(reasonName(exit.reason))}${exit.message ? `: ${exit.message}` : ""}${lastWords(exit)}`
         : "";
       return `${short} ${moved}${took}${why} ${pc.dim(`on ${instance?.node}`)}`;
     }

@@ -10,7 +10,7 @@ import { createJoinToken, joinTokenPrefix, mostUses, readJoinToken } from "@warr
 import { Role } from "@warren/proto/common";
 import { type SpentJoinToken, SpentJoinTokenSchema } from "@warren/proto/scheduler";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import pc from "picocolors";
+import pc, { errorColors } from "../colors.ts";
 import { age, messageJson, printJson, printTable } from "../output.ts";
 import { joinTokenOf } from "../processes/join.ts";
 import { asVerb, countOption, durationOption, type VerbOptions, withWarren } from "../verb.ts";
@@ -72,7 +72,9 @@ export function tokenCommand(program: Command): void {
       if (options.json) printJson({ ...made, expiresAt, node: names, role: options.role, hosts, uses });
       else process.stdout.write(`${made.token}\n`);
       process.stderr.write(
-        pc.dim(`join token ${made.id} for ${options.role} ${names}, good until ${expiresAt}: a secret\n`),
+        errorColors.dim(
+          `join token ${made.id} for ${options.role} ${names}, good until ${expiresAt}: a secret\n`,
+        ),
       );
     });
 
@@ -90,7 +92,7 @@ export function tokenCommand(program: Command): void {
         process.stdout.write(`${pc.green("kept")} ${directory}\n`);
         return;
       }
-      const onWaiting = (why: string) => process.stderr.write(`${pc.dim(why)}\n`);
+      const onWaiting = (why: string) => process.stderr.write(`${errorColors.dim(why)}\n`);
       const urls = listOf(scheduler);
       await enrol({ directory, token: joinTokenOf(join), name, role: roleOf(role), urls, onWaiting });
       process.stdout.write(`${pc.green("joined")} ${role} ${name}\n${directory}\n`);

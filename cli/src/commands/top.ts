@@ -3,7 +3,7 @@ import { fromDuration, fromTimestamp, pause } from "@warren/common/time";
 import { type Instance, InstanceMode, InstanceState, type Node } from "@warren/proto/common";
 import { type GetStatsResponse, GetStatsResponseSchema } from "@warren/proto/scheduler";
 import type { Command } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { UserError } from "../exit.ts";
 import { modeName, nodeStateName, stateName } from "../names.ts";
 import { age, bytes, messageJson, printJson, tableText } from "../output.ts";
@@ -120,7 +120,7 @@ export function statsText(stats: GetStatsResponse): string {
     ["nodes", `${stats.nodesUp} up, ${stats.gateways} gateways`],
     ...Object.entries(stats.counts)
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([name, n]) => [name.replaceAll("_", " "), `${n}`] as const),
+      .map(([name, n]) => [countName(name), `${n}`] as const),
   ];
   return lines.map(([name, value]) => `${pc.bold(name.padEnd(20))} ${value}\n`).join("");
 }
@@ -195,3 +195,7 @@ function instanceRow(instance: Instance, share: number, now: number): string[] {
     age(Math.max(0, now - fromTimestamp(instance.lastUsedAt, now))),
   ];
 }
+
+/** "exits oom killed"; what was stopped on request is not called killed. */
+const countName = (name: string): string =>
+  name === "exits_killed" ? "exits stopped" : name.replaceAll("_", " ");

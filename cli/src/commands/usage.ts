@@ -1,7 +1,7 @@
 /** `warren usage`: what tenants used, from the ledger. */
 import { ExportFormat, type TenantUsage, TenantUsageSchema } from "@warren/proto/metering";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import pc from "picocolors";
+import pc from "../colors.ts";
 import { asMeteredVerb, type By, byNames, exportText, usageRows, withMetering } from "../metered.ts";
 import { momentOption } from "../moments.ts";
 import { messageJson, printJson } from "../output.ts";

@@ -22,6 +22,8 @@ export interface ConnectOptions {
   readonly deadlineMs?: number;
   /** Default "connect"; "grpc" for servers that speak only that. */
   readonly protocol?: "connect" | "grpc";
+  /** Of one's own, around ours: they see each call once, and answers as the caller does. */
+  readonly interceptors?: readonly Interceptor[];
 }
 
 /** One HTTP/2 connection, made when it is first needed and again whenever it was lost. */
@@ -67,6 +69,7 @@ export function connectRpc(options: ConnectOptions): RpcConnection {
     httpVersion: "2" as const,
     sessionManager: session,
     interceptors: [
+      ...(options.interceptors ?? []),
       clientSpans(),
       cures(url.origin),
       ...(credentials.token ? [bearer(credentials.token)] : []),

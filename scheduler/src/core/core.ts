@@ -82,7 +82,7 @@ function take(ctx: Context, input: Input): void {
       load(ctx, input.loaded);
       return;
     case "apply":
-      apply(ctx, input.call, input.spec);
+      apply(ctx, input.call, input.spec, input.expected);
       return;
     case "apply-durable":
       applied(ctx, input.call, input.record);
@@ -94,7 +94,7 @@ function take(ctx: Context, input: Input): void {
       deleteFailed(ctx, input.tenant, input.message);
       return;
     case "not-durable":
-      notDurable(ctx, input.call, input.message);
+      notDurable(ctx, input);
       return;
     case "release":
       state.releases.set(input.release.digest, input.release);

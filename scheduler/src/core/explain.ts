@@ -1,4 +1,5 @@
 /** Why a tenant is where it is, or nowhere, in a sentence or two. */
+import { exitReasonText } from "@warren/common/exit-reason";
 import { ExitReason, InstanceMode, RolloutState } from "@warren/proto/common";
 import type { CoreConfig } from "./config.ts";
 import { refusedText } from "./filters.ts";
@@ -54,7 +55,9 @@ function placeText(state: State, config: CoreConfig, tenant: Tenant, at: Moment)
     const seconds = ((at.mono - evicted.at) / 1000).toFixed(1);
     return `It was evicted ${seconds} s ago ${evicted.message}. The next request starts it.${lost}`;
   }
-  const last = tenant.lastExit ? ` Its last instance ended: ${endText(tenant.lastExit)}.` : "";
+  const last = tenant.lastExit
+    ? ` Its last instance ended: ${endText(tenant.lastExit)}.${lastLine(tenant.lastExit)}`
+    : "";
   return `Nobody has asked for it since; the next request starts it.${last}${lost}`;
 }
 
@@ -104,5 +107,5 @@ function lastLine(exit: { lastOutput: string[] } | undefined): string {
 
 function endText(exit: { reason: ExitReason; message: string } | undefined): string {
   if (!exit) return "unknown";
-  return `${ExitReason[exit.reason]?.toLowerCase().replaceAll("_", "-")}${exit.message ? ` (${exit.message})` : ""}`;
+  return `${exitReasonText(exit.reason)}${exit.message ? ` (${exit.message})` : ""}`;
 }

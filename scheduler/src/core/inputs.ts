@@ -98,11 +98,23 @@ export type StartOutcome =
 
 export type Input =
   | { readonly type: "load"; readonly loaded: Loaded }
-  | { readonly type: "apply"; readonly call: string; readonly spec: TenantSpec }
+  | {
+      readonly type: "apply";
+      readonly call: string;
+      readonly spec: TenantSpec;
+      /** Only if the tenant is at this version. */
+      readonly expected?: number;
+    }
   | { readonly type: "apply-durable"; readonly call: string; readonly record: TenantRecord }
   | { readonly type: "delete-durable"; readonly tenant: string }
   | { readonly type: "delete-failed"; readonly tenant: string; readonly message: string }
-  | { readonly type: "not-durable"; readonly call: string; readonly message: string }
+  | {
+      readonly type: "not-durable";
+      readonly call: string;
+      readonly message: string;
+      readonly tenant: string;
+      readonly version: number;
+    }
   | { readonly type: "release"; readonly release: Release }
   /** It is about to be removed: no spec may name it any more. */
   | { readonly type: "release-going"; readonly digest: string }

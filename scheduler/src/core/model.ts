@@ -60,6 +60,8 @@ export interface Tenant {
   newest: Revision;
   /** Last version given to a spec of it: above the newest while one is being persisted, or when that has failed. */
   offered: number;
+  /** Of that version the store has not said in time whether it took it; whoever offered it was told so. */
+  inDoubt?: number;
   /** What served before the newest was applied: where a rollback leads. */
   previous?: Revision;
   /** The newest did not become ready in a rollout: `previous` serves on. */
@@ -125,6 +127,8 @@ export interface Rollout {
   replaced: number;
   message: string;
   exit?: Exit;
+  /** Id of the first one that did not become ready. */
+  failed?: string;
   /** Callers of Reload. */
   readonly calls: { readonly call: string; readonly deadline: number }[];
   /** What replaced them. */
@@ -151,7 +155,13 @@ export type MoveEnd =
   /** The old one went by itself before it was replaced: nothing is left to move. */
   | { readonly kind: "moot" }
   /** No successor became ready; the old one is as it was, unless it had to go first. */
-  | { readonly kind: "failed"; readonly message: string; readonly exit?: Exit };
+  | {
+      readonly kind: "failed";
+      readonly message: string;
+      readonly exit?: Exit;
+      /** Its id, if there was one. */
+      readonly instance?: string;
+    };
 
 /**
  * Where an instance is in its life, as the scheduler sees it:

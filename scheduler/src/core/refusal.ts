@@ -16,6 +16,7 @@ export type Refusal =
   | { readonly kind: "no-source"; readonly tenant: string }
   | { readonly kind: "no-release"; readonly digest: string }
   | { readonly kind: "no-node-of-name"; readonly node: string }
+  | { readonly kind: "changed"; readonly tenant: string; readonly expected: number; readonly version: number }
   | { readonly kind: "bad-spec"; readonly field: string; readonly message: string }
   | { readonly kind: "rolled-back"; readonly tenant: string; readonly message: string; readonly exit?: Exit }
   | { readonly kind: "node-busy"; readonly tenant: string; readonly message: string }

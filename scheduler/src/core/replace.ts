@@ -84,7 +84,7 @@ export function moveEnded(ctx: Context, instance: Instance, why: string, exit: E
   const { state } = ctx;
   const asNew = state.successors.get(instance.ref.id);
   if (asNew) {
-    successorEnded(ctx, asNew, why, exit);
+    successorEnded(ctx, asNew, why, exit, instance.ref.id);
     return;
   }
   const asOld = state.moves.get(instance.ref.id);
@@ -94,14 +94,14 @@ export function moveEnded(ctx: Context, instance: Instance, why: string, exit: E
   else endMove(ctx, asOld, { kind: "moot" });
 }
 
-function successorEnded(ctx: Context, move: Move, why: string, exit: Exit | undefined): void {
+function successorEnded(ctx: Context, move: Move, why: string, exit: Exit | undefined, id?: string): void {
   if (move.successor !== undefined) ctx.state.successors.delete(move.successor);
   move.successor = undefined;
   const tenant = ctx.state.tenants.get(move.old.tenant);
   // A node that would not have it is no fault of its release: another one is tried, as long as there is time.
   const elsewhere = exit === undefined && ctx.at.mono < move.placeBy;
   if (tenant && elsewhere && !tenant.deleting) enqueue(ctx, tenant);
-  else endMove(ctx, move, { kind: "failed", message: exit?.message || why, exit });
+  else endMove(ctx, move, { kind: "failed", message: exit?.message || why, exit, instance: id });
 }
 
 /** Its node was given up: it is started anew like any other of that node, and as a successor somewhere else. */

@@ -140,7 +140,7 @@ function fail(
   ctx: Context,
   tenant: Tenant,
   rollout: Rollout,
-  { message, exit }: Extract<MoveEnd, { kind: "failed" }>,
+  { message, exit, instance }: Extract<MoveEnd, { kind: "failed" }>,
 ): void {
   if (rollout.state === RolloutState.ROLLING_BACK) {
     // Even the one before does not start (no place, or broken by now): what there is serves, the rest is as if cold.
@@ -150,6 +150,7 @@ function fail(
   rollout.state = RolloutState.ROLLING_BACK;
   rollout.message = message;
   rollout.exit = exit;
+  rollout.failed = exit && instance;
   abandonMoves(ctx, tenant, rollout);
   const { to, from } = rollout;
   if (!exit) {
@@ -203,7 +204,7 @@ function refusalOf(tenant: Tenant, { message, exit, to, from }: Rollout): Refusa
 }
 
 export function viewOf(rollout: Rollout) {
-  const { state, to, from, replaced, total, message } = rollout;
+  const { state, to, from, replaced, total, message, exit, failed } = rollout;
   return create(RolloutSchema, {
     state,
     version: BigInt(to.version),
@@ -211,6 +212,8 @@ export function viewOf(rollout: Rollout) {
     replaced,
     total,
     message,
+    failedInstance: failed,
+    lastOutput: exit?.lastOutput,
   });
 }
 

@@ -1,11 +1,12 @@
 /** Tenants come, change and go; each change counts only once it is persisted. */
 import { create, equals } from "@bufbuild/protobuf";
+import { specProblem } from "@warren/common/spec-check";
 import { ReleaseDeployedSchema, type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
 import { forgetLimits, reopen } from "./enforce.ts";
 import { clearFailures } from "./failures.ts";
-import type { TenantRecord } from "./inputs.ts";
+import type { Input, TenantRecord } from "./inputs.ts";
 import { watchLimits } from "./limits.ts";
 import { type Revision, serving, standingOf, type Tenant } from "./model.ts";
 import { settleDeletes } from "./operations.ts";
@@ -15,7 +16,8 @@ import { rescale } from "./scale.ts";
 import { isTimeZone } from "./sleep-times.ts";
 import { isOvertaken } from "./tenant-record.ts";
 
-export function apply(ctx: Context, call: string, spec: TenantSpec): void {
+/** @param expected the version that the caller has seen */
+export function apply(ctx: Context, call: string, spec: TenantSpec, expected?: number): void {
   const { state, at } = ctx;
   const known = state.tenants.get(spec.key);
   const refusal = unfit(ctx, spec, known);
@@ -25,6 +27,12 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
   }
   if (known && !known.rejected && !isOvertaken(known) && equals(TenantSpecSchema, known.newest.spec, spec)) {
     ctx.emit({ type: "answer", call, answer: { kind: "done" } }); // as it stands already
+    return;
+  }
+  // After the line above: a call that is made again, its answer having been lost, has changed it itself.
+  const version = known ? versionSeen(known) : 0;
+  if (expected !== undefined && expected !== version) {
+    ctx.emit({ type: "refuse", call, refusal: { kind: "changed", tenant: spec.key, expected, version } });
     return;
   }
   const record: TenantRecord = {
@@ -37,7 +45,13 @@ export function apply(ctx: Context, call: string, spec: TenantSpec): void {
     type: "persist",
     write: { kind: "tenant", record },
     durable: { type: "apply-durable", call, record },
-    failed: { type: "not-durable", call, message: "the store did not take the spec" },
+    failed: {
+      type: "not-durable",
+      call,
+      message: "the store did not take the spec",
+      tenant: spec.key,
+      version: record.version,
+    },
   });
 }
 
@@ -79,6 +93,8 @@ function processOf(spec: TenantSpec): string {
 
 function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | undefined): Refusal | undefined {
   if (known?.deleting) return { kind: "deleting", tenant: spec.key };
+  const problem = specProblem(spec);
+  if (problem) return { kind: "bad-spec", ...problem };
   if (!known && state.tenants.size >= config.maxTenants) {
     return { kind: "too-many", what: "tenants", limit: config.maxTenants };
   }
@@ -192,6 +208,16 @@ export function deleteFailed(ctx: Context, key: string, message: string): void {
   settleDeletes(ctx, key, { kind: "store-down", message });
 }
 
-export function notDurable(ctx: Context, call: string, message: string): void {
+/** The version of the newest spec that an edit has to know: of one on its way, too, unless nobody may count on it. */
+function versionSeen({ offered, inDoubt, newest }: Tenant): number {
+  return offered === inDoubt ? newest.version : Math.max(offered, newest.version);
+}
+
+export function notDurable(
+  ctx: Context,
+  { call, message, tenant: key, version }: Extract<Input, { type: "not-durable" }>,
+): void {
+  const tenant = ctx.state.tenants.get(key);
+  if (tenant?.offered === version) tenant.inDoubt = version;
   ctx.emit({ type: "refuse", call, refusal: { kind: "store-down", message } });
 }

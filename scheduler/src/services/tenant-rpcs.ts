@@ -14,7 +14,7 @@ import { toRpcError } from "../refusals.ts";
 import type { Services } from "./context.ts";
 import { deadlineOf } from "./deadline.ts";
 import { pageOf } from "./page.ts";
-import { tenantView } from "./views.ts";
+import { defaultsView, tenantView } from "./views.ts";
 
 const defaultPage = 100;
 const releasesPage = 1000;
@@ -36,13 +36,14 @@ export function tenantRpcs({ engine, releases, writer }: Services) {
   };
   const shown = (tenant: Tenant) => tenantView(state, config, tenant, engine.now());
   return {
-    async applyTenant({ spec }) {
+    async applyTenant({ spec, expectedVersion }) {
       holdRelease(spec!);
-      await engine.ask((call) => ({ type: "apply", call, spec: spec! }));
+      const expected = expectedVersion === undefined ? undefined : Number(expectedVersion);
+      await engine.ask((call) => ({ type: "apply", call, spec: spec!, expected }));
       return { tenant: shown(known(spec!.key)) };
     },
     getTenant({ tenant }) {
-      return { tenant: shown(known(tenant)) };
+      return { tenant: shown(known(tenant)), defaults: defaultsView(config) };
     },
     listTenants({ pageSize, pageToken }) {
       const most = pageSize || defaultPage;

@@ -14,6 +14,7 @@ import {
   TenantSchema,
   type Tenant as TenantView,
 } from "@warren/proto/common";
+import { type ClusterDefaults, ClusterDefaultsSchema } from "@warren/proto/scheduler";
 import type { CoreConfig } from "../core/config.ts";
 import { peakOf } from "../core/estimate.ts";
 import { evictionOf } from "../core/explain.ts";
@@ -44,6 +45,20 @@ export function tenantView(state: State, config: CoreConfig, tenant: Tenant, at:
     rollout: tenant.rollout && rolloutView(tenant.rollout),
     backoff: backoffView(config, tenant, at),
     evicted: newestOf(state, tenant.key) ? "" : (evictionOf(tenant)?.message ?? ""),
+    servingSpec: serving(tenant) === tenant.newest ? undefined : serving(tenant).spec,
+  });
+}
+
+/** What holds where a spec says nothing. */
+export function defaultsView(config: CoreConfig): ClusterDefaults {
+  return create(ClusterDefaultsSchema, {
+    freezeAfter: toDuration(config.idleFreezeAfterMs),
+    pageOutAfter: toDuration(config.idlePageOutAfterMs),
+    stopAfter: toDuration(config.idleStopAfterMs),
+    drain: toDuration(config.drainMs),
+    grace: toDuration(config.graceMs),
+    readinessTimeout: toDuration(config.readinessMs),
+    targetConcurrency: config.targetConcurrency,
   });
 }
 
