@@ -1,6 +1,7 @@
 /** `warren deploy DIR`: pack, upload, apply, and wait until it has taken over from what was live. */
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
+import { findEntry, NothingToRunError } from "@warren/common/entry";
 import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { exitCodes, UserError } from "../exit.ts";
@@ -27,7 +28,7 @@ export function deployCommand(program: Command): void {
     .option("--name <key>", "the tenant's name (default: package.json's name, else the directory's)")
     .option("--spec <file>", "TenantSpec as protojson, over package.json#warren")
     .option("--env <NAME=value>", "environment of the app; may be repeated", collect, [])
-    .option("--command <arg...>", "command to run instead of the entry of package.json")
+    .option("--command <arg...>", "command to run instead of the app's start script or entry")
     .option("--idle <duration>", "stop after so long without a request", durationOption)
     .option("--keep-warm", "never stop for being idle")
     .option("--ready <path>", "HTTP path that must answer 200 to 399 before the app counts as ready")
@@ -109,6 +110,7 @@ export function deployCommand(program: Command): void {
       if (!found) throw new UserError(`${directory} does not exist`, exitCodes.notFound);
       if (!found.isDirectory()) throw new UserError(`${directory} is not a directory`);
       const spec = readSpec(directory, options);
+      if (spec.command.length === 0) checkEntry(directory);
       if (missingDependencies(directory)) {
         process.stderr.write(
           `${pc.yellow("warning:")} package.json names dependencies, but there is no node_modules: run 'bun install' there first\n`,
@@ -138,4 +140,14 @@ export function deployCommand(program: Command): void {
         );
       });
     });
+}
+
+/** Before the upload, by the same rules by which the agent finds what to run. */
+function checkEntry(directory: string): void {
+  try {
+    findEntry(directory);
+  } catch (error) {
+    if (!(error instanceof NothingToRunError)) throw error;
+    throw new UserError(`${directory}: ${error.message}`);
+  }
 }
