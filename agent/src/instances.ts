@@ -24,6 +24,8 @@ import { type InstanceLimits, type Left, noLimits } from "./records.ts";
 import { thawedSince } from "./thawed.ts";
 
 const defaultReadinessMs = 30_000;
+/** One that listens elsewhere is given up after so long: it may open another port before its own, but not for ever. */
+const elsewherePatienceMs = 5_000;
 const defaultGraceMs = 5_000;
 const defaultDrainMs = 5_000;
 
@@ -292,7 +294,7 @@ export class Instances {
   }
 
   /** @throws ConnectError naming the field */
-  #plan({ instance: ref, spec }: StartInstanceRequest): StartPlan {
+  #plan({ instance: ref, spec, hostName }: StartInstanceRequest): StartPlan {
     const invalid = (field: string, why: string) => rpcError(Code.InvalidArgument, `${field}: ${why}`);
     if (!ref || !spec) throw invalid("instance, spec", "are required");
     if (ref.node !== this.m.node)
@@ -320,6 +322,8 @@ export class Instances {
         path: spec.readiness?.path ?? "",
         status: spec.readiness?.status ?? 0,
         timeoutMs: fromDuration(spec.readiness?.timeout, defaultReadinessMs),
+        ...(spec.readiness?.timeout ? {} : { elsewhereMs: elsewherePatienceMs }),
+        hostName: hostName || `${spec.key}.localhost`,
       },
       liveness: livenessPolicy(spec.liveness),
       graceMs: fromDuration(spec.stop?.grace, defaultGraceMs),

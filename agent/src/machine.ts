@@ -77,7 +77,13 @@ export type Input =
   | { readonly kind: "spawned" }
   | { readonly kind: "ready" }
   | { readonly kind: "not-ready"; readonly cause: Cause }
-  | { readonly kind: "process-exited"; readonly end: ProcessEnd; readonly cause?: Cause }
+  /** @property instead what it had yet to do to be ready, for one that ended as if all were done: "listening on PORT" */
+  | {
+      readonly kind: "process-exited";
+      readonly end: ProcessEnd;
+      readonly cause?: Cause;
+      readonly instead?: string;
+    }
   /** @property drainMs how long the connections to it may take to end before the first signal */
   | { readonly kind: "stop"; readonly cause: Cause; readonly graceMs: number; readonly drainMs: number }
   /** Nobody is connected to it any more, or the time for that is over. */
@@ -224,7 +230,9 @@ function starting(state: MachineState, input: Input, now: number): Step {
     case "not-ready":
       return end(state, input.cause, failedStartGraceMs);
     case "process-exited": {
-      const step = exitedByItself(state, input, " before it was ready");
+      const isClean = input.end.code === 0 && input.instead !== undefined;
+      const when = isClean ? ` instead of ${input.instead}` : " before it was ready";
+      const step = exitedByItself(state, input, when);
       return { ...step, effects: [{ kind: "cancel" }, ...step.effects] };
     }
     case "stop":

@@ -14,6 +14,7 @@ import {
   TenantSchema,
   type Tenant as TenantView,
 } from "@warren/proto/common";
+import { urlOf } from "../core/addresses.ts";
 import type { CoreConfig } from "../core/config.ts";
 import { isLooping } from "../core/failures.ts";
 import {
@@ -24,7 +25,6 @@ import {
   type State,
   serving,
   type Tenant,
-  urlOf,
 } from "../core/model.ts";
 import { viewOf as rolloutView } from "../core/rollout.ts";
 import { isAsleep } from "../core/sleep.ts";
