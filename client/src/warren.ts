@@ -9,6 +9,7 @@ import { connectRpc, type RpcConnection, streaming } from "@warren/common/rpc/cl
 import type { Credentials } from "@warren/common/rpc/credentials";
 import { connectLeader, type LeaderConnection } from "@warren/common/rpc/leader";
 import { rpcLimits } from "@warren/common/rpc/limits";
+import { patience } from "@warren/common/rpc/patience";
 import type {
   Event,
   Release,
@@ -28,7 +29,7 @@ export interface WarrenOptions {
   readonly meteringUrl?: string;
   /** CA and token (or certificate) of the cell; see `loadCredentials`. */
   readonly credentials: Credentials;
-  /** Deadline of calls that set none, in ms. Default 30,000. */
+  /** Deadline of calls that set none, in ms. Default 75,000: longer than a start that its spec gives no time may take. */
   readonly deadlineMs?: number;
 }
 
@@ -52,7 +53,7 @@ export class Warren implements Disposable {
     this.#connection = connectLeader({
       urls: typeof url === "string" ? [url] : url,
       credentials,
-      deadlineMs,
+      deadlineMs: deadlineMs ?? patience.ensure,
     });
     this.scheduler = this.#connection.client(SchedulerService);
     this.enrol = this.#connection.client(EnrolService);

@@ -2,6 +2,7 @@
 import type { Logger } from "@warren/common/log";
 import { ports } from "@warren/common/ports";
 import type { Credentials } from "@warren/common/rpc/credentials";
+import { patience } from "@warren/common/rpc/patience";
 
 /** Options of {@link startGateway}. Every one but the first three has a default. */
 export interface GatewayOptions {
@@ -33,7 +34,7 @@ export interface GatewayOptions {
   /** Port of the same; 0 takes a free one, null serves none. Default {@link ports.gatewayAdmin}. */
   readonly adminPort?: number | null;
 
-  /** How long a request waits for its tenant to start. Default 30 s. */
+  /** How long a request waits for its tenant to start. Default 45 s. */
   readonly holdDeadlineMs?: number;
   /** How long such a request waits while no scheduler can be reached; one that is started again takes about 2 s. Default 5 s. */
   readonly absenceMs?: number;
@@ -77,7 +78,7 @@ export function settingsOf(options: GatewayOptions): Settings {
     trustForwarded: options.trustForwarded ?? false,
     adminHost: options.adminHost ?? "127.0.0.1",
     adminPort: options.adminPort === undefined ? ports.gatewayAdmin : options.adminPort,
-    holdDeadlineMs: options.holdDeadlineMs ?? 30_000,
+    holdDeadlineMs: options.holdDeadlineMs ?? patience.hold,
     absenceMs: options.absenceMs ?? 5_000,
     maxHeldPerTenant: options.maxHeldPerTenant ?? 1_000,
     maxHeld: options.maxHeld ?? 10_000,

@@ -3,6 +3,7 @@ import { eventFormats } from "@warren/common/cloudevents";
 import { field } from "@warren/common/config";
 import { isKey, keyRule } from "@warren/common/ids";
 import { ports, tenantPorts } from "@warren/common/ports";
+import { patience } from "@warren/common/rpc/patience";
 import { z } from "zod";
 import { rungNames } from "../names.ts";
 
@@ -233,7 +234,12 @@ export const gatewaySchema = z.object({
     .describe(
       "how often it reports requests and bytes for billing; what it has not reported is lost if it is killed",
     ),
-  hold: field.duration().default(30_000).describe("how long a request waits for its tenant to wake"),
+  hold: field
+    .duration()
+    .default(patience.hold)
+    .describe(
+      "how long a request waits for its tenant to start; longer than tenants' readiness timeouts, so that the reason of a failed start is the answer",
+    ),
 });
 
 export const meteringSchema = z.object({
