@@ -2,11 +2,14 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { findEntry, NothingToRunError } from "@warren/common/entry";
+import { contradictionIn } from "@warren/common/spec-check";
+import type { TenantSpec } from "@warren/proto/common";
 import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { exitCodes, UserError } from "../exit.ts";
 import { rungNames } from "../names.ts";
 import { bytes, printJson, progress } from "../output.ts";
+import { servesNone } from "../served.ts";
 import { missingDependencies, readSpec, readyKinds, restartPolicies, type SpecFlags } from "../spec.ts";
 import {
   asVerb,
@@ -110,6 +113,7 @@ export function deployCommand(program: Command): void {
       if (!found) throw new UserError(`${directory} does not exist`, exitCodes.notFound);
       if (!found.isDirectory()) throw new UserError(`${directory} is not a directory`);
       const spec = readSpec(directory, options);
+      checkSpec(spec);
       if (spec.command.length === 0) checkEntry(directory);
       if (missingDependencies(directory)) {
         process.stderr.write(
@@ -136,10 +140,16 @@ export function deployCommand(program: Command): void {
           return;
         }
         process.stdout.write(
-          `${pc.green("deployed")} ${spec.key} ${pc.dim(`${release.digest.slice(7, 19)} ${bytes(Number(release.sizeBytes))}`)}${replaced ? `, ${replaced} replaced` : ""}\n${tenant.url}\n`,
+          `${pc.green("deployed")} ${spec.key} ${pc.dim(`${release.digest.slice(7, 19)} ${bytes(Number(release.sizeBytes))}`)}${replaced ? `, ${replaced} replaced` : ""}\n${tenant.url || servesNone}\n`,
         );
       });
     });
+}
+
+/** Before the upload, by the same rules by which the scheduler refuses it. */
+function checkSpec(spec: TenantSpec): void {
+  const found = contradictionIn(spec);
+  if (found) throw new UserError(`${found.field}: ${found.message}`);
 }
 
 /** Before the upload, by the same rules by which the agent finds what to run. */

@@ -2,7 +2,11 @@
 import type { Command } from "commander";
 import pc from "picocolors";
 import { printJson } from "../output.ts";
+import { startPatience } from "../patience.ts";
+import { servesNone } from "../served.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
+
+const stopPatienceMs = 60_000;
 
 export function instanceCommands(program: Command): void {
   const say = (options: VerbOptions, json: unknown, text: string) => {
@@ -10,20 +14,20 @@ export function instanceCommands(program: Command): void {
     else process.stdout.write(`${text}\n`);
   };
 
-  asVerb(program.command("ensure"))
+  asVerb(program.command("ensure"), "longer than the start may take")
     .description("make sure that a tenant has a ready instance, starting one if need be")
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>
       withWarren(options, async (warren, signal) => {
         const { url, instance, endpoint, cold } = await warren.scheduler.ensure(
           { tenant },
-          { signal, timeoutMs: options.timeout ?? 30_000 },
+          { signal, timeoutMs: options.timeout ?? (await startPatience(warren, tenant)) },
         );
         const direct = endpoint ? `${endpoint.host}:${endpoint.port}` : undefined;
         say(
           options,
           { tenant, url, instance: instance?.id, node: instance?.node, endpoint: direct, cold },
-          `${pc.green(cold ? "started" : "ready")} ${tenant} ${pc.dim(`${instance?.id} on ${instance?.node}`)}\n${url}`,
+          `${pc.green(cold ? "started" : "ready")} ${tenant} ${pc.dim(`${instance?.id} on ${instance?.node}`)}\n${url || servesNone}`,
         );
       }),
     );
@@ -48,19 +52,19 @@ export function instanceCommands(program: Command): void {
       }),
     );
 
-  asVerb(program.command("restart"))
+  asVerb(program.command("restart"), "longer than stop and start may take")
     .description("stop a tenant's instance and start a new one on the newest spec")
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>
       withWarren(options, async (warren, signal) => {
         const { url, instance } = await warren.scheduler.restart(
           { tenant },
-          { signal, timeoutMs: options.timeout ?? 60_000 },
+          { signal, timeoutMs: options.timeout ?? stopPatienceMs + (await startPatience(warren, tenant)) },
         );
         say(
           options,
           { tenant, url, instance: instance?.id, node: instance?.node },
-          `${pc.green("restarted")} ${tenant} ${pc.dim(`${instance?.id} on ${instance?.node}`)}\n${url}`,
+          `${pc.green("restarted")} ${tenant} ${pc.dim(`${instance?.id} on ${instance?.node}`)}\n${url || servesNone}`,
         );
       }),
     );

@@ -1,11 +1,6 @@
 /** Where the world reaches a tenant. */
-import { ReadinessKind, type TenantSpec } from "@warren/proto/common";
+import { servesHttp } from "@warren/common/spec-check";
 import { type State, serving } from "./model.ts";
-
-/** Whether requests can reach it, and so wake it. */
-export function servesHttp(spec: TenantSpec | undefined): boolean {
-  return spec?.readiness?.kind !== ReadinessKind.NONE;
-}
 
 /** Where its HTTP traffic goes; empty for one that serves none, and while no gateway has said how tenants are reached. */
 export function urlOf(state: State, key: string): string {

@@ -1,5 +1,6 @@
 /** Tenants come, change and go; each change counts only once it is persisted. */
 import { create, equals } from "@bufbuild/protobuf";
+import { contradictionIn } from "@warren/common/spec-check";
 import { ReleaseDeployedSchema, type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
@@ -85,6 +86,9 @@ function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | und
   if (spec.source.case === "release" && !state.releases.has(spec.source.value)) {
     return { kind: "no-release", digest: spec.source.value };
   }
+  // What was let in by an older version can still be rolled back to.
+  const contradiction = spec === known?.previous?.spec ? undefined : contradictionIn(spec);
+  if (contradiction) return { kind: "bad-spec", ...contradiction };
   const most = Math.max(spec.instances?.min ?? 0, spec.instances?.max ?? 0);
   if (most > config.maxConcurrent) {
     const message = `it asks for ${most}, and the whole cluster may have ${config.maxConcurrent} (maxConcurrent)`;

@@ -1,0 +1,27 @@
+/** Where tenants are reached, and what is refused because it could not be. */
+import { expect, test } from "bun:test";
+import { create } from "@bufbuild/protobuf";
+import { toDuration } from "@warren/common/time";
+import { IdlePolicySchema, ReadinessKind, ReadinessSchema } from "@warren/proto/common";
+import { hostNameOf, urlOf } from "../src/core/addresses.ts";
+import { Cluster } from "./cluster.ts";
+
+const readiness = create(ReadinessSchema, { kind: ReadinessKind.NONE });
+
+test("a tenant's URL and host name are as its gateways say, and one that serves no HTTP has no URL", () => {
+  const c = new Cluster();
+  c.apply("web");
+  c.apply("worker", { readiness });
+  expect(urlOf(c.core.state, "web")).toBe("");
+  expect(hostNameOf(c.core.state, "web")).toBe("");
+  c.addGateway("g");
+  expect(urlOf(c.core.state, "web")).toBe("http://web.localhost");
+  expect(hostNameOf(c.core.state, "web")).toBe("web.localhost");
+  expect(urlOf(c.core.state, "worker")).toBe("");
+});
+
+test("a spec that contradicts itself is refused by its field", () => {
+  const c = new Cluster();
+  const odd = { readiness, idle: create(IdlePolicySchema, { freezeAfter: toDuration(1_000) }) };
+  expect(c.refused(c.apply("worker", odd))).toMatchObject({ kind: "bad-spec", field: "idle.freeze_after" });
+});
