@@ -25,9 +25,10 @@ export interface GatewayOptions {
    */
   readonly publicUrl?: string;
   /**
-   * In front stands a proxy of the operator's own, whose X-Forwarded-* are believed. Default false: they are replaced.
+   * Addresses of proxies of the operator's own ("10.0.0.0/8"), whose X-Forwarded-* and Forwarded are believed. Default
+   * none: whatever a client sends of these is replaced.
    */
-  readonly trustForwarded?: boolean;
+  readonly trustForwarded?: readonly string[];
 
   /** Address of health, reflection and metrics (TLS). Default 127.0.0.1. */
   readonly adminHost?: string;
@@ -75,7 +76,7 @@ export function settingsOf(options: GatewayOptions): Settings {
     host: options.host ?? "127.0.0.1",
     port: options.port ?? ports.gateway,
     domain: (options.domain ?? "localhost").toLowerCase().replace(/\.$/, ""),
-    trustForwarded: options.trustForwarded ?? false,
+    trustForwarded: options.trustForwarded ?? [],
     adminHost: options.adminHost ?? "127.0.0.1",
     adminPort: options.adminPort === undefined ? ports.gatewayAdmin : options.adminPort,
     holdDeadlineMs: options.holdDeadlineMs ?? patience.hold,
