@@ -34,11 +34,11 @@ for manifest in examples/*/package.json; do
   [ ! -f "$dir/bun.lock" ] || "$bun" install --frozen-lockfile --silent --cwd "$dir"
 done
 
-# Tests run a real NATS server, a real PostgreSQL and a stock HTTP client, tenants in namespaces (bubblewrap), an agent that sees its host
+# Tests run a real NATS server, a real PostgreSQL, a stock HTTP client, nginx and Caddy in front of the gateway, tenants in namespaces (bubblewrap), an agent that sees its host
 # by ps and lsof alone, and the shipped compose file on containers. Without them they are skipped by name.
 missing=
 for pair in nats-server:nats-server curl:curl bwrap:bubblewrap lsof:lsof ps:procps ip:iproute2 \
-  dockerd:docker.io docker-compose:docker-compose gcc:gcc; do
+  dockerd:docker.io docker-compose:docker-compose gcc:gcc nginx:nginx-light caddy:caddy; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 # Debian keeps its server off PATH, by version.
