@@ -231,8 +231,10 @@ function starting(state: MachineState, input: Input, now: number): Step {
       return end(state, input.cause, failedStartGraceMs);
     case "process-exited": {
       const isClean = input.end.code === 0 && input.instead !== undefined;
-      const when = isClean ? ` instead of ${input.instead}` : " before it was ready";
-      const step = exitedByItself(state, input, when);
+      const how = isClean
+        ? `it ended instead of ${input.instead}`
+        : `${endText(input.end)} before it was ready`;
+      const step = exitedByItself(state, input, how);
       return { ...step, effects: [{ kind: "cancel" }, ...step.effects] };
     }
     case "stop":
@@ -246,7 +248,7 @@ function ready(state: MachineState, input: Input, now: number): Step {
   const unwatch: Effect = { kind: "watch", on: false };
   switch (input.kind) {
     case "process-exited": {
-      const step = exitedByItself(state, input, "");
+      const step = exitedByItself(state, input, endText(input.end));
       return { ...step, effects: [unwatch, ...step.effects] };
     }
     case "stop":
@@ -344,7 +346,7 @@ function end(state: MachineState, cause: Cause, graceMs: number): Step {
 function exitedByItself(
   state: MachineState,
   input: Extract<Input, { kind: "process-exited" }>,
-  when: string,
+  message: string,
 ): Step {
   const { end: how, cause } = input;
   const clean = how.code === 0;
@@ -352,11 +354,15 @@ function exitedByItself(
     state,
     cause ?? {
       reason: clean ? ExitReason.EXITED_CLEAN : ExitReason.CRASHED,
-      message: `${how.signal ? `ended by ${how.signal}` : `exited with code ${how.code ?? "unknown"}`}${when}`,
+      message,
     },
     0, // its children have lost their parent: nothing of it can serve
   );
   return { ...step, state: { ...step.state, end: how } };
+}
+
+function endText({ signal, code }: ProcessEnd): string {
+  return signal ? `ended by ${signal}` : `exited with code ${code ?? "unknown"}`;
 }
 
 function told(

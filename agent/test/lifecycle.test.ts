@@ -173,7 +173,7 @@ describe.each(isQuick ? hostKinds.slice(0, 2) : hostKinds)("on the host kind %s"
           code,
           message: expect.stringMatching(
             code === 0
-              ? /^exited with code 0 instead of listening on PORT \(\d+\)$/
+              ? /^it ended instead of listening on PORT \(\d+\)$/
               : /^exited with code 3 before it was ready$/,
           ),
         });

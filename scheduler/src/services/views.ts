@@ -1,5 +1,6 @@
 /** The core's state as the contracts show it. */
 import { create } from "@bufbuild/protobuf";
+import { servesHttp } from "@warren/common/spec-check";
 import { toDuration, toTimestamp } from "@warren/common/time";
 import {
   type Backoff,
@@ -24,6 +25,7 @@ import {
   type Node,
   type State,
   serving,
+  specOf,
   type Tenant,
 } from "../core/model.ts";
 import { viewOf as rolloutView } from "../core/rollout.ts";
@@ -88,7 +90,7 @@ export function instanceView(state: State, config: CoreConfig, instance: Instanc
           ? InstanceMode.QUIESCING
           : instance.mode,
     isolation: instance.isolation,
-    endpoint: instance.endpoint,
+    endpoint: isServed(state, instance) ? instance.endpoint : undefined,
     pid: instance.pid,
     startedAt: instance.startedAtWall ? toTimestamp(instance.startedAtWall) : undefined,
     startDuration: instance.startMs ? toDuration(instance.startMs) : undefined,
@@ -97,6 +99,12 @@ export function instanceView(state: State, config: CoreConfig, instance: Instanc
     inFlight: inFlight(state, instance, at, config),
     usage: instance.usage,
   });
+}
+
+/** Whether anything answers at its endpoint. */
+function isServed(state: State, { ref }: Instance): boolean {
+  const tenant = state.tenants.get(ref.tenant);
+  return !tenant || servesHttp(specOf(tenant, ref));
 }
 
 /** @param lateMs without a report for so long it is late */
