@@ -19,6 +19,7 @@ import { makePrivateDirectory, messageOf, removeTree } from "./files.ts";
 import { Gate } from "./gate.ts";
 import { detectHost } from "./host/detect.ts";
 import { ExitWatcher } from "./host/exits.ts";
+import { OpenWatcher } from "./host/fanotify.ts";
 import { Instances } from "./instances.ts";
 import { DirectoryLock } from "./lock.ts";
 import { LogStore } from "./logs.ts";
@@ -105,7 +106,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     ballast.hold();
     const spool = new Spool(o.paths.spool, log, o.spoolRecords);
     const records = new RecordStore(o.paths.records, log, ballast);
-    const logs = new LogStore(o.paths.logs, o.logBounds);
+    const opens = OpenWatcher.open();
+    if (opens) later("closing the watch of raw files", () => opens[Symbol.dispose]());
+    const logs = new LogStore(o.paths.logs, o.logBounds, systemClock, true, opens);
     const host = await detectHost(o.node, o.paths.root, o.hostKind, log);
     later("closing the cgroups", () => host.close());
     const { kernel } = host;

@@ -1,5 +1,13 @@
 /** One HTTP question to an instance on this host. */
 
+/** Who is asked. */
+export interface HttpTarget {
+  readonly address: string;
+  readonly port: number;
+  /** Host header: a program that checks it answers its own name alone. Absent: the address. */
+  readonly hostName?: string | undefined;
+}
+
 export type Answer =
   | { readonly kind: "status"; readonly status: number }
   /** `why` goes on after "failed: " or "was not answered: ". */
@@ -13,7 +21,7 @@ const longestHead = 16_384;
  * the agent's HTTP_PROXY. Never throws.
  */
 export async function ask(
-  port: number,
+  { address, port, hostName }: HttpTarget,
   path: string,
   withinMs: number,
   signal: AbortSignal,
@@ -27,12 +35,12 @@ export async function ask(
   let head = "";
   let heard = 0;
   const connecting = Bun.connect({
-    hostname: "127.0.0.1",
+    hostname: address,
     port,
     socket: {
       open(socket) {
         socket.write(
-          `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nUser-Agent: warren-agent\r\nAccept: */*\r\nConnection: close\r\n\r\n`,
+          `GET ${path} HTTP/1.1\r\nHost: ${hostName ?? (address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`)}\r\nUser-Agent: warren-agent\r\nAccept: */*\r\nConnection: close\r\n\r\n`,
         );
       },
       data(_socket, bytes) {

@@ -4,62 +4,32 @@ import {
   constants,
   copyFileSync,
   existsSync,
-  readFileSync,
   renameSync,
   rmSync,
   statSync,
   symlinkSync,
 } from "node:fs";
-import { basename, delimiter, join, relative, resolve } from "node:path";
-import { isMissing, makePrivateDirectory, messageOf, writeWhole } from "./files.ts";
-
-/** There is nothing to run in a tenant's directory; the message says what was looked for. */
-export class NothingToRunError extends Error {
-  override readonly name = "NothingToRunError";
-}
-
-const conventional = ["index.ts", "index.js", "server.ts", "server.js"];
+import { basename, delimiter, join } from "node:path";
+import { findEntry } from "@warren/common/entry";
+import { makePrivateDirectory, writeWhole } from "./files.ts";
 
 /**
- * The spec's command, else the entry that package.json names, else a conventional one, run as `bun <entry>` without
- * the shell and second process that `bun run` costs; else the start script.
+ * The spec's command, else the app's entry. A file is run as `bun <file>`, without the shell and second process that
+ * `bun run` costs.
  * @throws NothingToRunError
  */
 export function resolveCommand(directory: string, command: readonly string[], bun: string): string[] {
   if (command.length > 0) return [...command];
-  const manifest = readManifest(directory);
-  for (const entry of [manifest.module, manifest.main, ...conventional]) {
-    if (typeof entry !== "string" || entry === "") continue;
-    const path = resolve(directory, entry);
-    if (relative(directory, path).startsWith("..")) continue;
-    if (isFile(path)) return [bun, path];
-  }
-  if (manifest.start) return [bun, "run", "start"];
-  throw new NothingToRunError(
-    `nothing to run in ${directory}: no command in the spec, no "module" or "main" in package.json that exists, ` +
-      `no ${conventional.join(", ")}, and no start script`,
-  );
-}
-
-function readManifest(directory: string): { module?: unknown; main?: unknown; start?: boolean } {
-  const path = join(directory, "package.json");
-  try {
-    const manifest: unknown = JSON.parse(readFileSync(path, "utf8"));
-    if (typeof manifest !== "object" || manifest === null) return {};
-    const { module, main, scripts } = manifest as Record<string, unknown>;
-    const start = typeof (scripts as Record<string, unknown> | undefined)?.start === "string";
-    return { module, main, start };
-  } catch (error) {
-    if (isMissing(error)) return {};
-    throw new NothingToRunError(`${path} cannot be read: ${messageOf(error)}`);
-  }
-}
-
-function isFile(path: string): boolean {
-  try {
-    return statSync(path).isFile();
-  } catch {
-    return false; // not there; the next one is tried
+  const entry = findEntry(directory);
+  switch (entry.kind) {
+    case "file":
+      return [bun, entry.path];
+    case "words": {
+      const [program, ...rest] = entry.words;
+      return [program === "bun" ? bun : program!, ...rest];
+    }
+    case "script":
+      return [bun, "run", "start"];
   }
 }
 
@@ -67,27 +37,43 @@ function isFile(path: string): boolean {
 export interface TenantBun {
   /** Its executable. */
   readonly path: string;
-  /** A directory that holds a `bun` and nothing else, for the front of a tenant's PATH. */
+  /** A directory that holds `bun` and `node`, for the front of a tenant's PATH. */
   readonly binDirectory: string;
   /** What the executable needs to be Bun. */
   readonly env: Readonly<Record<string, string>>;
 }
 
 /**
- * Makes the `bun` that tenants find on their PATH.
+ * Makes the `bun` that tenants find on their PATH, and a `node` that is the same Bun: a start script that says `node`
+ * runs on the same program on every node, whether its host has Node or not. Bun behaves as Node does by the name that
+ * it is called by.
  * @param compiled whether the executable is Warren itself, which is Bun only when told so
  */
 export function prepareBun(binDirectory: string, path: string, compiled = isCompiled(path)): TenantBun {
   makePrivateDirectory(binDirectory);
-  const link = join(binDirectory, "bun");
-  rmSync(link, { force: true });
-  if (compiled) {
-    writeWhole(link, `#!/bin/sh\nBUN_BE_BUN=1 exec '${path.replaceAll("'", "'\\''")}' "$@"\n`);
-    chmodSync(link, 0o755);
-  } else {
-    symlinkSync(path, link);
+  for (const name of ["bun", "node"]) {
+    const link = join(binDirectory, name);
+    rmSync(link, { force: true });
+    if (compiled) {
+      const target = name === "bun" ? path : calledBy(name, binDirectory, path);
+      writeWhole(link, `#!/bin/sh\nBUN_BE_BUN=1 exec '${target.replaceAll("'", "'\\''")}' "$@"\n`);
+      chmodSync(link, 0o755);
+    } else {
+      symlinkSync(path, link);
+    }
   }
   return { path, binDirectory, env: compiled ? { BUN_BE_BUN: "1" } : {} };
+}
+
+/** The executable by another name, beside the wrapper that has that name on the PATH. */
+function calledBy(name: string, binDirectory: string, path: string): string {
+  const directory = join(binDirectory, "named");
+  makePrivateDirectory(directory);
+  chmodSync(directory, 0o711);
+  const link = join(directory, name);
+  rmSync(link, { force: true });
+  symlinkSync(path, link);
+  return link;
 }
 
 /**

@@ -1,5 +1,6 @@
 /** What an instance says of itself, and whether it still serves: its channel and its liveness, while it has them. */
 import type { Logger } from "@warren/common/log";
+import { loopback } from "./address.ts";
 import { type Channel, openChannel } from "./channel.ts";
 import { socketPath, usesChannel } from "./launch.ts";
 import type { Mechanism } from "./mechanism.ts";
@@ -54,13 +55,20 @@ export class Contact {
    * Watches that it serves, if its spec asks for that.
    * @param readyForMs how long it has been ready
    */
-  watch({ liveness, port }: InstanceRecord, readyForMs: number): void {
+  watch({ liveness, port, address, readiness }: InstanceRecord, readyForMs: number): void {
     this.unwatch();
     if (!liveness) return;
     this.#unwatch = new AbortController();
     const { isPaused, onUnhealthy } = this.handlers;
     this.#watch = watchLiveness(
-      { port, policy: liveness, readyForMs, isPaused, onUnhealthy, clock: this.m.clock },
+      {
+        target: { address: address ?? loopback, port, hostName: readiness.hostName },
+        policy: liveness,
+        readyForMs,
+        isPaused,
+        onUnhealthy,
+        clock: this.m.clock,
+      },
       AbortSignal.any([this.#unwatch.signal, this.m.signal]),
     );
   }

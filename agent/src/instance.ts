@@ -1,6 +1,7 @@
 /** The imperative shell around the machine of one instance: performs its effects and feeds it what happens. */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { NothingToRunError } from "@warren/common/entry";
 import type { Logger } from "@warren/common/log";
 import { Code, ConnectError, rpcError } from "@warren/common/rpc/errors";
 import { pause, withDeadline } from "@warren/common/time";
@@ -12,10 +13,10 @@ import {
   type InstanceRef,
   InstanceState,
   Isolation,
+  ReadinessKind,
 } from "@warren/proto/common";
 import { loopback } from "./address.ts";
 import { findLeft } from "./adopt.ts";
-import { NothingToRunError } from "./command.ts";
 import { Contact } from "./contact.ts";
 import { describeExit, describeInstance, describeTransition, describeUsage, endRemark } from "./describe.ts";
 import { diskUse, overDiskLimit } from "./disk.ts";
@@ -53,6 +54,7 @@ import { type Child, type ChildExit, SpawnError } from "./spawn.ts";
 import { StartSpan } from "./start-span.ts";
 import { thawedSince } from "./thawed.ts";
 import { type Counters, extend, noCounters, observe, type Sample, thawed } from "./usage.ts";
+import { type Whereabouts, whereabouts } from "./whereabouts.ts";
 
 export class Instance {
   readonly #m: Mechanism;
@@ -84,6 +86,8 @@ export class Instance {
   #killAt = Number.POSITIVE_INFINITY;
   /** The freeze under way, and those that wait for it. */
   #freezing: Promise<number> = Promise.resolve(0);
+  /** Its port was seen to be its own. */
+  #hasListened = false;
   /** By the last page-out. */
   #reclaimedBytes = 0;
   readonly #settled = Promise.withResolvers<void>();
@@ -157,6 +161,7 @@ export class Instance {
     }
     const { pid, startTicks } = found.stat;
     instance.#adopted = true;
+    instance.logs.watchOpens();
     instance.#patch({ process: { pid, startTicks, bootId: kernel.bootId } });
     instance.#spawnedAt = m.clock.monotonic() - Math.max(kernel.ageMs(found.stat), record.counters.wallMs);
     const processes = processesOf(instance.target, snapshot);
@@ -422,6 +427,7 @@ export class Instance {
       this.#contact.open(this.#record);
       const child = launch.spawn(this.logs.path("stdout"), this.logs.path("stderr"));
       this.#spawnedAt = this.#m.clock.monotonic();
+      this.logs.watchOpens();
       const { bootId } = this.#m.host.kernel;
       this.#patch({
         process: { pid: child.pid, startTicks: child.startTicks, bootId },
@@ -448,7 +454,16 @@ export class Instance {
       kind: "process-exited",
       end: unwrapExit(end, this.#record.wrapper),
       cause: oom ? { reason: ExitReason.OOM_KILLED, message: this.#outOfMemory() } : cause,
+      instead: this.#instead,
     });
+  }
+
+  /** What it has yet to do to become ready; undefined where it has, or need not do anything. */
+  get #instead(): string | undefined {
+    const { readiness, port } = this.#record;
+    if (readiness.kind === ReadinessKind.NONE || this.#hasListened) return undefined;
+    if (readiness.kind === ReadinessKind.MESSAGE) return "saying that it is ready";
+    return `listening on PORT (${port})`;
   }
 
   /** Whether the kernel killed any process of it for want of memory; when that cannot be read, not that we know. */
@@ -467,8 +482,13 @@ export class Instance {
     const outcome = await this.#m.readiness(readiness, port, this.#contact.saidReady).wait(
       {
         // What cannot be read now (no file descriptor left, say) is asked again until the deadline.
-        owner: () => otherwise<PortOwner>({ kind: "nobody" }, () => this.#portOwner(port)),
-        otherPorts: () => otherwise([], () => this.#m.host.kernel.portsOf(this.#pids())),
+        owner: () => {
+          const owner = otherwise<PortOwner>({ kind: "nobody" }, () => this.#portOwner(port));
+          this.#hasListened ||= owner.kind === "instance";
+          return owner;
+        },
+        whereabouts: () => otherwise<Whereabouts>({ kind: "silent" }, () => this.#whereabouts(port)),
+        tenantHost: this.#m.tenantHost,
       },
       // An adopted one may have had its time while no agent was there to ask: it gets a last chance.
       Math.max(this.#adopted ? lastChanceMs : 0, readiness.timeoutMs - this.#moment().wallMs),
@@ -480,7 +500,10 @@ export class Instance {
   #probed(outcome: ReadinessOutcome): void {
     switch (outcome.kind) {
       case "ready": {
-        const { listenMs, answerMs } = outcome;
+        const { listenMs, answerMs, address } = outcome;
+        // Where the agent reaches it otherwise than at loopback, so do gateways of this host.
+        const isLocal = this.#m.tenantHost === loopback;
+        if (address !== undefined) this.#patch({ address, ...(isLocal ? { host: address } : {}) });
         const { phases } = this.#record;
         this.#patch({
           startDurationMs: this.#moment().wallMs,
@@ -504,15 +527,27 @@ export class Instance {
   #portOwner(port: number): PortOwner {
     const { kernel } = this.#m.host;
     if (this.#record.sharesPort) {
-      if (!kernel.portsOf(this.#pids()).includes(port)) return { kind: "nobody" };
+      const own = kernel.listenersOf(this.#pids());
+      if (!own.some((listener) => listener.port === port)) return { kind: "nobody" };
       const all = this.#m.instancesOf(this.ref.tenant).flatMap((instance) => instance.#pids());
       return kernel.ownerOf(port, all);
     }
     // Nearly always its first processes listen: the whole table is read only if not.
-    const { process } = this.#record;
-    const known = this.#group.path === "" ? (process ? [process.pid] : []) : this.#group.listPids();
-    const quick = kernel.ownerOf(port, known);
+    const quick = kernel.ownerOf(port, this.#quickPids());
     return quick.kind === "stranger" ? kernel.ownerOf(port, this.#pids()) : quick;
+  }
+
+  #whereabouts(port: number): Whereabouts {
+    const { kernel } = this.#m.host;
+    const quick = kernel.listenersOf(this.#quickPids());
+    const own = quick.length > 0 ? quick : kernel.listenersOf(this.#pids());
+    return whereabouts(own, port, this.#m.tenantHost);
+  }
+
+  /** Those of its processes that cost no look at the whole table. */
+  #quickPids(): number[] {
+    const { process } = this.#record;
+    return this.#group.path === "" ? (process ? [process.pid] : []) : this.#group.listPids();
   }
 
   /** Until nobody is connected to its port, or the least time that was asked for has passed. */

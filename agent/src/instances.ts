@@ -3,6 +3,7 @@ import { statSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { chosenRung, rungName } from "@warren/common/isolation";
 import { Code, ConnectError, rpcError } from "@warren/common/rpc/errors";
+import { patience } from "@warren/common/rpc/patience";
 import { fromDuration } from "@warren/common/time";
 import type { StartInstanceRequest } from "@warren/proto/agent";
 import {
@@ -23,7 +24,8 @@ import type { Mechanism } from "./mechanism.ts";
 import { type InstanceLimits, type Left, noLimits } from "./records.ts";
 import { thawedSince } from "./thawed.ts";
 
-const defaultReadinessMs = 30_000;
+/** One that listens elsewhere is given up after so long: it may open another port before its own, but not for ever. */
+const elsewherePatienceMs = 5_000;
 const defaultGraceMs = 5_000;
 const defaultDrainMs = 5_000;
 
@@ -292,7 +294,7 @@ export class Instances {
   }
 
   /** @throws ConnectError naming the field */
-  #plan({ instance: ref, spec }: StartInstanceRequest): StartPlan {
+  #plan({ instance: ref, spec, hostName }: StartInstanceRequest): StartPlan {
     const invalid = (field: string, why: string) => rpcError(Code.InvalidArgument, `${field}: ${why}`);
     if (!ref || !spec) throw invalid("instance, spec", "are required");
     if (ref.node !== this.m.node)
@@ -319,7 +321,9 @@ export class Instances {
         kind: spec.readiness?.kind || ReadinessKind.PORT,
         path: spec.readiness?.path ?? "",
         status: spec.readiness?.status ?? 0,
-        timeoutMs: fromDuration(spec.readiness?.timeout, defaultReadinessMs),
+        timeoutMs: fromDuration(spec.readiness?.timeout, patience.readiness),
+        ...(spec.readiness?.timeout ? {} : { elsewhereMs: elsewherePatienceMs }),
+        hostName: hostName || `${spec.key}.localhost`,
       },
       liveness: livenessPolicy(spec.liveness),
       graceMs: fromDuration(spec.stop?.grace, defaultGraceMs),

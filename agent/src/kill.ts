@@ -1,12 +1,13 @@
 /**
- * Ends every process of an instance, and looks until none is left (rule 5): SIGTERM, the grace, SIGKILL to all that
- * belong to it, wherever they have moved. Only then may the instance be called EXITED.
+ * Ends every process of an instance, and looks until none is left (rule 5): SIGTERM to the app (recipients.ts), the
+ * grace, SIGKILL to all that belong to it, wherever they have moved. Only then may the instance be called EXITED.
  */
 import { pause } from "@warren/common/time";
 import { errnoOf, messageOf } from "./files.ts";
 import type { Group } from "./host/host.ts";
-import { isAlive, isSameAndAlive, type Kernel, type Stat } from "./host/kernel.ts";
+import { isAlive, isSameAndAlive, isStopped, type Kernel, type Stat } from "./host/kernel.ts";
 import type { Identity, ProcessTable, Snapshot } from "./processes.ts";
+import { recipients } from "./recipients.ts";
 
 export interface KillTarget {
   readonly id: string;
@@ -17,10 +18,7 @@ export interface KillTarget {
   readonly isOwned: boolean;
   readonly group: Group;
   readonly seen: Map<number, number>;
-  /**
-   * Name of the program around its command, which would end at SIGTERM and take the command along unasked: it is not
-   * sent one, and ends by itself.
-   */
+  /** Name of the program around its command, which would end at SIGTERM and take the command along unasked. */
   readonly wrapper?: string;
 }
 
@@ -57,6 +55,7 @@ export async function endProcesses(
   options: KillOptions,
 ): Promise<boolean> {
   const terminated = new Set<string>();
+  const continued = new Set<string>();
   let wait = firstPollMs;
   let killedSince: number | undefined;
   let complaints = 0;
@@ -88,18 +87,18 @@ export async function endProcesses(
         options.stuck(left);
       }
     } else {
-      // Each process once, and later those born since; SIGCONT, or a stopped one would never see it.
+      for (const stat of recipients(target, left)) {
+        if (isFirst(terminated, stat)) send(table.kernel, stat, "SIGTERM");
+      }
+      // What was frozen by signals runs on: it is to hear of it, and its children are to be told by it.
       for (const stat of left) {
-        const name = `${stat.pid}:${stat.startTicks}`;
-        if (terminated.has(name)) continue;
-        terminated.add(name);
-        if (stat.comm !== target.wrapper) send(table.kernel, stat, "SIGTERM");
-        send(table.kernel, stat, "SIGCONT");
+        if (isStopped(stat) && isFirst(continued, stat)) send(table.kernel, stat, "SIGCONT");
       }
       target.group.freezer?.set(false);
     }
     // A look at those known costs 10 µs each, the whole table 1 ms and more.
     const lookAgainAt = now + lookEveryMs;
+    const hadExited = options.exited.aborted;
     do {
       if (options.signal.aborted) return false;
       // Its first process ends: the likeliest moment for all to be gone. After that there is only looking.
@@ -109,9 +108,18 @@ export async function endProcesses(
     } while (
       left.some((stat) => isSameAndAlive(table.kernel, stat)) &&
       performance.now() < lookAgainAt &&
+      options.exited.aborted === hadExited &&
       (killedSince !== undefined || options.graceLeftMs() > 0)
     );
   }
+}
+
+/** Whether this is the first time that it is met; it is remembered. */
+function isFirst(met: Set<string>, stat: Stat): boolean {
+  const name = `${stat.pid}:${stat.startTicks}`;
+  if (met.has(name)) return false;
+  met.add(name);
+  return true;
 }
 
 /** Whether all of it is surely in its group: no process of a uid of its own can leave that. */

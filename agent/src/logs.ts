@@ -8,6 +8,7 @@ import { join } from "node:path";
 import type { Logger } from "@warren/common/log";
 import { type Clock, systemClock } from "@warren/common/time";
 import { makePrivateDirectory, messageOf, removeTree } from "./files.ts";
+import type { OpenWatcher } from "./host/fanotify.ts";
 import { defaultLogBounds, type LogBounds, type LogStats } from "./logs/bounds.ts";
 import { copyBytes } from "./logs/files.ts";
 import { InstanceLogs, type LogContext, rawPath } from "./logs/instance.ts";
@@ -31,9 +32,10 @@ export class LogStore {
     readonly bounds: LogBounds = defaultLogBounds,
     private readonly clock: Clock = systemClock,
     canPunch = true,
+    opens?: OpenWatcher,
   ) {
     const stats = { readBytes: 0, writtenLines: 0, droppedBytes: 0, cutLines: 0 };
-    this.#context = { bounds, clock, stats, canPunch };
+    this.#context = { bounds, clock, stats, canPunch, ...(opens ? { opens } : {}) };
     makePrivateDirectory(directory);
     const found = readdirSync(directory).flatMap((name) => {
       const [tenant, id] = name.split("."); // a tenant's key has no dot

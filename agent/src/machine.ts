@@ -77,7 +77,13 @@ export type Input =
   | { readonly kind: "spawned" }
   | { readonly kind: "ready" }
   | { readonly kind: "not-ready"; readonly cause: Cause }
-  | { readonly kind: "process-exited"; readonly end: ProcessEnd; readonly cause?: Cause }
+  /** @property instead what it had yet to do to be ready, for one that ended as if all were done: "listening on PORT" */
+  | {
+      readonly kind: "process-exited";
+      readonly end: ProcessEnd;
+      readonly cause?: Cause;
+      readonly instead?: string;
+    }
   /** @property drainMs how long the connections to it may take to end before the first signal */
   | { readonly kind: "stop"; readonly cause: Cause; readonly graceMs: number; readonly drainMs: number }
   /** Nobody is connected to it any more, or the time for that is over. */
@@ -224,7 +230,11 @@ function starting(state: MachineState, input: Input, now: number): Step {
     case "not-ready":
       return end(state, input.cause, failedStartGraceMs);
     case "process-exited": {
-      const step = exitedByItself(state, input, " before it was ready");
+      const isClean = input.end.code === 0 && input.instead !== undefined;
+      const how = isClean
+        ? `it ended instead of ${input.instead}`
+        : `${endText(input.end)} before it was ready`;
+      const step = exitedByItself(state, input, how);
       return { ...step, effects: [{ kind: "cancel" }, ...step.effects] };
     }
     case "stop":
@@ -238,7 +248,7 @@ function ready(state: MachineState, input: Input, now: number): Step {
   const unwatch: Effect = { kind: "watch", on: false };
   switch (input.kind) {
     case "process-exited": {
-      const step = exitedByItself(state, input, "");
+      const step = exitedByItself(state, input, endText(input.end));
       return { ...step, effects: [unwatch, ...step.effects] };
     }
     case "stop":
@@ -336,7 +346,7 @@ function end(state: MachineState, cause: Cause, graceMs: number): Step {
 function exitedByItself(
   state: MachineState,
   input: Extract<Input, { kind: "process-exited" }>,
-  when: string,
+  message: string,
 ): Step {
   const { end: how, cause } = input;
   const clean = how.code === 0;
@@ -344,11 +354,15 @@ function exitedByItself(
     state,
     cause ?? {
       reason: clean ? ExitReason.EXITED_CLEAN : ExitReason.CRASHED,
-      message: `${how.signal ? `ended by ${how.signal}` : `exited with code ${how.code ?? "unknown"}`}${when}`,
+      message,
     },
     0, // its children have lost their parent: nothing of it can serve
   );
   return { ...step, state: { ...step.state, end: how } };
+}
+
+function endText({ signal, code }: ProcessEnd): string {
+  return signal ? `ended by ${signal}` : `exited with code ${code ?? "unknown"}`;
 }
 
 function told(

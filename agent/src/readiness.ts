@@ -6,8 +6,11 @@
  */
 import { pause } from "@warren/common/time";
 import { ReadinessKind } from "@warren/proto/common";
+import { accepts } from "./accepts.ts";
+import { loopback } from "./address.ts";
 import { ask } from "./ask.ts";
 import type { PortOwner } from "./host/kernel.ts";
+import { elsewhereText, type Whereabouts } from "./whereabouts.ts";
 
 /** What the spec says, with its defaults. */
 export interface ReadinessSpec {
@@ -19,6 +22,13 @@ export interface ReadinessSpec {
   readonly status: number;
   /** What the spec allows from the spawn on, ms; for the message. */
   readonly timeoutMs: number;
+  /**
+   * One that listens, but only where it cannot be served, is given up after so long, ms: it will not come to its port by
+   * waiting. Absent where the spec names a timeout, which is waited for to its end.
+   */
+  readonly elsewhereMs?: number;
+  /** Host header of the question: its own name, as its visitors say it. Absent: the address. */
+  readonly hostName?: string;
 }
 
 /** A way to learn that an instance is ready. */
@@ -41,7 +51,7 @@ export function readinessOf(spec: ReadinessSpec, port: number, said: AbortSignal
     case ReadinessKind.NONE:
       return {
         wait: async (_probe, _deadlineMs, signal) =>
-          signal.aborted ? { kind: "aborted" } : { kind: "ready", listenMs: 0, answerMs: 0 },
+          signal.aborted ? { kind: "aborted" } : readyAt(loopback, 0, 0),
       };
     default:
       return { wait: (...how) => awaitReady({ port, ...spec }, ...how) };
@@ -60,6 +70,8 @@ export type ReadinessOutcome =
       readonly listenMs: number;
       /** From then until the path answered as expected, ms. */
       readonly answerMs: number;
+      /** Where it accepts, if not at 127.0.0.1. */
+      readonly address?: string;
     }
   /** Another process holds the port: no use to wait. */
   | { readonly kind: "stranger"; readonly message: string }
@@ -73,8 +85,10 @@ export interface ReadinessProbe {
    * one does not listen there yet, though another accepts.
    */
   owner(): PortOwner;
-  /** Ports that the instance listens on, for the message. */
-  otherPorts(): number[];
+  /** Where the instance itself listens. */
+  whereabouts(): Whereabouts;
+  /** Address by which gateways reach it, for the message. */
+  readonly tenantHost: string;
 }
 
 /** One try to connect or to get an answer takes at most this long. */
@@ -83,6 +97,9 @@ const answerMs = 10_000;
 const slowestPollMs = 50;
 /** After the deadline there is one more look, of at most this long. */
 const lastLookMs = 100;
+/** Where else it listens is asked less often the longer nothing accepts: it costs a walk over its open files. */
+const firstElsewhereMs = 30;
+const slowestElsewhereMs = 1_000;
 
 /**
  * @param deadlineMs from now
@@ -100,6 +117,10 @@ export async function awaitReady(
   let others = false;
   let last = "";
   let isLast = false;
+  let address = loopback;
+  /** When it is looked for elsewhere, and since when it was only there. */
+  let lookAt = firstElsewhereMs;
+  let elsewhere: number | undefined;
   while (!signal.aborted) {
     let left = deadlineMs - passed();
     if (left <= 0) {
@@ -108,7 +129,8 @@ export async function awaitReady(
       isLast = true;
       left = lastLookMs;
     }
-    if (await accepts(check.port, Math.min(connectMs, left))) {
+    if (await accepts(address, check.port, Math.min(connectMs, left))) {
+      elsewhere = undefined;
       if (listened === undefined) {
         const owner = probe.owner();
         if (owner.kind === "stranger") return stranger(check.port, owner.who);
@@ -116,13 +138,14 @@ export async function awaitReady(
         // Somebody accepted: one who listened a moment ago and does no more, or who shares the port.
         others = owner.kind === "nobody";
       }
-      if (listened !== undefined && check.path === "") return readyAt(listened, listened);
+      if (listened !== undefined && check.path === "") return readyAt(address, listened, listened);
       if (listened !== undefined) {
         // On a shared port another instance may answer: all run the same code, and this one listens.
         const patience = Math.min(answerMs, Math.max(lastLookMs, deadlineMs - passed()));
-        const answer = await ask(check.port, check.path, patience, signal);
+        const target = { address, port: check.port, hostName: check.hostName };
+        const answer = await ask(target, check.path, patience, signal);
         if (answer.kind === "status" && isExpected(answer.status, check.status)) {
-          return readyAt(listened, passed());
+          return readyAt(address, listened, passed());
         }
         if (answer.kind === "status") {
           last = `it answered ${answer.status} to ${check.path}${check.status ? `, not ${check.status}` : ""}`;
@@ -135,13 +158,30 @@ export async function awaitReady(
       listened = undefined;
       others = false;
       last = "";
+      address = loopback;
+      if (passed() >= lookAt || isLast) {
+        lookAt = passed() + Math.min(slowestElsewhereMs, Math.max(firstElsewhereMs, passed()));
+        const found = probe.whereabouts();
+        if (found.kind === "reachable" && found.address !== loopback) {
+          address = found.address;
+          continue;
+        }
+        if (found.kind !== "elsewhere") elsewhere = undefined;
+        else {
+          elsewhere ??= passed();
+          last = elsewhereText(found.listeners, check.port, probe.tenantHost);
+          if (passed() - elsewhere >= (check.elsewhereMs ?? Number.POSITIVE_INFINITY)) {
+            return { kind: "timeout", message: `not ready: ${last}` };
+          }
+        }
+      }
     }
     await pause(Math.min(slowestPollMs, Math.max(1, passed() / 10), Math.max(1, left)), signal);
   }
   if (signal.aborted) return { kind: "aborted" };
   return {
     kind: "timeout",
-    message: `not ready within ${Math.round(check.timeoutMs)} ms: ${last || nothing(check.port, others, probe)}`,
+    message: `not ready within ${Math.round(check.timeoutMs)} ms: ${last || nothing(check.port, others)}`,
   };
 }
 
@@ -165,12 +205,18 @@ async function awaitMessage(
   const owner = probe.owner();
   if (owner.kind === "stranger") return stranger(check.port, owner.who);
   const saidMs = performance.now() - began;
-  return readyAt(saidMs, saidMs);
+  const found = probe.whereabouts();
+  return readyAt(found.kind === "reachable" ? found.address : loopback, saidMs, saidMs);
 }
 
 /** @param listenedMs, answeredMs since the begin of the wait */
-function readyAt(listenedMs: number, answeredMs: number): ReadinessOutcome {
-  return { kind: "ready", listenMs: listenedMs, answerMs: answeredMs - listenedMs };
+function readyAt(address: string, listenedMs: number, answeredMs: number): ReadinessOutcome {
+  return {
+    kind: "ready",
+    listenMs: listenedMs,
+    answerMs: answeredMs - listenedMs,
+    ...(address === loopback ? {} : { address }),
+  };
 }
 
 function stranger(port: number, who: string): ReadinessOutcome {
@@ -180,11 +226,8 @@ function stranger(port: number, who: string): ReadinessOutcome {
   };
 }
 
-function nothing(port: number, others: boolean, probe: ReadinessProbe): string {
-  const elsewhere = probe.otherPorts().filter((other) => other !== port);
-  const instead =
-    elsewhere.length > 0 ? `; it listens on ${elsewhere.join(", ")} instead (is PORT ignored?)` : "";
-  return `${others ? "it does not itself listen" : "nothing listens"} on 127.0.0.1:${port}${instead}`;
+function nothing(port: number, others: boolean): string {
+  return `${others ? "it does not itself listen" : "nothing listens"} on ${loopback}:${port}`;
 }
 
 /**
@@ -192,27 +235,4 @@ function nothing(port: number, others: boolean, probe: ReadinessProbe): string {
  */
 export function isExpected(status: number, expected: number): boolean {
   return expected === 0 ? status >= 200 && status <= 399 : status === expected;
-}
-
-/** Whether a connection to the port is accepted. */
-async function accepts(port: number, withinMs: number): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const timer = setTimeout(() => resolve(false), withinMs);
-  Bun.connect({
-    hostname: "127.0.0.1",
-    port,
-    socket: {
-      open(socket) {
-        resolve(true);
-        socket.terminate();
-      },
-      data() {},
-      connectError: () => resolve(false),
-    },
-  }).catch(() => resolve(false));
-  try {
-    return await promise;
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -29,6 +29,8 @@ export interface InstanceRecord {
   readonly state: MachineState;
   /** Where gateways reach it; absent for loopback. */
   readonly host?: string;
+  /** Where it accepts on this host, if not at 127.0.0.1. */
+  readonly address?: string;
   /** 0 until it has one. */
   readonly port: number;
   /** Whether the tenant's other instances on this node have the same port. */

@@ -1,5 +1,5 @@
 /** Starts a tenant's first process: no shell, no inherited environment, no pipe to the agent. */
-import { closeSync, constants, openSync } from "node:fs";
+import { closeSync, constants, fchownSync, openSync } from "node:fs";
 import { errnoOf, messageOf } from "./files.ts";
 import type { Group } from "./host/host.ts";
 import type { Kernel, Stat } from "./host/kernel.ts";
@@ -55,6 +55,9 @@ function spawnTenant(kernel: Kernel, plan: SpawnPlan): Child {
   const stdout = openSync(plan.stdout, append, 0o600);
   const stderr = openSync(plan.stderr, append, 0o600);
   try {
+    // Its own, so that it may open /dev/stdout.
+    if (plan.identity)
+      for (const fd of [stdout, stderr]) fchownSync(fd, plan.identity.uid, plan.identity.gid);
     const child = Bun.spawn([...plan.command], {
       cwd: plan.directory,
       env: plan.env,

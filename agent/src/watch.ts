@@ -1,6 +1,6 @@
 /** Watches that an instance still serves: the shell around `liveness.ts`. */
 import { type Clock, pause, systemClock } from "@warren/common/time";
-import { ask } from "./ask.ts";
+import { ask, type HttpTarget } from "./ask.ts";
 import {
   beginLiveness,
   type LivenessInput,
@@ -10,8 +10,7 @@ import {
 } from "./liveness.ts";
 
 export interface WatchOptions {
-  /** On 127.0.0.1. */
-  readonly port: number;
+  readonly target: HttpTarget;
   readonly policy: LivenessPolicy;
   /** How long the instance has been ready, ms: more than 0 for one that was adopted. */
   readonly readyForMs?: number;
@@ -42,7 +41,7 @@ export function watchLiveness(options: WatchOptions, signal: AbortSignal): Liven
     if (step.todo?.kind === "unhealthy") options.onUnhealthy(step.todo.message);
   };
   const probe = async () => {
-    const answer = await ask(options.port, policy.path, policy.timeoutMs, signal);
+    const answer = await ask(options.target, policy.path, policy.timeoutMs, signal);
     feed({ kind: "answer", answer, paused: options.isPaused() });
   };
   const look = async () => {

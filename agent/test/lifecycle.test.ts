@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { ulid } from "@warren/common/ids";
 import { Code, detailOf } from "@warren/common/rpc/errors";
@@ -19,7 +19,8 @@ import {
 } from "./support.ts";
 
 const url = (instance: { endpoint?: { host: string; port: number } }, path = "/") =>
-  `http://${instance.endpoint?.host}:${instance.endpoint?.port}${path}`;
+  `http://${bracketed(instance.endpoint?.host ?? "")}:${instance.endpoint?.port}${path}`;
+const bracketed = (host: string) => (host.includes(":") ? `[${host}]` : host);
 
 /** Deterministic numbers in [0, 1): a failing run is repeated by its seed. */
 function random(seed: number): () => number {
@@ -170,7 +171,11 @@ describe.each(isQuick ? hostKinds.slice(0, 2) : hostKinds)("on the host kind %s"
         expect(instance.exit).toMatchObject({
           reason,
           code,
-          message: `exited with code ${code} before it was ready`,
+          message: expect.stringMatching(
+            code === 0
+              ? /^it ended instead of listening on PORT \(\d+\)$/
+              : /^exited with code 3 before it was ready$/,
+          ),
         });
         const said = instance.exit!.lastOutput;
         expect(said.length).toBe(20);
@@ -190,7 +195,42 @@ describe.each(isQuick ? hostKinds.slice(0, 2) : hostKinds)("on the host kind %s"
     test("one that listens elsewhere is told where", async () => {
       const instance = await t.start("elsewhere.ts", { readiness: { timeout: toDuration(500) } });
       const port = /port=(\d+)/.exec(instance.exit!.lastOutput.join("\n"))?.[1];
-      expect(instance.exit?.message).toContain(`it listens on ${port} instead`);
+      expect(instance.exit?.message).toContain(`it listens on 127.0.0.1:${port}, not on 127.0.0.1:`);
+    });
+
+    const onlyOnce = hostKind === "auto" ? test : () => {}; // takes its 5 s
+    onlyOnce("without a timeout of its own, one that listens elsewhere is given up early", async () => {
+      const instance = await t.start("elsewhere.ts");
+      expect(instance.exit).toMatchObject({ reason: ExitReason.READINESS_TIMEOUT });
+      expect(instance.exit?.message).toMatch(
+        /^not ready: it listens on 127.0.0.1:\d+, not on .* the port in PORT/,
+      );
+    });
+
+    test.each(["::1", "host"])(
+      "one that listens on its port at %s is served there, and looked after",
+      async (where) => {
+        const own = Object.values(networkInterfaces())
+          .flat()
+          .find((one) => one?.family === "IPv4" && !one.internal)?.address;
+        const address = where === "host" ? own : where;
+        if (!address) return; // a machine with nothing but loopback
+        const instance = await t.start("address.ts", {
+          env: { ADDRESS: address },
+          readiness: { path: "/", timeout: toDuration(5_000) },
+        });
+        expect(instance.state).toBe(InstanceState.READY);
+        expect(instance.endpoint?.host).toBe(address);
+        expect(await (await fetch(url(instance))).text()).toBe(`at ${address}`);
+        await t.stop(instance.ref!.id);
+      },
+    );
+
+    test("a question of the agent comes with the name by which visitors call the tenant", async () => {
+      const ref = t.ref();
+      const named = await t.start("named.ts", { readiness: { path: "/" } }, ref);
+      expect(named.state).toBe(InstanceState.READY);
+      await t.stop(ref.id);
     });
 
     test("one that answers 500 for ever is never ready", async () => {
@@ -237,7 +277,7 @@ describe.each(isQuick ? hostKinds.slice(0, 2) : hostKinds)("on the host kind %s"
       expect(missing.exit?.message).toContain("cannot run no-such-program: there is no such program");
       const empty = mkdtempSync(join(tmpdir(), "warren-empty-"));
       const nothing = await t.start("", { command: [], source: { case: "directory", value: empty } });
-      expect(nothing.exit?.message).toContain(`nothing to run in ${empty}`);
+      expect(nothing.exit?.message).toContain("nothing to run: package.json has no start script");
       rmSync(empty, { recursive: true });
     });
   });

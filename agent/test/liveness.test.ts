@@ -388,7 +388,13 @@ describe("the watch", () => {
     const ending = new AbortController();
     undo.push(() => ending.abort());
     const watching = watchLiveness(
-      { port, policy, isPaused: () => false, onUnhealthy: (message) => told.push(message), ...more },
+      {
+        target: { address: "127.0.0.1", port },
+        policy,
+        isPaused: () => false,
+        onUnhealthy: (message) => told.push(message),
+        ...more,
+      },
       ending.signal,
     );
     return { told, ending, beat: () => watching.beat() };

@@ -33,9 +33,9 @@ describe("what ps and lsof print", () => {
   test("listening sockets, and the local end of connections", () => {
     const text = "p12\nn*:8080\nn127.0.0.1:9->127.0.0.1:53000\np13\nn[::1]:8081\nnnonsense\n";
     expect(parseLsof(text)).toEqual([
-      { pid: 12, port: 8080 },
-      { pid: 12, port: 9 },
-      { pid: 13, port: 8081 },
+      { pid: 12, address: "0.0.0.0", port: 8080 },
+      { pid: 12, address: "127.0.0.1", port: 9 },
+      { pid: 13, address: "::1", port: 8081 },
     ]);
   });
 
@@ -47,7 +47,7 @@ describe("what ps and lsof print", () => {
     const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     expect(kernel.ownerOf(server.port, [process.pid])).toEqual({ kind: "instance" });
     expect(kernel.ownerOf(server.port, [1]).kind).toBe("stranger");
-    expect(kernel.portsOf([process.pid])).toContain(server.port);
+    expect(kernel.listenersOf([process.pid])).toContainEqual({ address: "127.0.0.1", port: server.port });
     server.stop(true);
     expect(kernel.ownerOf(server.port, [process.pid])).toEqual({ kind: "nobody" });
   });

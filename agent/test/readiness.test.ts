@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { pause, waitUntil } from "@warren/common/time";
 import { ReadinessKind } from "@warren/proto/common";
+import type { Listener } from "../src/host/addresses.ts";
 import {
   awaitReady,
   type ReadinessOutcome,
@@ -9,6 +10,7 @@ import {
   type ReadinessSpec,
   readinessOf,
 } from "../src/readiness.ts";
+import { whereabouts } from "../src/whereabouts.ts";
 
 const undo: (() => unknown)[] = [];
 afterEach(async () => {
@@ -18,7 +20,11 @@ afterEach(async () => {
 const port: ReadinessSpec = { path: "", status: 0, timeoutMs: 5_000 };
 const message: ReadinessSpec = { ...port, kind: ReadinessKind.MESSAGE };
 const nothing: ReadinessSpec = { ...port, kind: ReadinessKind.NONE };
-const own: ReadinessProbe = { owner: () => ({ kind: "instance" }), otherPorts: () => [] };
+const own: ReadinessProbe = {
+  owner: () => ({ kind: "instance" }),
+  whereabouts: () => ({ kind: "silent" }),
+  tenantHost: "127.0.0.1",
+};
 const nobody: ReadinessProbe = { ...own, owner: () => ({ kind: "nobody" }) };
 const stranger: ReadinessProbe = { ...own, owner: () => ({ kind: "stranger", who: "process 7 (nginx)" }) };
 const mute = new AbortController().signal;
@@ -114,9 +120,10 @@ describe("its port", () => {
       kind: "timeout",
       message: `not ready within 200 ms: nothing listens on 127.0.0.1:${free}`,
     });
-    const elsewhere = { ...own, otherPorts: () => [3000] };
+    const listeners = [{ address: "0.0.0.0", port: 3000 }];
+    const elsewhere = { ...own, whereabouts: () => whereabouts(listeners, free, "127.0.0.1") };
     expect((await why(wait(spec, free, { deadlineMs, probe: elsewhere }))).message).toContain(
-      "it listens on 3000 instead (is PORT ignored?)",
+      `it listens on 0.0.0.0:3000, not on 127.0.0.1:${free}`,
     );
     const sick = serve(() => new Response("", { status: 500 }));
     expect((await why(wait({ ...spec, path: "/up" }, sick, { deadlineMs }))).message).toContain(
@@ -219,13 +226,79 @@ describe("its message", () => {
   });
 });
 
+describe("another place than its port at 127.0.0.1", () => {
+  const at = (listeners: Listener[], tenantHost = "127.0.0.1"): ReadinessProbe => ({
+    ...own,
+    whereabouts: () => whereabouts(listeners, six, tenantHost),
+    tenantHost,
+  });
+  let six = 0;
+  const listen = () => {
+    const server = Bun.serve({ port: 0, hostname: "::1", fetch: () => new Response() });
+    undo.push(() => server.stop(true));
+    six = server.port!;
+    return six;
+  };
+
+  test("its port at ::1 is as good, and it says that it was there", async () => {
+    const probe = at([{ address: "::1", port: listen() }]);
+    expect(await readyOf(wait({ ...port, path: "/" }, six, { probe }))).toMatchObject({ address: "::1" });
+  });
+
+  test("where gateways of other hosts do not come, it is told so", async () => {
+    const probe = at([{ address: "::1", port: listen() }], "10.0.0.5");
+    const outcome = await wait({ ...port, elsewhereMs: 50 }, six, { probe });
+    expect(outcome).toMatchObject({ kind: "timeout" });
+    expect((outcome as { message: string }).message).toContain(
+      `it listens on [::1]:${six}, not on 127.0.0.1:${six}`,
+    );
+    expect((outcome as { message: string }).message).toContain("the address in HOST");
+  });
+
+  test("one that comes to its port in time was not given up for listening elsewhere before", async () => {
+    six = await freePort();
+    const probe = at([{ address: "0.0.0.0", port: 9 }]);
+    const waiting = readyOf(wait({ ...port, elsewhereMs: 2_000 }, six, { probe }));
+    await pause(200);
+    serve(undefined, { port: six });
+    expect((await waiting).address).toBeUndefined();
+  });
+
+  test("a timeout of its own is waited for to its end", async () => {
+    six = await freePort();
+    const probe = at([{ address: "0.0.0.0", port: 9 }]);
+    const outcome = await wait({ ...port, timeoutMs: 300 }, six, { probe, deadlineMs: 300 });
+    expect((outcome as { message: string }).message).toMatch(
+      /^not ready within 300 ms: it listens on 0.0.0.0:9, not/,
+    );
+  });
+
+  test("whereabouts: loopback before others, a wildcard is everywhere, link-local is nowhere", () => {
+    const where = (...addresses: string[]) =>
+      whereabouts(
+        addresses.map((address) => ({ address, port: 7 })),
+        7,
+        "127.0.0.1",
+      );
+    expect(where()).toEqual({ kind: "silent" });
+    expect(where("::1", "0.0.0.0")).toEqual({ kind: "reachable", address: "127.0.0.1" });
+    expect(where("::")).toEqual({ kind: "reachable", address: "::1" });
+    expect(where("10.1.2.3")).toEqual({ kind: "reachable", address: "10.1.2.3" });
+    expect(where("fe80::1").kind).toBe("elsewhere");
+    expect(whereabouts([{ address: "10.1.2.3", port: 7 }], 7, "10.1.2.3").kind).toBe("reachable");
+    expect(whereabouts([{ address: "10.1.2.4", port: 7 }], 7, "10.1.2.3").kind).toBe("elsewhere");
+    expect(whereabouts([{ address: "127.0.0.1", port: 8 }], 7, "127.0.0.1").kind).toBe("elsewhere");
+  });
+});
+
 describe("nothing", () => {
   test("it is ready once its process runs", async () => {
     const probe: ReadinessProbe = {
       owner: () => {
         throw new Error("not asked");
       },
-      otherPorts: () => [],
+      whereabouts: () => ({ kind: "silent" }),
+      tenantHost: "127.0.0.1",
     };
     expect(await wait(nothing, 1, { probe, deadlineMs: 0 })).toEqual({
       kind: "ready",

@@ -9,6 +9,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -36,7 +37,7 @@ import { GroupDirectory } from "../src/host/cgroupfs.ts";
 import { ExitWatcher } from "../src/host/exits.ts";
 import { isAlive } from "../src/host/kernel.ts";
 import { linuxKernel } from "../src/host/linux.ts";
-import { ownerOf, parseSockets, portsOf, procSockets } from "../src/host/listener.ts";
+import { listenersOf, ownerOf, parseSockets, procSockets } from "../src/host/listener.ts";
 import { parseStat, readPss, readRss, readStat } from "../src/host/procfs.ts";
 import { diagSockets, tcpStates } from "../src/host/sockdiag.ts";
 import { isFree, Ports } from "../src/ports.ts";
@@ -98,23 +99,31 @@ describe("/proc", () => {
       "   0: 0100007F:5BA0 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11165 1 0 100",
       "   1: 0100007F:5BA0 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 11166 1 0 100",
     ].join("\n");
-    expect(parseSockets(text, tcpStates.listen)).toEqual([{ port: 0x5ba0, inode: "11165" }]);
+    expect(parseSockets(text, tcpStates.listen)).toEqual([
+      { address: "127.0.0.1", port: 0x5ba0, inode: "11165" },
+    ]);
   });
 
   test("netlink and /proc agree on who listens, on IPv4 and IPv6", () => {
     const four = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const six = Bun.listen({ hostname: "::", port: 0, socket: { data() {} } });
-    for (const { port } of [four, six]) {
+    const one = Bun.listen({ hostname: "::1", port: 0, socket: { data() {} } });
+    for (const [{ port }, address] of [
+      [four, "127.0.0.1"],
+      [six, "::"],
+      [one, "::1"],
+    ] as const) {
       const [socket] = diagSockets(port, tcpStates.listen)!;
       expect(socket?.port).toBe(port);
       expect(procSockets(tcpStates.listen)).toContainEqual(socket!);
       expect(diagSockets(0, tcpStates.listen)).toContainEqual(socket!);
       expect(ownerOf(port, [process.pid])).toEqual({ kind: "instance" });
       expect(ownerOf(port, [1])).toMatchObject({ kind: "stranger" });
-      expect(portsOf([process.pid])).toContain(port);
+      expect(listenersOf([process.pid])).toContainEqual({ address, port });
     }
     four.stop(true);
     six.stop(true);
+    one.stop(true);
     expect(diagSockets(four.port, tcpStates.listen)).toEqual([]);
     expect(ownerOf(four.port, [process.pid])).toEqual({ kind: "nobody" });
   });
@@ -313,6 +322,9 @@ describe("what tenants run on", () => {
     const bin = fresh();
     const bun = prepareBun(bin, "/opt/wa'rren", true);
     expect(readFileSync(join(bin, "bun"), "utf8")).toContain(`BUN_BE_BUN=1 exec '/opt/wa'\\''rren' "$@"`);
+    // Bun behaves as Node does by the name that it is called by.
+    expect(readFileSync(join(bin, "node"), "utf8")).toContain(`BUN_BE_BUN=1 exec '${bin}/named/node' "$@"`);
+    expect(readlinkSync(join(bin, "named", "node"))).toBe("/opt/wa'rren");
     const env = tenantEnvironment({
       env: {},
       port: 1,

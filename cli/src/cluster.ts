@@ -86,6 +86,9 @@ function jsonOf(text: string): unknown {
   }
 }
 
+/** Deadline of a verb's calls, but for those that wait for a start. */
+const verbMs = 30_000;
+
 /** @throws UserError for a URL that is none of ours, and what {@link findCluster} throws */
 export function openWarren(options: ClusterOptions): Warren {
   const cluster = findCluster(options);
@@ -96,7 +99,7 @@ export function openWarren(options: ClusterOptions): Warren {
     url,
     meteringUrl: metering,
     credentials: loadCredentials(cluster.credentials),
-    deadlineMs: options.timeout,
+    deadlineMs: options.timeout ?? verbMs,
     interceptors: options.interceptors,
   });
 }

@@ -50,7 +50,7 @@ export function countOption(text: string): number {
 }
 
 /** Adds `--state`, `--scheduler`, `--credentials`, `--json` and `--timeout`. */
-export function asVerb(command: Command): Command {
+export function asVerb(command: Command, timeout = "30s"): Command {
   return command
     .option(
       "--state <dir>",
@@ -59,7 +59,7 @@ export function asVerb(command: Command): Command {
     .option("--scheduler <urls>", "the cell's schedulers, with commas (default: WARREN_URL)")
     .option("--credentials <dir>", "credentials directory, with --scheduler (default: WARREN_CREDENTIALS)")
     .option("--json", "print JSON, one value per line")
-    .option("--timeout <duration>", "how long each call may take (default: 30s)", durationOption);
+    .option("--timeout <duration>", `how long each call may take (default: ${timeout})`, durationOption);
 }
 
 export interface ClientUse {

@@ -10,6 +10,7 @@ import type { Credentials } from "@warren/common/rpc/credentials";
 import { Code, isRpcCode } from "@warren/common/rpc/errors";
 import { connectLeader, type LeaderConnection } from "@warren/common/rpc/leader";
 import { rpcLimits } from "@warren/common/rpc/limits";
+import { patience } from "@warren/common/rpc/patience";
 import { toTimestamp } from "@warren/common/time";
 import {
   type Event,
@@ -30,7 +31,7 @@ export interface WarrenOptions {
   readonly meteringUrl?: string;
   /** CA and token (or certificate) of the cell; see `loadCredentials`. */
   readonly credentials: Credentials;
-  /** Deadline of calls that set none, in ms. Default 30,000. */
+  /** Deadline of calls that set none, in ms. Default 75,000: longer than a start that its spec gives no time may take. */
   readonly deadlineMs?: number;
   /** Of Connect, around each call: for logs, metrics, or to look at answers. */
   readonly interceptors?: readonly Interceptor[];
@@ -83,7 +84,8 @@ export class Warren implements Disposable {
 
   /** Connects at the first call, and again whenever the connection was lost. */
   constructor(options: WarrenOptions) {
-    const { url, meteringUrl, ...shared } = options;
+    const { url, meteringUrl, deadlineMs = patience.ensure, ...others } = options;
+    const shared = { ...others, deadlineMs };
     this.#connection = connectLeader({ urls: typeof url === "string" ? [url] : url, ...shared });
     this.scheduler = this.#connection.client(SchedulerService);
     this.enrol = this.#connection.client(EnrolService);

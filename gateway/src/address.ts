@@ -33,6 +33,25 @@ export function addressOf(host: string | null, target: string, domain: string): 
   return { kind: "tenant", tenant, target, prefix: "" };
 }
 
+/**
+ * The same where a trusted proxy may have put its own name for us in Host, and says what the client's was. A Host that
+ * names a tenant wins: otherwise a visitor who can make a proxy pass X-Forwarded-Host on could have one tenant's answers
+ * cached under another's name.
+ * @returns also the Host header for the tenant
+ */
+export function named(
+  host: string,
+  origin: { readonly host: string },
+  target: string,
+  domain: string,
+): { readonly address: Address; readonly host: string } {
+  const own = addressOf(host, target, domain);
+  if (origin.host === host || (own.kind === "tenant" && own.prefix === "")) return { address: own, host };
+  const asked = addressOf(origin.host, target, domain);
+  const isNamed = asked.kind === "tenant" && asked.prefix === "";
+  return { address: isNamed ? asked : own, host: origin.host };
+}
+
 function byPath(target: string, domain: string): Address {
   const tenant = /^\/([^/?#]*)/.exec(target)?.[1] ?? "";
   if (tenant === "") return refused(404, "", `name a tenant: http://<tenant>.${domain}/ or /<tenant>/`);

@@ -16,6 +16,7 @@ import { EndpointTable } from "./table.ts";
 import { Toucher } from "./toucher.ts";
 import { Traffic } from "./traffic.ts";
 import { TrafficReporter } from "./traffic-reporter.ts";
+import { TrustedProxies } from "./trusted.ts";
 import { Wakes } from "./wakes.ts";
 import { Watcher } from "./watcher.ts";
 import { Bridge, type SocketData } from "./websocket.ts";
@@ -120,7 +121,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const onDrained = () => toucher.soon();
   const dispatch = new Dispatch({ table, traffic, wakes, rouser, metrics, holdDeadlineMs, onDrained });
   const bridge = new Bridge(settings);
-  const proxy = new TenantProxy({ ...settings, dispatch, bridge, metrics, log });
+  const trusted = new TrustedProxies(settings.trustForwarded);
+  const proxy = new TenantProxy({ ...settings, trusted, dispatch, bridge, metrics, log });
 
   const server = listen(settings, proxy, bridge, log);
   let admin: RpcServer | undefined;

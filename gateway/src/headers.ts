@@ -1,5 +1,8 @@
 /** Headers on their way through: all as they were, but those that belong to one hop and those that tell who asked. */
 
+import type { Origin } from "./origin.ts";
+import { forwardedElement } from "./rfc7239.ts";
+
 /** RFC 9110 section 7.6.1, and the proxy's own. `TE` and `Trailer` go too, since fetch carries no trailers. */
 const hopByHop = [
   "connection",
@@ -26,32 +29,34 @@ const vouched = [
 
 /** What the gateway knows of a client. */
 export interface Client {
-  /** Its address. */
-  readonly address: string;
-  /** Host header as it sent it. */
+  readonly origin: Origin;
+  /** Host header for the tenant. */
   readonly host: string;
   /** What was taken off the path. */
   readonly prefix: string;
-  /** In front stands a proxy of the operator's own, whose X-Forwarded-* are believed and extended. */
-  readonly trusted: boolean;
 }
 
 /** Headers for the tenant. */
-export function requestHeaders(from: Headers, client: Client): Headers {
+export function requestHeaders(from: Headers, { origin, host, prefix }: Client): Headers {
   const headers = new Headers(from);
   dropHop(headers);
-  const before = (name: string) => (client.trusted ? from.get(name) : null);
-  for (const name of vouched) if (!client.trusted || name === "x-forwarded-prefix") headers.delete(name);
-  const hops = before("x-forwarded-for");
-  headers.set("X-Forwarded-For", hops ? `${hops}, ${client.address}` : client.address);
-  headers.set("X-Forwarded-Proto", before("x-forwarded-proto") ?? "http");
-  headers.set("X-Forwarded-Host", before("x-forwarded-host") ?? client.host);
-  const prefix = (before("x-forwarded-prefix") ?? "") + client.prefix;
-  if (prefix) headers.set("X-Forwarded-Prefix", prefix);
-  headers.set("Host", client.host);
+  for (const name of vouched) headers.delete(name);
+  headers.set("X-Forwarded-For", origin.hops.join(", "));
+  headers.set("X-Forwarded-Proto", origin.proto);
+  headers.set("X-Forwarded-Host", origin.host);
+  headers.set("X-Forwarded-Port", origin.port);
+  // The client, whatever proxies stand in between: a tenant need not know how many there are.
+  headers.set("X-Real-IP", origin.hops[0]!);
+  if (origin.prefix + prefix) headers.set("X-Forwarded-Prefix", origin.prefix + prefix);
+  if (origin.isRfc7239) headers.set("Forwarded", forwardedOf(origin));
+  headers.set("Host", host);
   // fetch would sign with its own name.
   if (!headers.has("user-agent")) headers.set("User-Agent", "");
   return headers;
+}
+
+function forwardedOf({ hops, proto, host }: Origin): string {
+  return hops.map((hop, i) => forwardedElement(hop, i === 0 ? { host, proto } : {})).join(", ");
 }
 
 /** Headers for the client; several Set-Cookie stay several. */

@@ -2,6 +2,7 @@
 import type { Logger } from "@warren/common/log";
 import { ports } from "@warren/common/ports";
 import type { Credentials } from "@warren/common/rpc/credentials";
+import { patience } from "@warren/common/rpc/patience";
 
 /** Options of {@link startGateway}. Every one but the first three has a default. */
 export interface GatewayOptions {
@@ -24,16 +25,17 @@ export interface GatewayOptions {
    */
   readonly publicUrl?: string;
   /**
-   * In front stands a proxy of the operator's own, whose X-Forwarded-* are believed. Default false: they are replaced.
+   * Addresses of proxies of the operator's own ("10.0.0.0/8"), whose X-Forwarded-* and Forwarded are believed. Default
+   * none: whatever a client sends of these is replaced.
    */
-  readonly trustForwarded?: boolean;
+  readonly trustForwarded?: readonly string[];
 
   /** Address of health, reflection and metrics (TLS). Default 127.0.0.1. */
   readonly adminHost?: string;
   /** Port of the same; 0 takes a free one, null serves none. Default {@link ports.gatewayAdmin}. */
   readonly adminPort?: number | null;
 
-  /** How long a request waits for its tenant to start. Default 30 s. */
+  /** How long a request waits for its tenant to start. Default 45 s. */
   readonly holdDeadlineMs?: number;
   /** How long such a request waits while no scheduler can be reached; one that is started again takes about 2 s. Default 5 s. */
   readonly absenceMs?: number;
@@ -74,10 +76,10 @@ export function settingsOf(options: GatewayOptions): Settings {
     host: options.host ?? "127.0.0.1",
     port: options.port ?? ports.gateway,
     domain: (options.domain ?? "localhost").toLowerCase().replace(/\.$/, ""),
-    trustForwarded: options.trustForwarded ?? false,
+    trustForwarded: options.trustForwarded ?? [],
     adminHost: options.adminHost ?? "127.0.0.1",
     adminPort: options.adminPort === undefined ? ports.gatewayAdmin : options.adminPort,
-    holdDeadlineMs: options.holdDeadlineMs ?? 30_000,
+    holdDeadlineMs: options.holdDeadlineMs ?? patience.hold,
     absenceMs: options.absenceMs ?? 5_000,
     maxHeldPerTenant: options.maxHeldPerTenant ?? 1_000,
     maxHeld: options.maxHeld ?? 10_000,

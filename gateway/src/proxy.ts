@@ -3,21 +3,23 @@
 import { ulid } from "@warren/common/ids";
 import type { Logger } from "@warren/common/log";
 import type { Server } from "bun";
-import { type Address, addressOf } from "./address.ts";
+import { type Address, named } from "./address.ts";
 import { meteredBody, untouchedBody } from "./body.ts";
 import { type Dispatch, NotTakenError } from "./dispatch.ts";
-import { requestHeaders, responseHeaders } from "./headers.ts";
+import { type Client, requestHeaders, responseHeaders } from "./headers.ts";
 import type { Lease } from "./lease.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import { type Origin, originOf } from "./origin.ts";
 import type { Passage } from "./passage.ts";
 import { answer, type Refusal, RefusedError, refusalOf } from "./refusal.ts";
 import { authority } from "./route.ts";
+import type { TrustedProxies } from "./trusted.ts";
 import { LeftError } from "./wakes.ts";
 import { type Bridge, isUpgrade, type SocketData } from "./websocket.ts";
 
 export interface ProxyOptions {
   readonly domain: string;
-  readonly trustForwarded: boolean;
+  readonly trusted: TrustedProxies;
   readonly answerDeadlineMs: number;
   readonly idleConnectionMs: number;
   readonly dispatch: Dispatch;
@@ -57,9 +59,9 @@ export class TenantProxy {
     const { metrics, domain } = this.options;
     // Streams may be quiet for as long as they like; the server's own timeout is for connections that ask nothing.
     server.timeout(request, 0);
-    const host = request.headers.get("host") ?? "";
-    const address = addressOf(host, targetOf(request.url), domain);
-    const response = await this.#answer(request, server, host, address);
+    const origin = this.#originOf(request, server);
+    const { address, host } = named(request.headers.get("host") ?? "", origin, targetOf(request.url), domain);
+    const response = await this.#answer(request, server, address, { origin, host });
     metrics.answered(response?.status ?? 101);
     if (response && !response.body) this.#rest(request, server);
     return response;
@@ -68,8 +70,8 @@ export class TenantProxy {
   async #answer(
     request: Request,
     server: Server<SocketData>,
-    host: string,
     address: Address,
+    client: Pick<Client, "origin" | "host">,
   ): Promise<Response | undefined> {
     if (address.kind === "refused") {
       const { status, message, tenant } = address;
@@ -89,12 +91,7 @@ export class TenantProxy {
       tenant: address.tenant,
       target: address.target,
       upgrade: isUpgrade(request),
-      client: {
-        address: server.requestIP(request)?.address ?? "unknown",
-        host,
-        prefix: address.prefix,
-        trusted: this.options.trustForwarded,
-      },
+      client: { ...client, prefix: address.prefix },
     };
     try {
       const { dispatch, bridge } = this.options;
@@ -112,6 +109,12 @@ export class TenantProxy {
       }
       return this.#refuse(refusal, address.tenant, request, server);
     }
+  }
+
+  #originOf(request: Request, server: Server<SocketData>): Origin {
+    const peer = server.requestIP(request)?.address ?? "unknown";
+    const host = request.headers.get("host") ?? "";
+    return originOf({ peer, host, header: (name) => request.headers.get(name) }, this.options.trusted);
   }
 
   #refuse(refusal: Refusal, tenant: string, request: Request, server: Server<SocketData>): Response {

@@ -1,7 +1,16 @@
 import { describe, expect, test } from "bun:test";
 import { requestHeaders, responseHeaders } from "../src/headers.ts";
+import type { Origin } from "../src/origin.ts";
 
-const client = { address: "10.1.1.1", host: "shop.example.com:80", prefix: "/shop", trusted: false };
+const origin: Origin = {
+  hops: ["10.1.1.1"],
+  proto: "http",
+  host: "shop.example.com:80",
+  port: "80",
+  prefix: "",
+  isRfc7239: false,
+};
+const client = { origin, host: "shop.example.com:80", prefix: "/shop" };
 
 describe("headers for the tenant", () => {
   test("what a client says of itself is replaced", () => {
@@ -12,23 +21,32 @@ describe("headers for the tenant", () => {
     expect(headers.get("x-forwarded-for")).toBe("10.1.1.1");
     expect(headers.get("x-forwarded-proto")).toBe("http");
     expect(headers.get("x-forwarded-prefix")).toBe("/shop");
-    expect(headers.has("x-real-ip")).toBe(false);
+    expect(headers.get("x-real-ip")).toBe("10.1.1.1");
+    expect(headers.get("x-forwarded-port")).toBe("80");
   });
 
-  test("behind a proxy of the operator's own it is believed and extended", () => {
-    const headers = requestHeaders(
-      new Headers({
-        "X-Forwarded-For": "6.6.6.6",
-        "X-Forwarded-Proto": "https",
-        "X-Forwarded-Host": "shop.example.com",
-        "X-Forwarded-Prefix": "/apps",
-      }),
-      { ...client, trusted: true },
-    );
-    expect(headers.get("x-forwarded-for")).toBe("6.6.6.6, 10.1.1.1");
-    expect(headers.get("x-forwarded-proto")).toBe("https");
-    expect(headers.get("x-forwarded-host")).toBe("shop.example.com");
-    expect(headers.get("x-forwarded-prefix")).toBe("/apps/shop");
+  test("behind a proxy of the operator's own, what it says is passed on and added to", () => {
+    const behind: Origin = {
+      hops: ["192.0.2.9", "10.1.1.1"],
+      proto: "https",
+      host: "shop.example.com",
+      port: "443",
+      prefix: "/apps",
+      isRfc7239: true,
+    };
+    const headers = requestHeaders(new Headers({ "X-Forwarded-For": "6.6.6.6" }), {
+      ...client,
+      origin: behind,
+    });
+    expect(Object.fromEntries([...headers].filter(([name]) => /^(x-|forwarded)/.test(name)))).toEqual({
+      "x-forwarded-for": "192.0.2.9, 10.1.1.1",
+      "x-forwarded-proto": "https",
+      "x-forwarded-host": "shop.example.com",
+      "x-forwarded-port": "443",
+      "x-forwarded-prefix": "/apps/shop",
+      "x-real-ip": "192.0.2.9",
+      forwarded: "for=192.0.2.9;host=shop.example.com;proto=https, for=10.1.1.1",
+    });
   });
 
   test("what belongs to one hop goes no further, and cannot name what the tenant relies on", () => {

@@ -67,13 +67,14 @@ export class Agents {
     spec,
     agentUrl,
     incarnation,
+    hostName,
     timeoutMs,
   }: Extract<Effect, { type: "start" }>): Promise<StartOutcome> {
     try {
       const { instance } = await this.connection(agentUrl)
         .client(AgentService)
         .startInstance(
-          { epoch: this.#epoch, incarnation, instance: ref, spec },
+          { epoch: this.#epoch, incarnation, instance: ref, spec, hostName },
           { timeoutMs, signal: this.#signal },
         );
       return instance

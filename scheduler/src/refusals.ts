@@ -33,6 +33,8 @@ export function toRpcError(refusal: Refusal): ConnectError {
   switch (refusal.kind) {
     case "no-tenant":
       return rpcError(Code.NotFound, `no tenant ${refusal.tenant}: apply its spec first ('warren deploy')`);
+    case "no-http":
+      return rpcError(Code.NotFound, `tenant ${refusal.tenant} serves no HTTP (its readiness is none)`);
     case "deleting":
       return rpcError(
         Code.FailedPrecondition,

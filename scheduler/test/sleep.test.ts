@@ -11,6 +11,8 @@ import {
   NodeCapacitySchema,
   NodeHostSchema,
   NodePressureSchema,
+  ReadinessKind,
+  ReadinessSchema,
   UsageReportSchema,
   UsageSchema,
 } from "@warren/proto/common";
@@ -25,6 +27,8 @@ const ladder = (more = {}) => ({
     ...more,
   }),
 });
+
+const quick = { idleFreezeAfterMs: 1_000, idlePageOutAfterMs: 2_000, idleStopAfterMs: 4_000 };
 
 function warm(spec: Parameters<Cluster["apply"]>[1], config = {}): { c: Cluster; ref: InstanceRef } {
   const c = new Cluster({ nodes: 0, config });
@@ -77,12 +81,12 @@ describe("an unused instance", () => {
   });
 
   test("never_freeze is stopped only; keep_warm neither", () => {
-    const never = warm(ladder({ neverFreeze: true }));
+    const never = warm(ladder({ neverFreeze: true, freezeAfter: undefined, pageOutAfter: undefined }));
     never.c.run(3_000);
     expect(really(never.c, never.ref)?.mode).toBe(ACTIVE);
     never.c.run(2_000);
     expect(never.c.live()).toEqual([]);
-    const keep = warm(ladder({ keepWarm: true }));
+    const keep = warm({ idle: create(IdlePolicySchema, { keepWarm: true }) });
     keep.c.run(200_000);
     expect(really(keep.c, keep.ref)?.mode).toBe(ACTIVE);
   });
@@ -92,6 +96,18 @@ describe("an unused instance", () => {
     c.run(20_000);
     expect(c.live()).toHaveLength(1);
     expect(mode(c)).toBe(PAGED_OUT);
+  });
+
+  test("what no request can wake is never frozen nor stopped, kept at all times or not", () => {
+    const readiness = create(ReadinessSchema, { kind: ReadinessKind.NONE });
+    for (const min of [0, 1]) {
+      const { c, ref } = warm({ readiness, instances: create(InstancesSchema, { min }) }, quick);
+      c.run(200_000);
+      expect(really(c, ref)?.mode).toBe(ACTIVE);
+    }
+    const other = warm({ readiness: create(ReadinessSchema, { kind: ReadinessKind.MESSAGE }) }, quick);
+    other.c.run(200_000);
+    expect(other.c.live()).toEqual([]);
   });
 
   test("an agent that cannot freeze is not asked all the time", () => {

@@ -174,8 +174,8 @@ export function apply(site: Site, key: string, variant: number, wants: Wants): v
     availability: availabilityOf(key),
     stop: create(StopPolicySchema, { drain: toDuration(config.drainMs), grace: toDuration(config.graceMs) }),
     idle: create(IdlePolicySchema, {
-      stopAfter: stopMs > 0 ? toDuration(stopMs) : undefined,
-      freezeAfter: freezeMs > 0 ? toDuration(freezeMs) : undefined,
+      stopAfter: stopMs > 0 && !keepWarm ? toDuration(stopMs) : undefined,
+      freezeAfter: freezeMs > 0 && !keepWarm ? toDuration(freezeMs) : undefined,
       keepWarm,
     }),
     instances: create(InstancesSchema, { min: Math.min(min, most), max: Math.min(max, most) }),

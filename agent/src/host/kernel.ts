@@ -1,4 +1,5 @@
 /** What the agent asks the host's kernel: about processes, sockets and load. One implementation per kind of host. */
+import type { Listener } from "./addresses.ts";
 
 /** One process at one moment. */
 export interface Stat {
@@ -59,8 +60,8 @@ export interface Kernel {
   openFiles(pid: number): number | undefined;
   /** Whether all that listens on the port belongs to these processes. */
   ownerOf(port: number, pids: readonly number[]): PortOwner;
-  /** Ports that these processes listen on. */
-  portsOf(pids: readonly number[]): number[];
+  /** Where these processes listen. */
+  listenersOf(pids: readonly number[]): Listener[];
   /** Established connections to a local port. */
   connectionsTo(port: number): number;
   /** Bytes that new processes could have without swapping. */

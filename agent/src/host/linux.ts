@@ -1,7 +1,7 @@
 /** Linux: /proc, and netlink for sockets. */
 
 import { type Kernel, ticksPerSecond } from "./kernel.ts";
-import { connectionsTo, ownerOf, portsOf } from "./listener.ts";
+import { connectionsTo, listenersOf, ownerOf } from "./listener.ts";
 import {
   countOpenFiles,
   hasSwap,
@@ -30,7 +30,7 @@ export function linuxKernel(): Kernel {
     pss: readPss,
     openFiles: countOpenFiles,
     ownerOf,
-    portsOf,
+    listenersOf,
     connectionsTo,
     memoryAvailable: readMemAvailable,
     pressure: readPressure,

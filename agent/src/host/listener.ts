@@ -1,6 +1,7 @@
 /** Whose a port is: the kernel names sockets by inode, /proc/<pid>/fd says whose they are. */
 import { readFileSync } from "node:fs";
 import { isMissing } from "../files.ts";
+import { addressOfHex, type Listener } from "./addresses.ts";
 import type { PortOwner } from "./kernel.ts";
 import { findSockets, listPids, readStat } from "./procfs.ts";
 import { diagSockets, type LocalSocket, tcpStates } from "./sockdiag.ts";
@@ -10,10 +11,10 @@ export function parseSockets(text: string, state: number): LocalSocket[] {
   const found: LocalSocket[] = [];
   for (const line of text.split("\n")) {
     const fields = line.trim().split(/\s+/);
-    const port = fields[1]?.split(":")[1];
+    const [address, port] = fields[1]?.split(":") ?? [];
     const inode = fields[9];
-    if (Number.parseInt(fields[3] ?? "", 16) !== state || !port || !inode) continue;
-    found.push({ port: Number.parseInt(port, 16), inode });
+    if (Number.parseInt(fields[3] ?? "", 16) !== state || !address || !port || !inode) continue;
+    found.push({ address: addressOfHex(address), port: Number.parseInt(port, 16), inode });
   }
   return found;
 }
@@ -53,11 +54,11 @@ export function ownerOf(port: number, pids: readonly number[]): PortOwner {
   return foreign === undefined ? { kind: "instance" } : { kind: "stranger", who: describeHolder(foreign) };
 }
 
-/** Ports that these processes listen on. */
-export function portsOf(pids: readonly number[]): number[] {
+/** Where these processes listen. */
+export function listenersOf(pids: readonly number[]): Listener[] {
   const listening = socketsOn(0, tcpStates.listen);
   const ours = findSockets(pids, new Set(listening.map((socket) => socket.inode)));
-  return [...new Set(listening.flatMap((socket) => (ours.has(socket.inode) ? [socket.port] : [])))];
+  return listening.flatMap(({ address, port, inode }) => (ours.has(inode) ? [{ address, port }] : []));
 }
 
 function describeHolder(inode: string): string {

@@ -3,6 +3,7 @@
  * what is missing. A look costs about 10 ms instead of 1.
  */
 import { freemem } from "node:os";
+import type { Listener } from "./addresses.ts";
 import type { Kernel, PortOwner, Stat } from "./kernel.ts";
 
 /** Asked so long at most: a `ps` that hangs must not hang the agent. */
@@ -72,13 +73,10 @@ export function portableKernel(): Kernel {
       // Where there is no lsof, whoever answers is taken for the instance.
       return { kind: listeners.length > 0 || !hasLsof ? "instance" : "nobody" };
     },
-    portsOf: (pids) => [
-      ...new Set(
-        lsof("-iTCP", "-sTCP:LISTEN")
-          .filter((one) => pids.includes(one.pid))
-          .map((one) => one.port),
-      ),
-    ],
+    listenersOf: (pids) =>
+      lsof("-iTCP", "-sTCP:LISTEN")
+        .filter((one) => pids.includes(one.pid))
+        .map(({ address, port }) => ({ address, port })),
     connectionsTo: (port) =>
       lsof(`-iTCP:${port}`, "-sTCP:ESTABLISHED").filter((one) => one.port === port).length,
     memoryAvailable: () => freemem(),
@@ -119,14 +117,17 @@ export function parseCpuTime(text: string): number {
 }
 
 /** `lsof -F pn`: "p<pid>" and then "n<local>[-><remote>]" for each of its sockets. */
-export function parseLsof(text: string): { pid: number; port: number }[] {
-  const found: { pid: number; port: number }[] = [];
+export function parseLsof(text: string): (Listener & { pid: number })[] {
+  const found: (Listener & { pid: number })[] = [];
   let pid = 0;
   for (const line of text.split("\n")) {
     if (line[0] === "p") pid = Number(line.slice(1));
     if (line[0] !== "n") continue;
-    const port = /:(\d+)$/.exec(line.slice(1).split("->")[0]!)?.[1];
-    if (port) found.push({ pid, port: Number(port) });
+    const [, host, port] = /^(.*):(\d+)$/.exec(line.slice(1).split("->")[0]!) ?? [];
+    if (!host || !port) continue;
+    // "*" is all addresses of either family.
+    const address = host === "*" ? "0.0.0.0" : host.replace(/^\[|\]$/g, "");
+    found.push({ pid, address, port: Number(port) });
   }
   return found;
 }

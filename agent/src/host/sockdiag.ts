@@ -3,11 +3,11 @@
  * kernel walks its whole table of connections for it. That would be half of a start.
  */
 import { ptr } from "bun:ffi";
+import { addressOfBytes, type Listener } from "./addresses.ts";
 import { openLibc } from "./libc.ts";
 
 /** A TCP socket of this host. */
-export interface LocalSocket {
-  readonly port: number;
+export interface LocalSocket extends Listener {
   readonly inode: string;
 }
 
@@ -22,12 +22,15 @@ const nlmsgDone = 3;
 const headerBytes = 16;
 const requestBytes = headerBytes + 56;
 /** Offsets in a reply, from the beginning of its header: `struct nlmsghdr`, then `struct inet_diag_msg`. */
+const familyOffset = headerBytes;
 const sportOffset = headerBytes + 4;
+const srcOffset = headerBytes + 8;
 const inodeOffset = headerBytes + 68;
 const tcp = 6;
 /** States of TCP sockets, as the kernel numbers them. */
 export const tcpStates = { established: 1, listen: 10 } as const;
-const families = [2, 10]; // AF_INET, AF_INET6
+const inet = 2;
+const families = [inet, 10]; // AF_INET, AF_INET6
 /** Replies come in batches of at most 32 KiB; a dump of more of them than this is given up. */
 const bufferBytes = 65_536;
 const mostBatches = 1_000;
@@ -86,7 +89,9 @@ function receive(fd: number, into: LocalSocket[]): boolean {
       if (type === nlmsgDone) return true;
       if (type === nlmsgError || size < headerBytes) return false;
       if (at + inodeOffset + 4 <= length) {
+        const length = view.getUint8(at + familyOffset) === inet ? 4 : 16;
         into.push({
+          address: addressOfBytes(buffer.subarray(at + srcOffset, at + srcOffset + length)),
           port: view.getUint16(at + sportOffset, false),
           inode: String(view.getUint32(at + inodeOffset, true)),
         });

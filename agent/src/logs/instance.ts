@@ -1,6 +1,9 @@
 /** The output of one instance: what it writes is taken in step by step, and read by whoever asks. */
 import { join } from "node:path";
+import { Bucket } from "@warren/common/bucket";
 import { type Clock, pause } from "@warren/common/time";
+import { appendOnly } from "../host/append-only.ts";
+import type { OpenWatcher } from "../host/fanotify.ts";
 import { Begun } from "./begun.ts";
 import { chunkBytes, type LogBounds, type LogStats, lineBytes } from "./bounds.ts";
 import { Copy } from "./copy.ts";
@@ -26,6 +29,8 @@ export interface LogContext {
   readonly stats: LogStats;
   /** Whether raw files can be given back piece by piece; tests do without. */
   readonly canPunch: boolean;
+  /** Asks before an instance opens its raw files anew, by /dev/stdout; absent where that cannot be had. */
+  readonly opens?: OpenWatcher;
 }
 
 /** A batch of lines that is handed out holds at most these many, and at most {@link chunkBytes}. */
@@ -33,6 +38,13 @@ const batchLines = 256;
 /** More than the largest backlog: 16 MiB. */
 const stepsAtOnce = 512;
 const followEveryMs = 50;
+/** How often a raw file that is opened anew is taken in first: one that does nothing else must not keep the agent busy. */
+const reopensAtOnce = 50;
+const reopensPerSecond = 50;
+/** At most 256 KiB of each stream are taken in meanwhile: whoever opens it waits. */
+const reopenSteps = 8;
+/** When it is looked for who opened it to write from a place of its own, ms. */
+const appendOnlyAfterMs = [1, 20];
 const lastOutputLines = 20;
 const lastOutputBytes = 1024;
 
@@ -54,6 +66,8 @@ export class InstanceLogs {
   #parts: { readonly copy: Copy; readonly intakes: readonly StreamIntake[] } | undefined;
   readonly #allowance: Allowance;
   #starved = false;
+  /** Raw files that are watched for being opened anew. */
+  readonly #watched: string[] = [];
   #ending = false;
   /** The last line of its output. */
   #remark: string | undefined;
@@ -80,6 +94,31 @@ export class InstanceLogs {
   }
 
   /**
+   * To be called once it has been spawned: when it opens /dev/stdout, which is its raw file and which many programs empty
+   * then, what stands in it is taken in first. Where that cannot be had, what was not taken in yet is lost.
+   */
+  watchOpens(): void {
+    const { opens, clock } = this.context;
+    if (!opens || this.#over) return;
+    const bucket = new Bucket(reopensAtOnce, reopensPerSecond, () => clock.monotonic());
+    for (const intake of this.#open().intakes) {
+      const path = this.path(intake.stream);
+      // It must be open here before: we would wait for ourselves.
+      if (!intake.isOpen || !this.#watchOpen(opens, path, intake, bucket)) continue;
+      this.#watched.push(path);
+    }
+  }
+
+  #watchOpen(opens: OpenWatcher, path: string, intake: StreamIntake, bucket: Bucket): boolean {
+    return opens.watch(path, (pid) => {
+      if (!bucket.take()) return;
+      for (let i = 0; i < reopenSteps && this.step() === "more"; i++);
+      if (!this.#over) intake.emptied();
+      for (const ms of appendOnlyAfterMs) setTimeout(() => appendOnly(pid, path), ms).unref();
+    });
+  }
+
+  /**
    * The instance is gone: what is left is taken in, and then the raw files go too.
    * @param remark how it ended, to be the last line of its output
    */
@@ -91,6 +130,7 @@ export class InstanceLogs {
   /** Lets go of its files; the next agent finds them as they are. */
   close(): void {
     this.#over = true;
+    this.#forgetOpens();
     for (const intake of this.#parts?.intakes ?? []) intake.close();
   }
 
@@ -209,6 +249,10 @@ export class InstanceLogs {
     stats.cutLines += sum(lines, (some) => some.reduce((cut, line) => cut + (line.cut ? 1 : 0), 0));
   }
 
+  #forgetOpens(): void {
+    for (const path of this.#watched.splice(0)) this.context.opens?.forget(path);
+  }
+
   #finish(): void {
     const { intakes } = this.#open();
     const last = intakes.map((intake) => intake.finish());
@@ -219,6 +263,7 @@ export class InstanceLogs {
     this.#keep(last);
     for (const intake of intakes) intake.removeRaw();
     this.#over = true;
+    this.#forgetOpens();
   }
 }
 

@@ -139,6 +139,21 @@ export class StreamIntake {
     this.#offset = beyondAnyFile;
   }
 
+  /**
+   * It is about to be opened anew, perhaps to be emptied: of what stands in it nothing is lost if it is all taken in. It
+   * is emptied here, so that what is written from then on is read from the start, whether it was emptied then or not.
+   */
+  emptied(): void {
+    if ((this.raw.stat()?.size ?? 0) !== this.#offset) return;
+    this.raw.truncate();
+    this.#offset = beyondAnyFile;
+  }
+
+  /** Whether its file is there and open. */
+  get isOpen(): boolean {
+    return this.raw.isOpen;
+  }
+
   close(): void {
     this.raw.close();
   }

@@ -18,6 +18,11 @@ export class RawFile {
     private readonly canPunch = true,
   ) {}
 
+  /** Whether it is open, so that nothing here opens it again. */
+  get isOpen(): boolean {
+    return this.#open() !== undefined;
+  }
+
   /** Its size and what it takes on the disk, in bytes; undefined as long as there is none. */
   stat(): { readonly size: number; readonly allocated: number } | undefined {
     const fd = this.#open();

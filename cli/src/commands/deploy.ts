@@ -2,6 +2,7 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Listing } from "@warren/client";
+import { findEntry, NothingToRunError } from "@warren/common/entry";
 import { type Command, Option } from "commander";
 import { checkSpec } from "../check-spec.ts";
 import pc, { errorColors } from "../colors.ts";
@@ -9,6 +10,7 @@ import { commandArgument, commandOf, noDirectory } from "../command-words.ts";
 import { exitCodes, UserError } from "../exit.ts";
 import { rungNames } from "../names.ts";
 import { bytes, printJson, progress } from "../output.ts";
+import { servesNone } from "../served.ts";
 import { missingDependencies, readSpec, readyKinds, restartPolicies, type SpecFlags } from "../spec.ts";
 import { escaped } from "../terminal.ts";
 import {
@@ -32,7 +34,10 @@ export function specOptions(command: Command): Command {
       "take a dotenv file into the environment, '-' for stdin; may be repeated, --env wins",
       collectOption,
     )
-    .option("--command <arg...>", "command to run instead of the entry of package.json; better as -- COMMAND")
+    .option(
+      "--command <arg...>",
+      "command to run instead of the app's start script or entry; better as -- COMMAND",
+    )
     .option("--idle <duration>", "stop after so long without a request", durationOption)
     .option("--keep-warm", "never stop for being idle")
     .option("--ready <path>", "HTTP path that must answer 200 to 399 before the app counts as ready")
@@ -130,6 +135,7 @@ export function deployCommand(program: Command): void {
       if (!found.isDirectory()) throw new UserError(`${directory} is not a directory`);
       const spec = readSpec(directory, { ...options, command: ownCommand });
       await checkSpec(spec);
+      if (spec.command.length === 0) checkEntry(directory);
       if (missingDependencies(directory)) {
         process.stderr.write(
           `${errorColors.yellow("warning:")} package.json names dependencies, but there is no node_modules: run 'bun install' there first\n`,
@@ -156,7 +162,7 @@ export function deployCommand(program: Command): void {
           return;
         }
         process.stdout.write(
-          `${pc.green("deployed")} ${spec.key} ${pc.dim(`${release.digest.slice(7, 19)} ${bytes(Number(release.sizeBytes))}`)}${replaced ? `, ${replaced} replaced` : ""}\n${tenant.url}\n`,
+          `${pc.green("deployed")} ${spec.key} ${pc.dim(`${release.digest.slice(7, 19)} ${bytes(Number(release.sizeBytes))}`)}${replaced ? `, ${replaced} replaced` : ""}\n${tenant.url || servesNone}\n`,
         );
       });
     });
@@ -192,4 +198,14 @@ function sayWhatStays({ dotenv, ignored, followed }: Listing): void {
   }
   if (ignored > 0) say(`.warrenignore leaves out ${ignored} files and directories`);
   for (const { name, from } of followed) say(`${name} is a link to ${from}: its files are taken along`);
+}
+
+/** Before the upload, by the same rules by which the agent finds what to run. */
+function checkEntry(directory: string): void {
+  try {
+    findEntry(directory);
+  } catch (error) {
+    if (!(error instanceof NothingToRunError)) throw error;
+    throw new UserError(`${directory}: ${error.message}`);
+  }
 }

@@ -5,6 +5,8 @@ import type { TenantSpec } from "@warren/proto/common";
 import type { Command } from "commander";
 import pc from "../colors.ts";
 import { printJson } from "../output.ts";
+import { startPatience } from "../patience.ts";
+import { servesNone } from "../served.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 
 /** Of a spec that says nothing; what a stop takes besides is in the slack. */
@@ -23,28 +25,26 @@ async function stopMs(
   return fromDuration(drain, defaultMs) + fromDuration(grace, defaultMs) + slackMs + more(spec);
 }
 
-const readinessMs = (spec: TenantSpec | undefined) => fromDuration(spec?.readiness?.timeout, 30_000);
-
 export function instanceCommands(program: Command): void {
   const say = (options: VerbOptions, json: unknown, text: string) => {
     if (options.json) printJson(json);
     else process.stdout.write(`${text}\n`);
   };
 
-  asVerb(program.command("ensure").alias("start"))
+  asVerb(program.command("ensure").alias("start"), "longer than the start may take")
     .description("make sure that a tenant has a ready instance, starting one if need be")
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>
       withWarren(options, async (warren, signal) => {
         const { url, instance, endpoint, cold } = await warren.scheduler.ensure(
           { tenant },
-          { signal, timeoutMs: options.timeout ?? 30_000 },
+          { signal, timeoutMs: options.timeout ?? (await startPatience(warren, tenant)) },
         );
         const direct = endpoint ? `${endpoint.host}:${endpoint.port}` : undefined;
         say(
           options,
           { tenant, url, instance: instance?.id, node: instance?.node, endpoint: direct, cold },
-          `${pc.green(cold ? "started" : "ready")} ${tenant} ${pc.dim(`${instance?.id} on ${instance?.node}`)}\n${url}`,
+          `${pc.green(cold ? "started" : "ready")} ${tenant} ${pc.dim(`${instance?.id} on ${instance?.node}`)}\n${url || servesNone}`,
         );
       }),
     );
@@ -67,17 +67,18 @@ export function instanceCommands(program: Command): void {
       }),
     );
 
-  asVerb(program.command("restart"))
+  asVerb(program.command("restart"), "longer than stop and start may take")
     .description("stop a tenant's instance and start a new one on the newest spec")
     .argument("<tenant>")
     .action((tenant: string, options: VerbOptions) =>
       withWarren(options, async (warren, signal) => {
-        const timeoutMs = options.timeout ?? (await stopMs(warren, tenant, signal, readinessMs));
+        const timeoutMs =
+          options.timeout ?? (await stopMs(warren, tenant, signal)) + (await startPatience(warren, tenant));
         const { url, instance } = await warren.scheduler.restart({ tenant }, { signal, timeoutMs });
         say(
           options,
           { tenant, url, instance: instance?.id, node: instance?.node },
-          `${pc.green("restarted")} ${tenant} ${pc.dim(`${instance?.id} on ${instance?.node}`)}\n${url}`,
+          `${pc.green("restarted")} ${tenant} ${pc.dim(`${instance?.id} on ${instance?.node}`)}\n${url || servesNone}`,
         );
       }),
     );

@@ -1,10 +1,13 @@
 /** What each process can be told. The descriptions are what `--help` says. */
 import { eventFormats } from "@warren/common/cloudevents";
-import { field } from "@warren/common/config";
+import { field, listOf } from "@warren/common/config";
 import { isKey, keyRule } from "@warren/common/ids";
 import { ports, tenantPorts } from "@warren/common/ports";
+import { patience } from "@warren/common/rpc/patience";
+import { TrustedProxies } from "@warren/gateway/trusted";
 import { z } from "zod";
 import { rungNames } from "../names.ts";
+import { parsePublicUrl } from "../public-url.ts";
 
 const dayMs = 24 * 3_600_000;
 
@@ -32,6 +35,27 @@ const everyProcess = {
   readyFile: field.text().optional().describe("write who and where it is to this file once it serves"),
   host: field.text().default("127.0.0.1").describe("address to listen on"),
 };
+
+/** What `read` makes of a value; what it throws says what is wrong with it. */
+function readBy<T, U>(type: z.ZodType<T>, read: (value: T) => U) {
+  return type.transform((value, context) => {
+    try {
+      return read(value);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: (error as Error).message });
+      return z.NEVER;
+    }
+  });
+}
+
+/** "10.0.0.0/8,192.0.2.7" or an array. */
+const ranges = () =>
+  readBy(z.union([z.array(z.string()), z.string()]), (value) => {
+    const list = typeof value === "string" ? listOf(value) : value;
+    return new TrustedProxies(list).ranges;
+  });
+
+const publicUrl = () => readBy(field.text(), parsePublicUrl);
 
 export const schedulerSchema = z.object({
   ...everyProcess,
@@ -215,12 +239,19 @@ export const gatewaySchema = z.object({
     .default(ports.gatewayAdmin)
     .describe("port of its health and metrics; 0 takes a free one"),
   adminHost: field.text().default("127.0.0.1").describe("address to serve its health and metrics on"),
-  domain: field.text().default("localhost").describe("tenants are reached as <tenant>.<domain>"),
-  publicUrl: field
+  domain: field
     .text()
     .optional()
+    .describe("tenants are reached as <tenant>.<domain> (default: the host of --public-url, else localhost)"),
+  publicUrl: publicUrl()
+    .optional()
     .describe(
-      "how tenants are reached from outside, {tenant} standing for the key (default: from domain and port)",
+      "how the world reaches tenants, where a proxy stands in front: https://apps.example.com (each as <tenant>.apps.example.com) or https://example.com/{tenant} (default: from domain and port)",
+    ),
+  trustForwarded: ranges()
+    .prefault("")
+    .describe(
+      "addresses of proxies of your own, 10.0.0.0/8,192.0.2.7: their X-Forwarded-* and Forwarded are believed, everybody else's replaced",
     ),
   trafficEvery: field
     .duration()
@@ -228,7 +259,12 @@ export const gatewaySchema = z.object({
     .describe(
       "how often it reports requests and bytes for billing; what it has not reported is lost if it is killed",
     ),
-  hold: field.duration().default(30_000).describe("how long a request waits for its tenant to wake"),
+  hold: field
+    .duration()
+    .default(patience.hold)
+    .describe(
+      "how long a request waits for its tenant to start; longer than tenants' readiness timeouts, so that the reason of a failed start is the answer",
+    ),
 });
 
 export const meteringSchema = z.object({

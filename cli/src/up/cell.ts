@@ -33,10 +33,16 @@ export interface CellOptions {
   readonly minResidence: string;
   /** The highest rung that the agents offer. */
   readonly isolation: RungName;
+  /** Address of tenants' HTTP; everything else stays on loopback. Default 127.0.0.1. */
+  readonly host?: string;
   readonly domain: string;
   /** Of each node, for tenants; "4GiB" and 2. Default: the host's. */
   readonly memory?: string;
   readonly cpus?: number;
+  /** How the world reaches tenants, {tenant} standing for the key; default: from domain and port. */
+  readonly publicUrl?: string;
+  /** Addresses of proxies whose word on visitors is believed. */
+  readonly trustForwarded?: readonly string[];
   readonly onEvent: (event: ChildEvent) => void;
   /** Told when a child serves, in the order of starting. */
   readonly onReady?: (child: Child) => void;
@@ -98,6 +104,7 @@ export class Cell {
   /** @throws UserError when another `up` has this state directory, or a child does not come up */
   async start(): Promise<void> {
     const { state, nodes, natsUrl, domain, isolation, plansFile, memory, cpus } = this.#options;
+    const { host, publicUrl, trustForwarded = [] } = this.#options;
     makeDirectories(state);
     this.#lock();
     const secrets = await openCellSecrets(join(state, "credentials"), "local");
@@ -168,6 +175,9 @@ export class Cell {
       domain,
       "--credentials",
       await credentials("gateway", Role.GATEWAY),
+      ...(host === undefined ? [] : ["--host", host]),
+      ...(publicUrl === undefined ? [] : ["--public-url", publicUrl]),
+      ...(trustForwarded.length === 0 ? [] : ["--trust-forwarded", trustForwarded.join(",")]),
     ]);
     const metering = await this.#run(
       "metering",

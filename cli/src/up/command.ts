@@ -1,8 +1,10 @@
 /** `warren up`: a whole cell in one command, until Ctrl-C. */
 import { resolve } from "node:path";
 import { loadCredentials, Warren } from "@warren/client";
+import { envName, listOf } from "@warren/common/config";
 import { ports } from "@warren/common/ports";
 import { waitUntil } from "@warren/common/time";
+import { TrustedProxies } from "@warren/gateway/trusted";
 import { Isolation } from "@warren/proto/common";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type Cluster, defaultStateDirectory } from "../cluster.ts";
@@ -10,10 +12,12 @@ import pc from "../colors.ts";
 import { exitCodes, fail } from "../exit.ts";
 import { type RungName, rungNames } from "../names.ts";
 import { printJson } from "../output.ts";
+import { type PublicUrl, parsePublicUrl } from "../public-url.ts";
 import { durationOption, sizeOption } from "../verb.ts";
 import { version } from "../version.ts";
 import { Cell } from "./cell.ts";
 import type { ChildEvent } from "./child.ts";
+import { exposureText } from "./exposure.ts";
 
 /** An agent joins within half a second, unless something is wrong that its log tells. */
 const joinMs = 5_000;
@@ -47,6 +51,17 @@ function cores(text: string): number {
   return n;
 }
 
+/** A reader of an option's value; what it throws is the message. */
+function argument<T>(read: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return read(text);
+    } catch (error) {
+      throw new InvalidArgumentError((error as Error).message);
+    }
+  };
+}
+
 interface UpOptions {
   readonly state?: string;
   readonly json?: boolean;
@@ -62,7 +77,10 @@ interface UpOptions {
   readonly freezeAfter: string;
   readonly minResidence: string;
   readonly isolation: RungName;
-  readonly domain: string;
+  readonly domain?: string;
+  readonly host: string;
+  readonly publicUrl?: PublicUrl;
+  readonly trustForwarded: readonly string[];
   readonly memory?: string;
   readonly cpus?: number;
 }
@@ -117,7 +135,37 @@ export function upCommand(program: Command): void {
     )
     .option("--memory <size>", "memory for tenants, of each node: 4GiB (default: the host's)", size)
     .option("--cpus <n>", "cores for tenants, of each node: 2 or 0.5 (default: the host's)", cores)
-    .option("--domain <name>", "tenants are reached as <tenant>.<name>", "localhost")
+    .addOption(
+      new Option(
+        "--host <address>",
+        "address of tenants' HTTP; 0.0.0.0 lets other machines in (everything else stays on loopback)",
+      )
+        .env(envName("gateway", "host"))
+        .default("127.0.0.1"),
+    )
+    .addOption(
+      new Option(
+        "--domain <name>",
+        "tenants are reached as <tenant>.<name> (default: the host of --public-url, else localhost)",
+      ).env(envName("gateway", "domain")),
+    )
+    .addOption(
+      new Option(
+        "--public-url <url>",
+        "how the world reaches tenants where a TLS proxy stands in front: https://apps.example.com, or https://example.com/{tenant}",
+      )
+        .env(envName("gateway", "publicUrl"))
+        .argParser(argument(parsePublicUrl)),
+    )
+    .addOption(
+      new Option(
+        "--trust-forwarded <ranges>",
+        "addresses of proxies whose X-Forwarded-* and Forwarded are believed: 127.0.0.1,10.0.0.0/8",
+      )
+        .env(envName("gateway", "trustForwarded"))
+        .argParser(argument((text) => new TrustedProxies(listOf(text)).ranges))
+        .default([], "none"),
+    )
     .option("--json", "print JSON, one value per line")
     .action(up);
 }
@@ -141,9 +189,12 @@ async function up(options: UpOptions): Promise<void> {
     freezeAfter: options.freezeAfter,
     minResidence: options.minResidence,
     isolation: options.isolation,
-    domain: options.domain,
     memory: options.memory,
     cpus: options.cpus,
+    host: options.host,
+    domain: options.domain ?? options.publicUrl?.domain ?? "localhost",
+    publicUrl: options.publicUrl?.pattern,
+    trustForwarded: options.trustForwarded,
     onEvent: (event) => (options.json ? printJson(event) : say(eventText(event))),
     onReady: (child) =>
       say(
@@ -174,9 +225,14 @@ async function up(options: UpOptions): Promise<void> {
     const { cluster } = cell;
     if (options.json) printJson(cluster);
     say(`
-tenants  ${cluster.gateway.replace("://", "://<tenant>.")}
+tenants  ${(options.publicUrl?.pattern ?? cluster.gateway.replace("://", "://{tenant}.")).replace("{tenant}", "<tenant>")}
 try      warren deploy examples/hello${options.state ? ` --state ${options.state}` : ""}
 stop     Ctrl-C`);
+    const { host, trustForwarded } = options;
+    const port = Number(new URL(cluster.gateway).port || 80);
+    const publicUrl = options.publicUrl?.pattern;
+    for (const line of exposureText({ host, port, publicUrl, trustForwarded }))
+      say(`${pc.yellow("!")} ${line}`);
     if (!options.json && options.isolation !== "none") {
       const lacks = await Promise.race([whatIsolationLacks(cluster), asked]);
       if (lacks) say(`${pc.yellow("!")} tenants are not isolated from each other: ${lacks}`);

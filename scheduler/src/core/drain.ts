@@ -2,6 +2,7 @@
  * Emptying a node: what is used is moved, its successor ready first; what sleeps or idles is stopped, since the next
  * request starts it elsewhere. What cannot be moved stays until the drain's deadline, and is stopped then.
  */
+import { isKeptAwake } from "@warren/common/spec-check";
 import { Availability, ExitReason, NodeChange } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { setCordon } from "./cordon.ts";
@@ -99,7 +100,7 @@ function revisionOf(tenant: Parameters<typeof specOf>[0], instance: Instance) {
 function isWanted(ctx: Context, instance: Instance): boolean {
   if (isNeeded(ctx, instance)) return true;
   const tenant = ctx.state.tenants.get(instance.ref.tenant);
-  if (tenant && specOf(tenant, instance.ref).idle?.keepWarm) return true;
+  if (tenant && isKeptAwake(specOf(tenant, instance.ref))) return true;
   if (inFlight(ctx.state, instance, ctx.at, ctx.config) > 0) return true;
   return !isAsleep(instance) && ctx.at.mono - instance.lastUsed < inUseMs;
 }

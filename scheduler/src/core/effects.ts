@@ -48,6 +48,8 @@ export type Effect =
       readonly spec: TenantSpec;
       readonly agentUrl: string;
       readonly incarnation: string;
+      /** What visitors call it. */
+      readonly hostName: string;
       readonly timeoutMs: number;
     }
   | {

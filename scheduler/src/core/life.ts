@@ -14,6 +14,7 @@ import {
   PlacementDecidedSchema,
   type Instance as ReportedInstance,
 } from "@warren/proto/common";
+import { hostNameOf } from "./addresses.ts";
 import { observeUsage } from "./charge.ts";
 import { type Context, count } from "./context.ts";
 import { publish, routable, withdraw } from "./endpoints.ts";
@@ -109,6 +110,7 @@ export function placementDurable(ctx: Context, instance: Instance): void {
     spec,
     agentUrl: node.agentUrl,
     incarnation: node.incarnation,
+    hostName: hostNameOf(ctx.state, tenant.key),
     timeoutMs: readiness + startSlackMs,
   });
 }

@@ -456,13 +456,6 @@ export function instancesOn(state: State, node: Node): Instance[] {
   return Array.from(node.instances, (id) => state.instances.get(id)!);
 }
 
-/** Where a tenant's HTTP traffic goes; empty while no gateway has said how it is reached. */
-export function urlOf(state: State, tenant: string): string {
-  let template = "";
-  for (const gateway of state.gateways.values()) if (gateway.publicUrl) template = gateway.publicUrl;
-  return template.replaceAll("{tenant}", tenant);
-}
-
 /** The revision that new instances are started with. */
 export function serving(tenant: Tenant): Revision {
   return tenant.rejected && tenant.previous ? tenant.previous : tenant.newest;

@@ -1,4 +1,5 @@
 /** How an instance comes into the books, changes its phase and leaves them: every count and index follows from here. */
+import { isKeptAwake } from "@warren/common/spec-check";
 import { InstanceMode, type InstanceRef, Isolation } from "@warren/proto/common";
 import { charge, noNeed, recharge } from "./charge.ts";
 import type { Context } from "./context.ts";
@@ -93,8 +94,8 @@ export function used(ctx: Context, instance: Instance, at: number): void {
 function rankOf(ctx: Context, { ref }: Instance): number {
   const tenant = ctx.state.tenants.get(ref.tenant);
   if (!tenant) return 0;
-  const { priority, idle } = serving(tenant).spec;
-  return 2 * priority + (idle?.keepWarm ? 1 : 0);
+  const { spec } = serving(tenant);
+  return 2 * spec.priority + (isKeptAwake(spec) ? 1 : 0);
 }
 
 /** Holds the lists of who may go and of who is going to its phase. */

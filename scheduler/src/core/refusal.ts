@@ -17,6 +17,8 @@ export type Refusal =
   | { readonly kind: "no-release"; readonly digest: string }
   | { readonly kind: "no-node-of-name"; readonly node: string }
   | { readonly kind: "changed"; readonly tenant: string; readonly expected: number; readonly version: number }
+  /** A gateway has a request for one that serves none. */
+  | { readonly kind: "no-http"; readonly tenant: string }
   | { readonly kind: "bad-spec"; readonly field: string; readonly message: string }
   | { readonly kind: "rolled-back"; readonly tenant: string; readonly message: string; readonly exit?: Exit }
   | { readonly kind: "node-busy"; readonly tenant: string; readonly message: string }

@@ -2,6 +2,7 @@
  * When an unused instance goes down the ladder (active → frozen → paged out → stopped), each in ms since its last use.
  * Pure: from the tenant's spec, the cluster's defaults, what was learnt of its gaps, and the time of the week.
  */
+import { isKeptAwake } from "@warren/common/spec-check";
 import { fromDuration } from "@warren/common/time";
 import type { IdlePolicy, TenantSpec, WarmWindow } from "@warren/proto/common";
 import { DecayingHistogram } from "./histogram.ts";
@@ -29,7 +30,8 @@ export function sleepTimes(
   wall: number,
 ): SleepTimes {
   const idle = spec?.idle;
-  if (idle?.keepWarm || isWarm(idle, wall)) return awake;
+  // What no request can wake is not put to sleep: its timers and queues would stand still for ever.
+  if (isKeptAwake(spec) || isWarm(idle, wall)) return awake;
   const stop = fromDuration(idle?.stopAfter, defaults.idleStopAfterMs);
   const learnt = idle?.adaptive ? adapted(stop, gaps) : stop;
   if (idle?.neverFreeze) return { freeze: never, pageOut: never, stop: learnt };

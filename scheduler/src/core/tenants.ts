@@ -93,14 +93,15 @@ function processOf(spec: TenantSpec): string {
 
 function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | undefined): Refusal | undefined {
   if (known?.deleting) return { kind: "deleting", tenant: spec.key };
-  const problem = specProblem(spec);
-  if (problem) return { kind: "bad-spec", ...problem };
   if (!known && state.tenants.size >= config.maxTenants) {
     return { kind: "too-many", what: "tenants", limit: config.maxTenants };
   }
   if (spec.source.case === "release" && !state.releases.has(spec.source.value)) {
     return { kind: "no-release", digest: spec.source.value };
   }
+  // What was let in by an older version can still be rolled back to.
+  const problem = spec === known?.previous?.spec ? undefined : specProblem(spec);
+  if (problem) return { kind: "bad-spec", ...problem };
   const most = Math.max(spec.instances?.min ?? 0, spec.instances?.max ?? 0);
   if (most > config.maxConcurrent) {
     const message = `it asks for ${most}, and the whole cluster may have ${config.maxConcurrent} (maxConcurrent)`;

@@ -1,11 +1,13 @@
 /** SchedulerService, the part about instances: ensure, touch, stop, restart, and what there is. */
 import type { ServiceImpl } from "@connectrpc/connect";
 import { principalKey } from "@warren/common/rpc/auth";
+import { servesHttp } from "@warren/common/spec-check";
 import { fromDuration, toDuration } from "@warren/common/time";
 import { Expose, Role } from "@warren/proto/common";
 import type { SchedulerService } from "@warren/proto/scheduler";
+import { urlOf } from "../core/addresses.ts";
 import type { Instance, Moment } from "../core/model.ts";
-import { instancesOf, serving, urlOf } from "../core/model.ts";
+import { instancesOf, serving } from "../core/model.ts";
 import { periodsOf } from "../core/periods.ts";
 import { toRpcError } from "../refusals.ts";
 import type { Services } from "./context.ts";
@@ -30,9 +32,9 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
       throw toRpcError({ kind: "deadline", tenant, what: "its instance ended at once: ask again" });
     return instance;
   };
-  const exposeOf = (key: string) => {
+  const specOf = (key: string) => {
     const tenant = state.tenants.get(key);
-    return tenant && serving(tenant).spec.expose;
+    return tenant && serving(tenant).spec;
   };
   const cordon = async (node: string, cordoned: boolean) => {
     await engine.ask((call) => ({ type: "cordon", call, node, cordoned }));
@@ -40,10 +42,13 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
   };
   return {
     async ensure({ tenant }, context) {
+      const isGateway = context.values.get(principalKey)?.role === Role.GATEWAY;
+      const spec = specOf(tenant);
+      // A visitor who guesses the name of a worker neither starts nor reaches it.
+      if (isGateway && spec && !servesHttp(spec)) throw toRpcError({ kind: "no-http", tenant });
       const answer = await engine.ensure(tenant, deadlineOf(context, engine.now()), context.signal);
       const instance = found(answer.instance, tenant);
-      const direct =
-        context.values.get(principalKey)?.role === Role.GATEWAY || exposeOf(tenant) === Expose.NODE;
+      const direct = isGateway || specOf(tenant)?.expose === Expose.NODE;
       return {
         url: urlOf(state, tenant),
         endpoint: direct ? instance.endpoint : undefined,

@@ -1,5 +1,6 @@
 /** The core's state as the contracts show it. */
 import { create } from "@bufbuild/protobuf";
+import { servesHttp } from "@warren/common/spec-check";
 import { toDuration, toTimestamp } from "@warren/common/time";
 import {
   type Backoff,
@@ -15,6 +16,7 @@ import {
   type Tenant as TenantView,
 } from "@warren/proto/common";
 import { type ClusterDefaults, ClusterDefaultsSchema } from "@warren/proto/scheduler";
+import { urlOf } from "../core/addresses.ts";
 import type { CoreConfig } from "../core/config.ts";
 import { peakOf } from "../core/estimate.ts";
 import { evictionOf } from "../core/explain.ts";
@@ -27,8 +29,8 @@ import {
   newestOf,
   type State,
   serving,
+  specOf,
   type Tenant,
-  urlOf,
 } from "../core/model.ts";
 import { viewOf as rolloutView } from "../core/rollout.ts";
 import { isAsleep } from "../core/sleep.ts";
@@ -107,7 +109,7 @@ export function instanceView(state: State, config: CoreConfig, instance: Instanc
           ? InstanceMode.QUIESCING
           : instance.mode,
     isolation: instance.isolation,
-    endpoint: instance.endpoint,
+    endpoint: isServed(state, instance) ? instance.endpoint : undefined,
     pid: instance.pid,
     startedAt: instance.startedAtWall ? toTimestamp(instance.startedAtWall) : undefined,
     startDuration: instance.startMs ? toDuration(instance.startMs) : undefined,
@@ -116,6 +118,12 @@ export function instanceView(state: State, config: CoreConfig, instance: Instanc
     inFlight: inFlight(state, instance, at, config),
     usage: instance.usage,
   });
+}
+
+/** Whether anything answers at its endpoint. */
+function isServed(state: State, { ref }: Instance): boolean {
+  const tenant = state.tenants.get(ref.tenant);
+  return !tenant || servesHttp(specOf(tenant, ref));
 }
 
 /** @param lateMs without a report for so long it is late */

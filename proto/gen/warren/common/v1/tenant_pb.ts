@@ -54,8 +54,8 @@ export type TenantSpec = Message<"warren.common.v1.TenantSpec"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * The command and its arguments, run without a shell in the release's directory. Empty: the entry that
-   * package.json names ("module", "main" or index.ts|js), else its start script.
+   * The command and its arguments, run without a shell in the release's directory. Empty: package.json's start script,
+   * else what its "module" or "main" names, else index, src/index, server, src/server or app (.ts, .tsx, .js, …).
    *
    * @generated from field: repeated string command = 4;
    */
