@@ -246,7 +246,8 @@ describe("output", () => {
       after.push(...lines.map((line) => line.text));
     }
     expect(after).toContain("first line");
-    expect(after).toHaveLength(7);
+    expect(after.at(-1)).toStartWith("[warren] ended: ");
+    expect(after).toHaveLength(8);
   });
 
   test("many lines come in bounded batches, none lost", async () => {

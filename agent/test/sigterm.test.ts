@@ -39,7 +39,7 @@ describe("recipients", () => {
 function suite(
   at: () => { t: TestAgent; start: (file: string, env?: Record<string, string>) => Promise<Instance> },
 ) {
-  /** What it wrote until its end, but for what Bun says of the script that it runs. */
+  /** What it wrote until its end, but for what Bun says of the script that it runs, and the agent of its end. */
   async function written(instance: Instance): Promise<string[]> {
     const { t } = at();
     const id = instance.ref!.id;
@@ -48,7 +48,7 @@ function suite(
       for await (const batch of t.rpc.streamLogs({ instance: id, tail: 100, follow: true })) {
         lines.push(...batch.lines.map(({ text }) => text));
       }
-      return lines.filter((line) => !line.startsWith("$ "));
+      return lines.filter((line) => !line.startsWith("$ ") && !line.startsWith("[warren] "));
     })();
     const pids = pidsOf(id);
     const ended = await t.stop(id, ExitReason.KILLED, 10_000);

@@ -31,6 +31,8 @@ interface Rule {
 /** Bun itself starts in this much. A limit below is a typing error: "1k", or a unit that was forgotten. */
 const leastMemory = 4n * 1024n * 1024n;
 
+const reservedIn = ({ env }: TenantSpec) => Object.keys(env).find((name) => name.startsWith("WARREN_"));
+
 const memoryOf = ({ limits }: TenantSpec): bigint => limits?.memoryBytes ?? 0n;
 
 /** What puts an unused instance away. */
@@ -80,6 +82,12 @@ const rules: readonly Rule[] = [
     isBroken: ({ instances }) =>
       instances !== undefined && instances.max > 0 && instances.max < instances.min,
     message: "is below instances.min: raise it, leave it out, or lower the minimum",
+  },
+  {
+    field: "env",
+    isBroken: (spec) => reservedIn(spec) !== undefined,
+    message: (spec) =>
+      `${reservedIn(spec)}: names that begin with WARREN_ are reserved, since the agent sets them: give it another name`,
   },
   {
     field: "limits.memory_bytes",

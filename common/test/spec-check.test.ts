@@ -7,6 +7,11 @@ import { toDuration } from "../src/time.ts";
 const minute = toDuration(60_000);
 const none = { readiness: { kind: ReadinessKind.NONE } };
 type Spec = Omit<MessageInitShape<typeof TenantSpecSchema>, "$typeName">;
+test("a name that the agent sets itself is refused by its name", () => {
+  const spec = create(TenantSpecSchema, { key: "x", env: { A: "1", WARREN_NODE: "n9" } });
+  expect(specProblem(spec)).toMatchObject({ field: "env", message: expect.stringContaining("WARREN_NODE") });
+});
+
 const of = (spec: Spec) => specProblem(create(TenantSpecSchema, { key: "x", ...spec }))?.field;
 
 describe("a spec that contradicts itself is refused by the field", () => {

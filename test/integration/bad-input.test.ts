@@ -60,8 +60,7 @@ describe("deploying", () => {
   test("an environment variable whose name is reserved", async () => {
     const app = await writeApp(directory, "reserved", "hello");
     const { code, stderr } = await cli(at("deploy", app, "--env", "WARREN_NODE=n9"));
-    expect(stderr).toContain("WARREN_NODE");
-    expect(stderr).toContain("names that begin with WARREN_ are reserved: the agent sets them");
+    expect(stderr).toContain("env: WARREN_NODE: names that begin with WARREN_ are reserved");
     expect(code).toBe(2);
   });
 
