@@ -47,8 +47,9 @@ commands() {
 commands bwrap:bubblewrap
 if [ "$purpose" = dev ]; then
   # Tests run a real NATS server, a real PostgreSQL and a stock HTTP client, an agent that sees its host by ps and lsof alone, and
-  # the shipped compose file on containers. Without them they are skipped by name.
-  commands nats-server:nats-server curl:curl lsof:lsof ps:procps ip:iproute2 dockerd:docker.io docker-compose:docker-compose gcc:gcc
+  # the shipped compose file on containers, completion in each shell. Without them they are skipped by name.
+  commands nats-server:nats-server curl:curl lsof:lsof ps:procps ip:iproute2 dockerd:docker.io docker-compose:docker-compose gcc:gcc \
+    zsh:zsh fish:fish
   # Debian keeps its server off PATH, by version.
   command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
   # Wall clocks that a test can set.

@@ -1,7 +1,6 @@
 /** The one executable: runs each process, and the operator's verbs. */
 import { Command, CommanderError } from "commander";
 import { caCommand } from "./commands/ca.ts";
-import { completionCommand } from "./commands/completion.ts";
 import { deployCommand } from "./commands/deploy.ts";
 import { envCommand } from "./commands/env.ts";
 import { exportCommand } from "./commands/export.ts";
@@ -18,6 +17,7 @@ import { streamCommands } from "./commands/streams.ts";
 import { tokenCommand } from "./commands/token.ts";
 import { topCommands } from "./commands/top.ts";
 import { usageCommand } from "./commands/usage.ts";
+import { completionCommand } from "./completion/command.ts";
 import { exitCodes, exitCodesHelp, fail, Interrupted } from "./exit.ts";
 import { processCommands } from "./processes/index.ts";
 import { upCommand } from "./up/command.ts";

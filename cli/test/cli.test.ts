@@ -200,14 +200,6 @@ describe("the executable", () => {
     }
   }, 30_000);
 
-  test.each(["bash", "zsh", "fish"])("completion for %s names the verbs and their flags", (shell) => {
-    const { stdout, exitCode } = Bun.spawnSync([bin, "completion", shell]);
-    expect(exitCode).toBe(0);
-    for (const word of ["deploy", "max-concurrent", "follow", "live-interval", "isolation", "release-cache"])
-      expect(stdout.toString()).toContain(word);
-    if (shell === "bash") expect(Bun.spawnSync(["bash", "-n"], { stdin: stdout }).exitCode).toBe(0);
-  });
-
   test.each<string[]>([
     ["ps", "--scheduler", "localhost:7420"],
     ["ps", "--scheduler", "http://localhost:7420"],
