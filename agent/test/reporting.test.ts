@@ -246,8 +246,8 @@ describe("output", () => {
       after.push(...lines.map((line) => line.text));
     }
     expect(after).toContain("first line");
-    expect(after.at(-1)).toStartWith("[warren] ended: ");
     expect(after).toHaveLength(8);
+    expect(after.at(-1)).toStartWith("[warren] ended: ");
   });
 
   test("many lines come in bounded batches, none lost", async () => {

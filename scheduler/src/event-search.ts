@@ -1,6 +1,6 @@
 /** The last events in the journal that somebody wants, found from its end: most of a long journal is never read. */
 import type { Event } from "@warren/proto/common";
-import type { JournalReader, StoredRecord } from "@warren/store";
+import type { JournalBatch, JournalReader, StoredRecord } from "@warren/store";
 
 export interface Search {
   /** The newest sequence that counts. */
@@ -20,6 +20,11 @@ const firstLook = 1_000n;
 const factor = 4n;
 /** Clocks of producers and of the journal may differ by so much, in ms. */
 const skewMs = 600_000;
+/**
+ * A journal that gives nothing for so long has nothing up to the head: its retention may have removed all of it, and a reader
+ * would wait for what comes next.
+ */
+const nothingMs = 5_000;
 /** Of all that is answered at once. */
 const mostBytes = 32 * 1024 * 1024;
 
@@ -46,6 +51,30 @@ export async function lastEvents(
   return found;
 }
 
+/** What the journal has; ends once nothing came for a while. */
+export async function* untilQuiet(
+  journal: JournalReader,
+  after: bigint,
+  signal: AbortSignal,
+  ms = nothingMs,
+): AsyncGenerator<JournalBatch> {
+  const quiet = new AbortController();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const wait = () => {
+    timer = setTimeout(() => quiet.abort(), ms);
+  };
+  try {
+    wait();
+    for await (const batch of journal.read({ after, signal: AbortSignal.any([signal, quiet.signal]) })) {
+      clearTimeout(timer);
+      yield batch; // whoever reads slowly is not taken for a quiet journal
+      wait();
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** The last events of a part of the journal. */
 async function lastOf(
   journal: JournalReader,
@@ -62,7 +91,7 @@ async function lastOf(
     drop(kept.length - most);
     return { events: kept.map(({ event }) => event), bytes, oldest };
   };
-  for await (const { records } of journal.read({ after, signal })) {
+  for await (const { records } of untilQuiet(journal, after, signal)) {
     for (const record of records) {
       if (record.seq > head) return result();
       oldest = Math.min(oldest, record.storedAt);

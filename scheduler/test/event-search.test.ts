@@ -7,7 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { decodeEvent, encodeEvent } from "@warren/common/cloudevents";
 import { type Event, NodeChangedSchema, ReleaseDeployedSchema } from "@warren/proto/common";
 import { openEmbeddedStore, type ReadOptions, type Store } from "@warren/store";
-import { lastEvents, type Search } from "../src/event-search.ts";
+import { lastEvents, type Search, untilQuiet } from "../src/event-search.ts";
 
 let directory: string;
 let store: Store;
@@ -91,4 +91,15 @@ test("what was stored long before the moment is not read", async () => {
   });
   expect(found).toEqual([]);
   expect(read).toBeLessThan(1_300);
+});
+
+test("a journal whose records are gone is not waited for", async () => {
+  const signal = new AbortController().signal;
+  let batches = 0;
+  // As after its retention has removed all up to the head: nothing comes, and more may.
+  for await (const _ of untilQuiet(store.journal, head, signal, 50)) batches++;
+  expect(batches).toBe(0);
+  let records = 0;
+  for await (const batch of untilQuiet(store.journal, head - 3n, signal, 50)) records += batch.records.length;
+  expect(records).toBe(3);
 });

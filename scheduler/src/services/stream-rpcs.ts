@@ -8,7 +8,7 @@ import { fromTimestamp } from "@warren/common/time";
 import { type Event, EventSchema, Role } from "@warren/proto/common";
 import type { SchedulerService } from "@warren/proto/scheduler";
 import type { StoredRecord } from "@warren/store";
-import { lastEvents } from "../event-search.ts";
+import { lastEvents, untilQuiet } from "../event-search.ts";
 import { askedTime } from "./asked-time.ts";
 import type { Services } from "./context.ts";
 
@@ -72,10 +72,12 @@ export function streamRpcs(services: Services) {
         for (const event of await lastEvents(store.journal, past, signal)) yield { event };
       }
       // Without `follow` all are read, so that the end is seen even if the newest event is another tenant's.
-      const subjectPrefix = follow ? subjectPrefixOf(tenant) : undefined;
       const begin = tail === undefined ? (after ?? head) : head;
       if (!follow && begin >= head) return;
-      for await (const batch of store.journal.read({ after: begin, subjectPrefix, signal })) {
+      const batches = follow
+        ? store.journal.read({ after: begin, subjectPrefix: subjectPrefixOf(tenant), signal })
+        : untilQuiet(store.journal, begin, signal);
+      for await (const batch of batches) {
         for (const record of batch.records) {
           if (!follow && record.seq > head) return;
           const event = readable(record);
