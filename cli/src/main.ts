@@ -20,6 +20,7 @@ import { usageCommand } from "./commands/usage.ts";
 import { completionCommand } from "./completion/command.ts";
 import { exitCodes, exitCodesHelp, fail, Interrupted } from "./exit.ts";
 import { processCommands } from "./processes/index.ts";
+import { stateCommand } from "./state/command.ts";
 import { upCommand } from "./up/command.ts";
 import { version } from "./version.ts";
 
@@ -42,6 +43,7 @@ instanceCommands(program);
 listCommands(program);
 nodeCommand(program);
 ledgerCommand(program);
+stateCommand(program);
 placingCommands(program);
 rolloutCommands(program);
 topCommands(program);

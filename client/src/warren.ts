@@ -21,7 +21,7 @@ import {
   TenantSpecSchema,
 } from "@warren/proto/common";
 import { MeteringService } from "@warren/proto/metering";
-import { EnrolService, type LogLine, SchedulerService } from "@warren/proto/scheduler";
+import { EnrolService, type LogLine, NodeService, SchedulerService } from "@warren/proto/scheduler";
 import { type PackOptions, pack } from "./pack.ts";
 
 export interface WarrenOptions {
@@ -109,10 +109,41 @@ export class Warren implements Disposable {
    * @throws PackError, ConnectError
    */
   async upload(tenant: string, directory: string, options: UploadOptions = {}): Promise<Release> {
-    const { version = "", manifest, deadlineMs = 600_000, signal } = options;
+    return this.#upload(tenant, () => pack(directory, options), options);
+  }
+
+  /**
+   * Uploads a release that was packed before: one that {@link download} gave, of this cluster or another.
+   * @param bytes called again when the upload has to be made again
+   * @throws ConnectError, and what `bytes` throws
+   */
+  async uploadPacked(
+    tenant: string,
+    bytes: () => AsyncIterable<Uint8Array>,
+    options: Omit<UploadOptions, keyof PackOptions> & { signal?: AbortSignal } = {},
+  ): Promise<Release> {
+    return this.#upload(tenant, bytes, options);
+  }
+
+  /** The bytes of a release, as they were uploaded. @throws ConnectError NOT_FOUND */
+  async *download(digest: string, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    const nodes = this.#connection.client(NodeService);
+    for await (const { chunk } of streaming(
+      (s) => nodes.downloadRelease({ digest }, { signal: s }),
+      signal,
+    )) {
+      yield chunk;
+    }
+  }
+
+  async #upload(
+    tenant: string,
+    packed: () => AsyncIterable<Uint8Array>,
+    { version = "", manifest, deadlineMs = 600_000, signal }: UploadOptions,
+  ): Promise<Release> {
     async function* parts(): AsyncGenerator<UploadPart> {
       yield { part: { case: "header", value: { tenant, version, manifest } } };
-      for await (const bytes of pack(directory, options)) {
+      for await (const bytes of packed()) {
         for (let at = 0; at < bytes.byteLength; at += rpcLimits.chunkBytes) {
           yield { part: { case: "chunk", value: bytes.subarray(at, at + rpcLimits.chunkBytes) } };
         }

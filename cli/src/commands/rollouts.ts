@@ -44,13 +44,16 @@ export function rolloutCommands(program: Command): void {
     );
 
   asVerb(program.command("releases"))
-    .description("list releases, newest first")
+    .description("list releases, newest first; of a tenant also those that it shares with others")
     .argument("[tenant]", "only this one's")
     .action((tenant: string | undefined, options: VerbOptions) =>
       withWarren(options, async (warren) => {
-        const { releases } = await warren.scheduler.listReleases({ tenant });
+        const { releases, serving } = await warren.scheduler.listReleases({ tenant });
         if (options.json) {
-          for (const release of releases) printJson(messageJson(ReleaseSchema, release));
+          for (const release of releases) {
+            const json = messageJson(ReleaseSchema, release) as object;
+            printJson(tenant === undefined ? json : { ...json, serving: release.digest === serving });
+          }
           return;
         }
         const now = Date.now();
@@ -58,7 +61,7 @@ export function rolloutCommands(program: Command): void {
           ["TENANT", "RELEASE", "VERSION", "SIZE", "AGE"],
           releases.map((release) => [
             release.tenant,
-            shortDigest(release.digest),
+            `${shortDigest(release.digest)}${release.digest === serving ? " (serving)" : ""}`,
             release.version || "-",
             bytes(Number(release.sizeBytes)),
             age(Math.max(0, now - fromTimestamp(release.createdAt, now))),

@@ -16,6 +16,7 @@ import { joinFirst } from "./join.ts";
 import { renewing } from "./renewing.ts";
 import { runProcess } from "./run.ts";
 import { agentSchema, gatewaySchema, meteringSchema, schedulerSchema } from "./schemas.ts";
+import { claimStore } from "./store-kind.ts";
 
 /** Stopping a node's tenants may take their grace; everything else is quick. */
 const stopDeadlineMs = 15_000;
@@ -34,6 +35,7 @@ export function processCommands(program: Command): void {
         readyFile: config.readyFile,
         stopDeadlineMs,
         async start(fatal) {
+          claimStore(config.state, config.nats === undefined ? "embedded" : "nats");
           const scheduler = await (await import("@warren/scheduler")).startScheduler({
             name: config.name,
             stateDirectory: config.state,

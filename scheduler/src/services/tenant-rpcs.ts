@@ -7,7 +7,7 @@ import { fromTimestamp } from "@warren/common/time";
 import { type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
 import type { SchedulerService } from "@warren/proto/scheduler";
 import { explain } from "../core/explain.ts";
-import type { Tenant } from "../core/model.ts";
+import { serving, type Tenant } from "../core/model.ts";
 import { isRunning } from "../core/rollout.ts";
 import { releaseEntry } from "../records.ts";
 import { toRpcError } from "../refusals.ts";
@@ -21,6 +21,10 @@ const releasesPage = 1000;
 
 function withRelease(spec: TenantSpec, digest: string): TenantSpec {
   return create(TenantSpecSchema, { ...spec, source: { case: "release", value: digest } });
+}
+
+function digestOf(spec: TenantSpec | undefined): string | undefined {
+  return spec?.source.case === "release" ? spec.source.value : undefined;
 }
 
 export function tenantRpcs({ engine, releases, writer }: Services) {
@@ -69,13 +73,21 @@ export function tenantRpcs({ engine, releases, writer }: Services) {
       engine.feed({ type: "release", release });
       return { release };
     },
-    listReleases({ tenant }) {
-      if (tenant && !isKey(tenant)) throw rpcError(Code.InvalidArgument, `tenant: ${keyRule}`);
+    listReleases({ tenant: key, pageSize, pageToken }) {
+      if (key && !isKey(key)) throw rpcError(Code.InvalidArgument, `tenant: ${keyRule}`);
+      if (pageSize > 0 && !key) {
+        const { page, more } = pageOf(state.releases.keys(), pageToken, pageSize);
+        const next = more ? page.at(-1)! : "";
+        return { releases: page.map((digest) => state.releases.get(digest)!), nextPageToken: next };
+      }
+      const tenant = state.tenants.get(key);
+      const named = new Set(tenant && [tenant.newest, tenant.previous].map((one) => digestOf(one?.spec)));
       return {
         releases: [...state.releases.values()]
-          .filter((release) => !tenant || release.tenant === tenant)
+          .filter((release) => !key || release.tenant === key || named.has(release.digest))
           .sort((a, b) => fromTimestamp(b.createdAt, 0) - fromTimestamp(a.createdAt, 0))
           .slice(0, releasesPage),
+        serving: tenant && digestOf(serving(tenant).spec),
       };
     },
     async rollback({ tenant: key, release }, context) {
