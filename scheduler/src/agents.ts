@@ -90,6 +90,21 @@ export class Agents {
     }
   }
 
+  /**
+   * Gets a release onto a node.
+   * @throws ConnectError when it did not come within `timeoutMs`
+   */
+  async fetch(agentUrl: string, digest: string, timeoutMs: number): Promise<void> {
+    try {
+      await this.connection(agentUrl)
+        .client(AgentService)
+        .fetchRelease({ epoch: this.#epoch, digest }, { timeoutMs, signal: this.#signal });
+    } catch (error) {
+      this.#watchEpoch(error);
+      throw error;
+    }
+  }
+
   async stop({ ref, reason, graceMs, ifWakes, agentUrl }: Extract<Effect, { type: "stop" }>): Promise<Input> {
     try {
       const { instance } = await this.connection(agentUrl)

@@ -23,6 +23,7 @@ import { enrolRpcs } from "./services/enrol-rpcs.ts";
 import { instanceRpcs } from "./services/instance-rpcs.ts";
 import { logRpcs } from "./services/log-rpcs.ts";
 import { nodeService } from "./services/node-service.ts";
+import { prefetchRpcs } from "./services/prefetch-rpcs.ts";
 import { spendingRpcs } from "./services/spending-rpcs.ts";
 import { streamRpcs } from "./services/stream-rpcs.ts";
 import { tenantRpcs } from "./services/tenant-rpcs.ts";
@@ -131,6 +132,7 @@ export class Term {
     });
     this.schedulerService = {
       ...tenantRpcs(services),
+      ...prefetchRpcs(services),
       ...instanceRpcs(services),
       ...spendingRpcs(services),
       ...streamRpcs(services),

@@ -1,7 +1,7 @@
 /** `warren deploy DIR`: pack, upload, apply, and wait until it has taken over from what was live. */
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import type { Listing } from "@warren/client";
+import { ConnectError, type Listing, type Warren } from "@warren/client";
 import { findEntry, NothingToRunError } from "@warren/common/entry";
 import { type Command, Option } from "commander";
 import { checkSpec } from "../check-spec.ts";
@@ -121,7 +121,7 @@ export function deployCommand(program: Command): void {
     .option("--name <key>", "the tenant's name (default: package.json's name, else the directory's)")
     .option("--spec <file>", "TenantSpec as protojson, over package.json#warren");
   specOptions(command)
-    .option("--no-wait", "do not wait until live instances are replaced")
+    .option("--no-wait", "do not wait until live instances are replaced, or the release is on nodes")
     .showHelpAfterError(
       "(add --help for the usage; flags of the app's command go after --: warren deploy DIR -- bun --smol x.ts)",
     )
@@ -151,6 +151,7 @@ export function deployCommand(program: Command): void {
         progress("");
         const tenant = await warren.apply({ ...spec, source: { case: "release", value: release.digest } });
         const replaced = options.wait ? await followRollout(warren, tenant, signal, options.timeout) : 0;
+        if (options.wait && replaced === 0) await prefetch(warren, spec.key, signal);
         if (options.json) {
           printJson({
             tenant: spec.key,
@@ -167,6 +168,24 @@ export function deployCommand(program: Command): void {
       });
     });
 }
+
+/** A release that nobody runs yet is brought to nodes now, so that its first visitor does not wait for that. */
+async function prefetch(warren: Warren, tenant: string, signal: AbortSignal): Promise<void> {
+  progress("bringing the release to nodes");
+  const call = { signal, timeoutMs: prefetchMs };
+  const { failed } = await warren.scheduler.prefetchRelease({ tenant }, call).catch((error: unknown) => {
+    signal.throwIfAborted();
+    return { failed: { "the nodes": ConnectError.from(error).rawMessage } };
+  });
+  progress("");
+  for (const [node, why] of Object.entries(failed)) {
+    process.stderr.write(
+      `${errorColors.yellow("warning:")} the release is not on ${node} yet (${escaped(why)}): it comes with the first start\n`,
+    );
+  }
+}
+
+const prefetchMs = 120_000;
 
 interface DeployOptions extends VerbOptions, SpecFlags {
   readonly wait: boolean;

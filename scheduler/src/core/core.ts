@@ -18,6 +18,7 @@ import { gatewayWent, watcherCame } from "./endpoints.ts";
 import { limitsReached, resumeLimits } from "./enforce.ts";
 import { cancel, ensure } from "./ensure.ts";
 import { clearFailures } from "./failures.ts";
+import { holds } from "./holders.ts";
 import type { Input, Loaded } from "./inputs.ts";
 import { placementDurable, placementFailed, started, stopAnswered } from "./life.ts";
 import { emptyState, type Moment, type State, standingSlots } from "./model.ts";
@@ -98,6 +99,9 @@ function take(ctx: Context, input: Input): void {
       return;
     case "release":
       state.releases.set(input.release.digest, input.release);
+      return;
+    case "release-fetched":
+      if (state.releases.has(input.digest)) holds(state, { release: input.digest, node: input.node });
       return;
     case "release-going":
       state.releases.delete(input.digest);

@@ -5,7 +5,7 @@ import type { Node, State } from "./model.ts";
 /** Remembered by release; the oldest go. */
 const most = 32;
 
-export function holds(state: State, { release, node }: InstanceRef): void {
+export function holds(state: State, { release, node }: Pick<InstanceRef, "release" | "node">): void {
   if (!release) return;
   let nodes = state.holders.get(release);
   if (!nodes) {

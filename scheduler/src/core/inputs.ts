@@ -116,6 +116,8 @@ export type Input =
       readonly version: number;
     }
   | { readonly type: "release"; readonly release: Release }
+  /** A node has it, ahead of its first start there. */
+  | { readonly type: "release-fetched"; readonly digest: string; readonly node: string }
   /** It is about to be removed: no spec may name it any more. */
   | { readonly type: "release-going"; readonly digest: string }
   | { readonly type: "release-gone"; readonly digest: string }

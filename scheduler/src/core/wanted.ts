@@ -14,8 +14,11 @@ export interface Next {
   readonly move?: Move;
 }
 
+/** What is looked at of a step. */
+type View = Pick<Context, "state" | "config" | "at">;
+
 export function wantedOf(
-  ctx: Context,
+  ctx: View,
   tenant: Tenant,
   { revision: { spec }, move }: Pick<Next, "revision" | "move">,
 ): Wanted {
@@ -33,7 +36,7 @@ export function wantedOf(
 }
 
 /** What it has on each node; the one that is being replaced makes room by itself. */
-function countByNode(ctx: Context, tenant: string, move: Move | undefined): Map<string, number> {
+function countByNode(ctx: View, tenant: string, move: Move | undefined): Map<string, number> {
   const counts = new Map<string, number>();
   for (const { ref, lost } of instancesOf(ctx.state, tenant)) {
     if (!lost && ref.id !== move?.old.id) counts.set(ref.node, (counts.get(ref.node) ?? 0) + 1);
