@@ -60,13 +60,9 @@ export class OpenWatcher implements Disposable {
     return true;
   }
 
-  /** Nobody handles it any more; who opens it is let through. */
+  /** Nobody handles it any more; while the file is there whoever opens it is asked for, and let through. */
   forget(path: string): void {
     this.#handlers.delete(path);
-    if (this.#handlers.size > 0) return;
-    clearInterval(this.#timer);
-    this.#timer = undefined;
-    this.#ask();
   }
 
   [Symbol.dispose](): void {
@@ -77,7 +73,7 @@ export class OpenWatcher implements Disposable {
 
   #ask(): void {
     const bytes = Number(libc!.read(this.group, this.#events, this.#events.length));
-    for (let at = 0; at + eventBytes <= bytes; at += this.#events.readUInt32LE(at)) {
+    for (let at = 0; at + eventBytes <= bytes; at += Math.max(eventBytes, this.#events.readUInt32LE(at))) {
       const file = this.#events.readInt32LE(at + descriptorOffset);
       if (file < 0) continue; // the queue was full: the kernel has let it through
       try {

@@ -39,7 +39,7 @@ const stepsAtOnce = 512;
 const followEveryMs = 50;
 /** How often a raw file that is opened anew is taken in first: one that does nothing else must not keep the agent busy. */
 const reopensAtOnce = 50;
-const reopensPerSecond = 50;
+const reopensPerSecond = 20;
 /** At most 256 KiB of each stream are taken in meanwhile: whoever opens it waits. */
 const reopenSteps = 8;
 /** When it is looked for who opened it to write from a place of its own, ms. */
@@ -97,7 +97,7 @@ export class InstanceLogs {
     return opens.watch(path, (pid) => {
       if (!bucket.take()) return;
       for (let i = 0; i < reopenSteps && this.step() === "more"; i++);
-      if (!this.#over) intake.emptied();
+      if (!this.#over) intake.reopened();
       for (const ms of appendOnlyAfterMs) setTimeout(() => appendOnly(pid, path), ms).unref();
     });
   }
