@@ -86,20 +86,20 @@ export class InstanceLogs {
     if (!opens || this.#over) return;
     const bucket = new Bucket(reopensAtOnce, reopensPerSecond, () => clock.monotonic());
     for (const intake of this.#open().intakes) {
-      const path = this.path(intake.stream);
       // It must be open here before: we would wait for ourselves.
-      if (!intake.isOpen || !this.#watchOpen(opens, path, intake, bucket)) continue;
-      this.#watched.push(path);
+      if (!intake.isOpen) continue;
+      const path = opens.watch(this.path(intake.stream), (pid) => {
+        if (path !== undefined && bucket.take()) this.#reopened(intake, pid, path);
+      });
+      if (path !== undefined) this.#watched.push(path);
     }
   }
 
-  #watchOpen(opens: OpenWatcher, path: string, intake: StreamIntake, bucket: Bucket): boolean {
-    return opens.watch(path, (pid) => {
-      if (!bucket.take()) return;
-      for (let i = 0; i < reopenSteps && this.step() === "more"; i++);
-      if (!this.#over) intake.reopened();
-      for (const ms of appendOnlyAfterMs) setTimeout(() => appendOnly(pid, path), ms).unref();
-    });
+  /** @param pid of who opens it, and waits for this */
+  #reopened(intake: StreamIntake, pid: number, path: string): void {
+    for (let i = 0; i < reopenSteps && this.step() === "more"; i++);
+    if (!this.#over) intake.reopened();
+    for (const ms of appendOnlyAfterMs) setTimeout(() => appendOnly(pid, path), ms).unref();
   }
 
   /** The instance is gone: what is left is taken in, and then the raw files go too. */
