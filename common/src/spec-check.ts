@@ -69,12 +69,6 @@ const rules: readonly Rule[] = [
     isBroken: (spec) => !servesHttp(spec) && (spec.instances?.targetConcurrency ?? 0) > 0,
     message: "a tenant with readiness none gets no requests to scale by: say with instances.min how many run",
   },
-  {
-    field: "instances.max",
-    isBroken: ({ instances }) =>
-      instances !== undefined && instances.max > 0 && instances.max < instances.min,
-    message: "is below instances.min: raise it, leave it out, or lower the minimum",
-  },
 ];
 
 export function contradictionIn(spec: TenantSpec): Contradiction | undefined {
