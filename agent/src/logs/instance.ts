@@ -43,7 +43,7 @@ const reopensPerSecond = 20;
 /** At most 256 KiB of each stream are taken in meanwhile: whoever opens it waits. */
 const reopenSteps = 8;
 /** When it is looked for who opened it to write from a place of its own, ms. */
-const appendOnlyAfterMs = [1, 20];
+const appendOnlyAfterMs = [1, 20, 200, 1_000];
 const lastOutputLines = 20;
 const lastOutputBytes = 1024;
 
