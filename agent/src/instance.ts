@@ -161,7 +161,7 @@ export class Instance {
     }
     const { pid, startTicks } = found.stat;
     instance.#adopted = true;
-    instance.logs.watchOpens();
+    otherwise(undefined, () => instance.logs.watchOpens());
     instance.#patch({ process: { pid, startTicks, bootId: kernel.bootId } });
     instance.#spawnedAt = m.clock.monotonic() - Math.max(kernel.ageMs(found.stat), record.counters.wallMs);
     const processes = processesOf(instance.target, snapshot);
@@ -427,7 +427,8 @@ export class Instance {
       this.#contact.open(this.#record);
       const child = launch.spawn(this.logs.path("stdout"), this.logs.path("stderr"));
       this.#spawnedAt = this.#m.clock.monotonic();
-      this.logs.watchOpens();
+      // A full disk, say, is no reason not to run: it may only lose lines when it opens its output anew.
+      otherwise(undefined, () => this.logs.watchOpens());
       const { bootId } = this.#m.host.kernel;
       this.#patch({
         process: { pid: child.pid, startTicks: child.startTicks, bootId },

@@ -38,7 +38,9 @@ describe.skipIf(!isRoot)("output that is opened anew (needs root)", () => {
       const expected = ways.flatMap((way) => [
         ...Array.from({ length: 50 }, (_, i) => `before-${way} ${i}`),
         ...Array.from({ length: 50 }, (_, i) => `after-${way} ${i}`),
-        ...(way === "tee" ? [1, 2, 3, 4, 5].flatMap((i) => [`tee-${i}`, `between-${i}`]) : [`by-${way}`]),
+        ...(way === "own-place"
+          ? [0, 1, 2, 3, 4].flatMap((i) => [`own-place ${i}`, `between ${i}`])
+          : [`by-${way}`]),
       ]);
       expect(lines.filter((line) => !line.startsWith("[warren] ")).sort()).toEqual(expected.sort());
     },

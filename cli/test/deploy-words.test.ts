@@ -98,7 +98,7 @@ describe("a spec is checked before anything is uploaded", () => {
     ],
     [{ limits: { cpuMillis: 1 } }, "spec.limits.cpu_millis: must be 0 or at least 10"],
     [{ env: { WARREN_X: "1" } }, "spec.env: WARREN_X: names that begin with WARREN_"],
-    [{ instances: { min: 3, max: 1 } }, "spec.instances.max: is below instances.min"],
+    [{ instances: { min: 3, max: 1 } }, "spec: instances.max must not be below instances.min"],
     [{ readiness: { path: "healthz" } }, "spec.readiness.path: "],
   ])("case %# is refused", async (fields, message) => {
     const error = await checkSpec(spec(fields)).catch((e: unknown) => e);

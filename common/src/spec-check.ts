@@ -78,12 +78,6 @@ const rules: readonly Rule[] = [
     message: "a tenant with readiness none gets no requests to scale by: say with instances.min how many run",
   },
   {
-    field: "instances.max",
-    isBroken: ({ instances }) =>
-      instances !== undefined && instances.max > 0 && instances.max < instances.min,
-    message: "is below instances.min: raise it, leave it out, or lower the minimum",
-  },
-  {
     field: "env",
     isBroken: (spec) => reservedIn(spec) !== undefined,
     message: (spec) =>

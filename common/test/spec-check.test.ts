@@ -26,7 +26,6 @@ describe("a spec that contradicts itself is refused by the field", () => {
     ["idle.page_out_after", { idle: { neverFreeze: true, pageOutAfter: minute } }],
     ["liveness.path", { ...none, liveness: { path: "/healthz" } }],
     ["instances.target_concurrency", { ...none, instances: { targetConcurrency: 5 } }],
-    ["instances.max", { instances: { min: 3, max: 2 } }],
   ])("%s", (field, spec) => {
     expect(of(spec)).toBe(field);
   });

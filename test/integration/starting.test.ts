@@ -91,7 +91,7 @@ test("one that listens elsewhere is told where by ensure, though its spec names 
 
 test("a worker has no URL, is not woken by visitors, and works on while others sleep", async () => {
   const directory = await app("worker", {
-    "index.ts": `let n = 0; setInterval(() => console.log("tick", ++n), 100);`,
+    "index.ts": `let n = 0; setInterval(() => console.log("tick " + ++n), 100);`,
   });
   const deployed = await deploy(directory, "worker", "--ready-kind", "none", "--min", "1");
   expect(deployed.code).toBe(0);

@@ -4,7 +4,7 @@
  * When this process ends the kernel lets everybody through.
  */
 import { ptr } from "bun:ffi";
-import { closeSync, readlinkSync } from "node:fs";
+import { closeSync, readlinkSync, realpathSync } from "node:fs";
 import { openLibc } from "./libc.ts";
 
 const libc =
@@ -48,25 +48,23 @@ export class OpenWatcher implements Disposable {
 
   /**
    * From now on whoever opens the file waits until `before` has returned. Ends when the file is gone.
-   * @returns whether it is watched
+   * @returns the file's real path, by which it is known from now on; undefined when it cannot be watched
+   * @throws Error of the file system when it is not there
    */
-  watch(path: string, before: BeforeOpen): boolean {
+  watch(file: string, before: BeforeOpen): string | undefined {
+    const path = realpathSync(file);
     const name = Buffer.from(`${path}\0`);
     if (libc!.fanotify_mark(this.group, markAdd, openPermission, atCurrentDirectory, ptr(name)) !== 0)
-      return false;
+      return undefined;
     this.#handlers.set(path, before);
     this.#timer ??= setInterval(() => this.#ask(), askEveryMs);
     this.#timer.unref();
-    return true;
+    return path;
   }
 
-  /** Nobody handles it any more; who opens it is let through. */
+  /** Nobody handles it any more; while the file is there whoever opens it is asked for, and let through. */
   forget(path: string): void {
     this.#handlers.delete(path);
-    if (this.#handlers.size > 0) return;
-    clearInterval(this.#timer);
-    this.#timer = undefined;
-    this.#ask();
   }
 
   [Symbol.dispose](): void {
@@ -77,7 +75,7 @@ export class OpenWatcher implements Disposable {
 
   #ask(): void {
     const bytes = Number(libc!.read(this.group, this.#events, this.#events.length));
-    for (let at = 0; at + eventBytes <= bytes; at += this.#events.readUInt32LE(at)) {
+    for (let at = 0; at + eventBytes <= bytes; at += Math.max(eventBytes, this.#events.readUInt32LE(at))) {
       const file = this.#events.readInt32LE(at + descriptorOffset);
       if (file < 0) continue; // the queue was full: the kernel has let it through
       try {

@@ -40,11 +40,11 @@ const stepsAtOnce = 512;
 const followEveryMs = 50;
 /** How often a raw file that is opened anew is taken in first: one that does nothing else must not keep the agent busy. */
 const reopensAtOnce = 50;
-const reopensPerSecond = 50;
+const reopensPerSecond = 20;
 /** At most 256 KiB of each stream are taken in meanwhile: whoever opens it waits. */
 const reopenSteps = 8;
 /** When it is looked for who opened it to write from a place of its own, ms. */
-const appendOnlyAfterMs = [1, 20];
+const appendOnlyAfterMs = [1, 20, 200, 1_000];
 const lastOutputLines = 20;
 const lastOutputBytes = 1024;
 
@@ -102,20 +102,20 @@ export class InstanceLogs {
     if (!opens || this.#over) return;
     const bucket = new Bucket(reopensAtOnce, reopensPerSecond, () => clock.monotonic());
     for (const intake of this.#open().intakes) {
-      const path = this.path(intake.stream);
       // It must be open here before: we would wait for ourselves.
-      if (!intake.isOpen || !this.#watchOpen(opens, path, intake, bucket)) continue;
-      this.#watched.push(path);
+      if (!intake.isOpen) continue;
+      const path = opens.watch(this.path(intake.stream), (pid) => {
+        if (path !== undefined && bucket.take()) this.#reopened(intake, pid, path);
+      });
+      if (path !== undefined) this.#watched.push(path);
     }
   }
 
-  #watchOpen(opens: OpenWatcher, path: string, intake: StreamIntake, bucket: Bucket): boolean {
-    return opens.watch(path, (pid) => {
-      if (!bucket.take()) return;
-      for (let i = 0; i < reopenSteps && this.step() === "more"; i++);
-      if (!this.#over) intake.emptied();
-      for (const ms of appendOnlyAfterMs) setTimeout(() => appendOnly(pid, path), ms).unref();
-    });
+  /** @param pid of who opens it, and waits for this */
+  #reopened(intake: StreamIntake, pid: number, path: string): void {
+    for (let i = 0; i < reopenSteps && this.step() === "more"; i++);
+    if (!this.#over) intake.reopened();
+    for (const ms of appendOnlyAfterMs) setTimeout(() => appendOnly(pid, path), ms).unref();
   }
 
   /**

@@ -33,6 +33,8 @@ export class StreamIntake {
   /** What the lines taken last say was dropped. */
   #said = nothingDropped;
   #stat = noFile;
+  /** It was opened anew; all before the offset was zeros then. */
+  #mayBeEmptied = false;
 
   constructor(
     readonly stream: StreamName,
@@ -55,18 +57,21 @@ export class StreamIntake {
   /** Whether there is anything to take in or to give back; to be asked before each take. */
   stirs(): boolean {
     this.#stat = this.raw.stat() ?? noFile;
-    return this.#stat.size !== this.#offset || this.#stat.allocated > this.#splitter.held.length + slackBytes;
+    const isOver = this.#stat.allocated > this.#splitter.held.length + slackBytes;
+    return this.#stat.size !== this.#offset || isOver || this.#isEmptied;
   }
 
   take(how: { readonly allowance: number; readonly starved: boolean; readonly last: boolean }): Taken {
     this.#said = nothingDropped;
     const { size } = this.#stat;
-    if (size === this.#offset) return nothingTaken;
+    const isEmptied = this.#isEmptied;
+    if (size === this.#offset && !isEmptied) return nothingTaken;
     const ended: RawLine[] = [];
-    if (size < this.#offset) {
+    if (isEmptied) {
       // It was truncated, by the tenant or by us.
       ended.push(...this.#splitter.rest());
       this.#offset = 0;
+      this.#mayBeEmptied = false;
     }
     const { skip, read } = plan({ ...how, unread: size - this.#offset }, this.bounds);
     if (skip > 0) {
@@ -140,13 +145,23 @@ export class StreamIntake {
   }
 
   /**
-   * It is about to be opened anew, perhaps to be emptied: of what stands in it nothing is lost if it is all taken in. It
-   * is emptied here, so that what is written from then on is read from the start, whether it was emptied then or not.
+   * It is about to be opened anew, perhaps to be emptied. What stands in it and is taken in gives way to zeros, so that
+   * other bytes at its start say that it was, however much is written before the next look.
    */
-  emptied(): void {
-    if ((this.raw.stat()?.size ?? 0) !== this.#offset) return;
-    this.raw.truncate();
-    this.#offset = beyondAnyFile;
+  reopened(): void {
+    const { size } = this.raw.stat() ?? noFile;
+    if (size === 0 || size !== this.#offset) return;
+    if (this.raw.punch(size)) this.#mayBeEmptied = true;
+    else {
+      this.raw.truncate();
+      this.#offset = beyondAnyFile;
+    }
+  }
+
+  get #isEmptied(): boolean {
+    const { size } = this.#stat;
+    if (size < this.#offset) return true;
+    return this.#mayBeEmptied && size > 0 && this.raw.read(0, 1)[0] !== 0;
   }
 
   /** Whether its file is there and open. */
