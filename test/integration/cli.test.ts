@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { waitUntil } from "@warren/common/time";
 import { writeApp } from "../src/apps.ts";
 import { startCell, type TestCell } from "../src/cell.ts";
-import { cli, warrenBin } from "../src/cli.ts";
+import { cli, cliOnTerminal, warrenBin } from "../src/cli.ts";
 
 let cell: TestCell;
 let directory: string;
@@ -169,6 +169,20 @@ test("a broken release is rolled back by itself, rollback and reload on demand, 
   expect(top.stdout).toContain("rolled");
   expect(top.stdout).toContain("PREDICTED");
 }, 90_000);
+
+test("ps, nodes and top fit a narrow terminal, and show all with --wide", async () => {
+  await json("deploy", await writeApp(directory, "narrow", "hello"));
+  await cell.get("narrow");
+  for (const verb of [["ps"], ["nodes"], ["top", "--count", "1"]]) {
+    for (const columns of [80, 50]) {
+      const shown = await cliOnTerminal([...verb, "--state", cell.state], columns);
+      const widths = shown.split(/\r?\n/).map((line) => Bun.stringWidth(line));
+      expect(shown).toContain("STATE");
+      expect(Math.max(...widths)).toBeLessThanOrEqual(columns);
+    }
+  }
+  expect(await cliOnTerminal(["ps", "--wide", "--state", cell.state], 50)).toContain("ISOLATION");
+}, 60_000);
 
 test("cordon, drain, uncordon: nothing new on the node, and nothing left", async () => {
   await json("deploy", await writeApp(directory, "moved", "hello"), "--keep-warm");

@@ -15,6 +15,26 @@ export function cli(args: readonly string[], options: RunOptions = {}): Promise<
   return run([warrenBin, ...args], { ...options, env });
 }
 
+/** What a verb prints on a terminal of so many columns. */
+export async function cliOnTerminal(args: readonly string[], columns: number): Promise<string> {
+  const decoder = new TextDecoder();
+  let shown = "";
+  const child = Bun.spawn([warrenBin, ...args], {
+    env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "/", TERM: "xterm" },
+    terminal: {
+      cols: columns,
+      rows: 40,
+      data: (_, bytes) => {
+        shown += decoder.decode(bytes, { stream: true });
+      },
+    },
+    timeout: 30_000,
+  });
+  await child.exited;
+  child.terminal?.close();
+  return shown;
+}
+
 export interface RunOptions {
   readonly env?: Record<string, string>;
   readonly cwd?: string;

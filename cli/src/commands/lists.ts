@@ -9,8 +9,9 @@ import {
   type Tenant,
 } from "@warren/proto/common";
 import type { Command } from "commander";
+import { type Column, fittingTable, tableWidth, wideText } from "../columns.ts";
 import { modeName, rungsName, stateName } from "../names.ts";
-import { age, bytes, messageJson, printJson, printTable } from "../output.ts";
+import { age, bytes, messageJson, printJson } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 import { version } from "../version.ts";
 
@@ -18,7 +19,8 @@ export function listCommands(program: Command): void {
   asVerb(program.command("ps").aliases(["list", "ls"]))
     .description("list tenants and their instances")
     .argument("[tenant]", "only this one")
-    .action((tenant: string | undefined, options: VerbOptions) =>
+    .option("--wide", wideText)
+    .action((tenant: string | undefined, options: VerbOptions & { wide?: boolean }) =>
       withWarren(options, async (warren) => {
         const [tenants, { instances }] = await Promise.all([
           tenant
@@ -30,24 +32,8 @@ export function listCommands(program: Command): void {
           for (const instance of instances) printJson(messageJson(InstanceSchema, instance));
           return;
         }
-        printTable(
-          [
-            "TENANT",
-            "INSTANCE",
-            "NODE",
-            "STATE",
-            "ISOLATION",
-            "ADDRESS",
-            "PID",
-            "UP",
-            "START",
-            "IDLE",
-            "OPEN",
-            "MEMORY",
-            "CPU",
-          ],
-          [...instances.map(instanceRow), ...cold(tenants, instances)],
-        );
+        const rows = [...instances.map(instanceRow), ...cold(tenants, instances)];
+        process.stdout.write(fittingTable(psColumns, rows, { width: tableWidth(options) }));
       }),
     );
 
@@ -75,32 +61,60 @@ async function allTenants(warren: Warren): Promise<Tenant[]> {
   }
 }
 
-function instanceRow(instance: Instance): string[] {
+/** An instance of a tenant, or a tenant that has none. */
+type PsRow = Readonly<Partial<Record<PsTitle, string>>>;
+
+/** By what goes first where there is little room. */
+const psRanks = {
+  TENANT: 0,
+  INSTANCE: 5,
+  NODE: 3,
+  STATE: 0,
+  ISOLATION: 10,
+  ADDRESS: 8,
+  PID: 9,
+  UP: 6,
+  START: 11,
+  IDLE: 1,
+  OPEN: 7,
+  MEMORY: 2,
+  CPU: 4,
+} as const;
+type PsTitle = keyof typeof psRanks;
+
+/** What `warren ps` shows of each. */
+export const psColumns: readonly Column<PsRow>[] = Object.entries(psRanks).map(([title, rank]) => ({
+  title,
+  rank,
+  text: (row) => row[title as PsTitle] ?? "-",
+}));
+
+export function instanceRow(instance: Instance): PsRow {
   const { ref, state, mode, endpoint, usage } = instance;
   const now = Date.now();
   const ready = state === InstanceState.READY && mode !== InstanceMode.ACTIVE;
-  return [
-    ref?.tenant ?? "",
-    ref?.id ?? "",
-    ref?.node ?? "",
-    ready ? modeName(mode) : stateName(state),
-    rungsName([instance.isolation]),
-    endpoint ? `${endpoint.host}:${endpoint.port}` : "-",
-    instance.pid ? `${instance.pid}` : "-",
-    instance.startedAt ? age(Math.max(0, now - fromTimestamp(instance.startedAt, now))) : "-",
-    instance.startDuration ? age(fromDuration(instance.startDuration, 0)) : "-",
-    age(Math.max(0, now - fromTimestamp(instance.lastUsedAt, now))),
-    `${instance.inFlight}`,
-    usage ? bytes(Number(usage.memoryBytes)) : "-",
-    usage ? `${(Number(usage.cpuUs) / 1e6).toFixed(2)} s` : "-",
-  ];
+  return {
+    TENANT: ref?.tenant ?? "",
+    INSTANCE: ref?.id ?? "",
+    NODE: ref?.node ?? "",
+    STATE: ready ? modeName(mode) : stateName(state),
+    ISOLATION: rungsName([instance.isolation]),
+    ADDRESS: endpoint && `${endpoint.host}:${endpoint.port}`,
+    PID: instance.pid ? `${instance.pid}` : undefined,
+    UP: instance.startedAt && age(Math.max(0, now - fromTimestamp(instance.startedAt, now))),
+    START: instance.startDuration && age(fromDuration(instance.startDuration, 0)),
+    IDLE: age(Math.max(0, now - fromTimestamp(instance.lastUsedAt, now))),
+    OPEN: `${instance.inFlight}`,
+    MEMORY: usage && bytes(Number(usage.memoryBytes)),
+    CPU: usage && `${(Number(usage.cpuUs) / 1e6).toFixed(2)} s`,
+  };
 }
 
-function cold(tenants: readonly Tenant[], instances: readonly Instance[]): string[][] {
+function cold(tenants: readonly Tenant[], instances: readonly Instance[]): PsRow[] {
   const warm = new Set(instances.map((instance) => instance.ref?.tenant));
   return tenants
     .filter((tenant) => !warm.has(tenant.spec?.key))
-    .map((tenant) => [tenant.spec?.key ?? "", "-", "-", coldText(tenant), ...Array<string>(9).fill("-")]);
+    .map((tenant) => ({ TENANT: tenant.spec?.key ?? "", STATE: coldText(tenant) }));
 }
 
 /** "cold", or until when it is not started, or why it was evicted. */

@@ -3,16 +3,18 @@ import { fromTimestamp } from "@warren/common/time";
 import { type Node, NodeSchema } from "@warren/proto/common";
 import type { Command } from "commander";
 import pc from "../colors.ts";
+import { type Column, fittingTable, tableWidth, wideText } from "../columns.ts";
 import { exitCodes, UserError } from "../exit.ts";
 import { nodeStateName, rungsName } from "../names.ts";
-import { age, bytes, messageJson, printJson, printTable } from "../output.ts";
+import { age, bytes, messageJson, printJson } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 
 export function nodeCommand(program: Command): void {
   asVerb(program.command("nodes"))
     .description("list nodes; with a name, all that is known of one, and what its host lacks")
     .argument("[node]", "only this one")
-    .action((name: string | undefined, options: VerbOptions) =>
+    .option("--wide", wideText)
+    .action((name: string | undefined, options: VerbOptions & { wide?: boolean }) =>
       withWarren(options, async (warren) => {
         const { nodes } = await warren.scheduler.listNodes({});
         const shown = name === undefined ? nodes : nodes.filter((node) => node.name === name);
@@ -25,48 +27,48 @@ export function nodeCommand(program: Command): void {
         }
         if (options.json) for (const node of shown) printJson(messageJson(NodeSchema, node));
         else if (only) process.stdout.write(nodeText(only, Date.now()));
-        else printTable(head, shown.map(row));
+        else process.stdout.write(fittingTable(nodeColumns, shown, { width: tableWidth(options) }));
       }),
     );
 }
 
-const head = [
-  "NODE",
-  "STATE",
-  "INSTANCES",
-  "MEMORY",
-  "CPU",
-  "HEADROOM",
-  "ISOLATION",
-  "HOST",
-  "AGENT",
-  "REPORTED",
+/** What `warren nodes` shows of each. */
+export const nodeColumns: readonly Column<Node>[] = [
+  { title: "NODE", rank: 0, text: ({ name }) => name },
+  { title: "STATE", rank: 0, text: stateText },
+  { title: "INSTANCES", rank: 2, text: instancesText },
+  { title: "MEMORY", rank: 1, text: memoryText },
+  { title: "CPU", rank: 4, text: cpuText },
+  {
+    title: "HEADROOM",
+    rank: 5,
+    text: ({ pressure }) => `${size(pressure?.headroomMemoryBytes)}, ${cores(pressure?.headroomCpuMillis)}`,
+  },
+  { title: "ISOLATION", rank: 7, text: ({ isolation }) => rungsName(isolation) },
+  { title: "HOST", rank: 8, text: ({ host }) => host?.kind || "-" },
+  { title: "AGENT", rank: 6, text: ({ agentUrl }) => agentUrl },
+  { title: "REPORTED", rank: 3, text: (node) => reportedText(node, Date.now()) },
 ];
-
-function row(node: Node): string[] {
-  const frozen = node.pressure?.frozenInstances ?? 0;
-  return [
-    node.name,
-    stateText(node),
-    `${node.instances}${frozen > 0 ? ` (${frozen} frozen)` : ""}`,
-    memoryText(node),
-    cpuText(node),
-    `${size(node.pressure?.headroomMemoryBytes)}, ${cores(node.pressure?.headroomCpuMillis)}`,
-    rungsName(node.isolation),
-    node.host?.kind || "-",
-    node.agentUrl,
-    reportedText(node, Date.now()),
-  ];
-}
 
 const size = (n: bigint | undefined): string => bytes(Number(n ?? 0n));
 const cores = (millis: number | undefined): string => ((millis ?? 0) / 1000).toFixed(2);
-const stateText = (node: Node): string =>
-  nodeStateName(node.state) + (node.draining ? ", draining" : node.cordoned ? ", cordoned" : "");
-const memoryText = ({ pressure, capacity }: Node): string =>
-  `${size(pressure?.tenantMemoryBytes)} of ${size(capacity?.memoryBytes)}`;
-const cpuText = ({ pressure, capacity }: Node): string =>
-  `${cores(pressure?.tenantCpuMillis)} of ${(capacity?.cpuMillis ?? 0) / 1000}`;
+
+export function stateText(node: Node): string {
+  return nodeStateName(node.state) + (node.draining ? ", draining" : node.cordoned ? ", cordoned" : "");
+}
+
+export function memoryText({ pressure, capacity }: Node): string {
+  return `${size(pressure?.tenantMemoryBytes)} of ${size(capacity?.memoryBytes)}`;
+}
+
+export function cpuText({ pressure, capacity }: Node): string {
+  return `${cores(pressure?.tenantCpuMillis)} of ${(capacity?.cpuMillis ?? 0) / 1000}`;
+}
+
+function instancesText({ instances, pressure }: Node): string {
+  const frozen = pressure?.frozenInstances ?? 0;
+  return `${instances}${frozen > 0 ? ` (${frozen} frozen)` : ""}`;
+}
 
 function reportedText({ lastReportAt }: Node, now: number): string {
   return lastReportAt ? `${age(Math.max(0, now - fromTimestamp(lastReportAt, now)))} ago` : "never";

@@ -4,10 +4,12 @@ import { type Instance, InstanceMode, InstanceState, type Node } from "@warren/p
 import { type GetStatsResponse, GetStatsResponseSchema } from "@warren/proto/scheduler";
 import type { Command } from "commander";
 import pc from "../colors.ts";
+import { type Column, fittingTable, tableWidth, wideText } from "../columns.ts";
 import { UserError } from "../exit.ts";
-import { modeName, nodeStateName, stateName } from "../names.ts";
-import { age, bytes, messageJson, printJson, tableText } from "../output.ts";
+import { modeName, stateName } from "../names.ts";
+import { age, bytes, messageJson, printJson } from "../output.ts";
 import { asVerb, countOption, durationOption, type VerbOptions, withWarren } from "../verb.ts";
+import { cpuText, memoryText, stateText } from "./nodes.ts";
 
 export function topCommands(program: Command): void {
   asVerb(program.command("stats"))
@@ -28,7 +30,8 @@ export function topCommands(program: Command): void {
       "so many looks, then end (default: until ended, 1 where nobody watches)",
       countOption,
     )
-    .action((options: VerbOptions & { interval?: number; count?: number }) => {
+    .option("--wide", wideText)
+    .action((options: VerbOptions & { interval?: number; count?: number; wide?: boolean }) => {
       const { interval = 1_000 } = options;
       if (interval < 50) throw new UserError("--interval must be at least 50ms");
       return withWarren(options, async (warren, signal) => {
@@ -54,7 +57,8 @@ export function topCommands(program: Command): void {
               continue;
             }
             const rows = live ? Math.max(10, (process.stdout.rows ?? 40) - 1) : Number.POSITIVE_INFINITY;
-            const text = topText(stats, nodes, instances, { before, now: Date.now(), rows, interval });
+            const width = tableWidth(options); // at each look: it may have been resized
+            const text = topText(stats, nodes, instances, { before, now: Date.now(), rows, width, interval });
             process.stdout.write(live ? `\x1b[H${text.replaceAll("\n", "\x1b[K\n")}\x1b[J` : text);
           }
         } finally {
@@ -128,6 +132,7 @@ export function statsText(stats: GetStatsResponse): string {
 /**
  * @param before CPU time of each instance at the last look, in µs; brought up to date
  * @param rows most lines of it
+ * @param width columns of the terminal; nothing shows all that there is
  */
 export function topText(
   stats: GetStatsResponse,
@@ -137,22 +142,18 @@ export function topText(
     before,
     now,
     rows,
+    width,
     interval,
-  }: { before: Map<string, number>; now: number; rows: number; interval: number },
+  }: {
+    before: Map<string, number>;
+    now: number;
+    rows: number;
+    width: number | undefined;
+    interval: number;
+  },
 ): string {
-  const head = `${pc.bold("warren")} ${stats.cell}  ${stats.live}/${stats.maxConcurrent} live: ${stats.active} active, ${stats.frozen} frozen, ${stats.starting} starting; ${stats.waiting} calls wait; ${stats.tenants} tenants\n\n`;
-  const nodeTable = tableText(
-    ["NODE", "STATE", "INSTANCES", "MEMORY", "PREDICTED", "CPU", "PRESSURE"],
-    nodes.map((node) => [
-      node.name,
-      nodeStateName(node.state) + (node.draining ? ", draining" : node.cordoned ? ", cordoned" : ""),
-      `${node.instances}`,
-      `${bytes(Number(node.pressure?.tenantMemoryBytes ?? 0n))} of ${bytes(Number(node.capacity?.memoryBytes ?? 0n))}`,
-      bytes(Number(node.predictedMemoryBytes)),
-      `${((node.pressure?.tenantCpuMillis ?? 0) / 1000).toFixed(2)} of ${(node.capacity?.cpuMillis ?? 0) / 1000}`,
-      `cpu ${(node.pressure?.cpuSomeAvg10 ?? 0).toFixed(0)} % mem ${(node.pressure?.memorySomeAvg10 ?? 0).toFixed(0)} %`,
-    ]),
-  );
+  const head = headLines(stats, width);
+  const nodeTable = fittingTable(nodeColumns, nodes, { width, footnote: false });
   const measured = instances.map((instance) => {
     const id = instance.ref?.id ?? "";
     const us = Number(instance.usage?.cpuUs ?? 0n);
@@ -169,31 +170,85 @@ export function topText(
       b.share - a.share ||
       fromTimestamp(b.instance.lastUsedAt, 0) - fromTimestamp(a.instance.lastUsedAt, 0),
   );
-  const room = Math.max(1, rows - nodes.length - 6);
+  const room = Math.max(1, rows - head.length - nodes.length - 5);
   const shown = measured.slice(0, room);
-  const instanceTable = tableText(
-    ["TENANT", "SLOT", "NODE", "STATE", "OPEN", "CPU", "MEMORY", "START", "UP", "IDLE"],
-    shown.map(({ instance, share }) => instanceRow(instance, share, now)),
-  );
+  const instanceTable = fittingTable(instanceColumns(now), shown, { width, footnote: false });
   const more = measured.length - shown.length;
-  return `${head}${nodeTable}\n${instanceTable}${more > 0 ? pc.dim(`… and ${more} more\n`) : ""}`;
+  return `${head.join("\n")}\n\n${nodeTable}\n${instanceTable}${more > 0 ? pc.dim(`… and ${more} more\n`) : ""}`;
 }
 
-function instanceRow(instance: Instance, share: number, now: number): string[] {
-  const { ref, state, mode, usage } = instance;
-  const asMode = state === InstanceState.READY && mode > InstanceMode.ACTIVE;
-  return [
-    ref?.tenant ?? "",
-    `${ref?.slot ?? 0}`,
-    ref?.node ?? "",
-    asMode ? modeName(mode) : stateName(state),
-    `${instance.inFlight}`,
-    `${share.toFixed(0)} %`,
-    usage ? bytes(Number(usage.memoryBytes)) : "-",
-    instance.startDuration ? age(fromDuration(instance.startDuration, 0)) : "-",
-    instance.startedAt ? age(Math.max(0, now - fromTimestamp(instance.startedAt, now))) : "-",
-    age(Math.max(0, now - fromTimestamp(instance.lastUsedAt, now))),
+/** The cell in one line, or in as many as it takes. */
+function headLines(stats: GetStatsResponse, width = Number.POSITIVE_INFINITY): string[] {
+  const parts = [
+    `warren ${stats.cell}  ${stats.live}/${stats.maxConcurrent} live:`,
+    `${stats.active} active,`,
+    `${stats.frozen} frozen,`,
+    `${stats.starting} starting;`,
+    `${stats.waiting} calls wait;`,
+    `${stats.tenants} tenants`,
   ];
+  const lines = [""];
+  for (const part of parts) {
+    const last = lines.at(-1)!;
+    if (last !== "" && last.length + 1 + part.length > width) lines.push(part);
+    else lines[lines.length - 1] = last === "" ? part : `${last} ${part}`;
+  }
+  return [lines[0]!.replace("warren", pc.bold("warren")), ...lines.slice(1)];
+}
+
+const nodeColumns: readonly Column<Node>[] = [
+  { title: "NODE", rank: 0, text: ({ name }) => name },
+  { title: "STATE", rank: 0, text: stateText },
+  { title: "INSTANCES", rank: 3, text: ({ instances }) => `${instances}` },
+  { title: "MEMORY", rank: 1, text: memoryText },
+  { title: "PREDICTED", rank: 5, text: ({ predictedMemoryBytes }) => bytes(Number(predictedMemoryBytes)) },
+  { title: "CPU", rank: 2, text: cpuText },
+  {
+    title: "PRESSURE",
+    rank: 4,
+    text: ({ pressure }) =>
+      `cpu ${(pressure?.cpuSomeAvg10 ?? 0).toFixed(0)} % mem ${(pressure?.memorySomeAvg10 ?? 0).toFixed(0)} %`,
+  },
+];
+
+interface Measured {
+  readonly instance: Instance;
+  /** Of a core since the last look, in percent. */
+  readonly share: number;
+}
+
+const instanceColumns = (now: number): readonly Column<Measured>[] => [
+  { title: "TENANT", rank: 0, text: ({ instance }) => instance.ref?.tenant ?? "" },
+  { title: "SLOT", rank: 6, text: ({ instance }) => `${instance.ref?.slot ?? 0}` },
+  { title: "NODE", rank: 4, text: ({ instance }) => instance.ref?.node ?? "" },
+  { title: "STATE", rank: 0, text: ({ instance }) => modeOrState(instance) },
+  { title: "OPEN", rank: 3, text: ({ instance }) => `${instance.inFlight}` },
+  { title: "CPU", rank: 1, text: ({ share }) => `${share.toFixed(0)} %` },
+  {
+    title: "MEMORY",
+    rank: 2,
+    text: ({ instance: { usage } }) => (usage ? bytes(Number(usage.memoryBytes)) : "-"),
+  },
+  {
+    title: "START",
+    rank: 8,
+    text: ({ instance: { startDuration } }) => (startDuration ? age(fromDuration(startDuration, 0)) : "-"),
+  },
+  {
+    title: "UP",
+    rank: 7,
+    text: ({ instance: { startedAt } }) =>
+      startedAt ? age(Math.max(0, now - fromTimestamp(startedAt, now))) : "-",
+  },
+  {
+    title: "IDLE",
+    rank: 5,
+    text: ({ instance }) => age(Math.max(0, now - fromTimestamp(instance.lastUsedAt, now))),
+  },
+];
+
+function modeOrState({ state, mode }: Instance): string {
+  return state === InstanceState.READY && mode > InstanceMode.ACTIVE ? modeName(mode) : stateName(state);
 }
 
 /** "exits oom killed"; what was stopped on request is not called killed. */

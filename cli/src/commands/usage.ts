@@ -2,6 +2,7 @@
 import { ExportFormat, type TenantUsage, TenantUsageSchema } from "@warren/proto/metering";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import pc from "../colors.ts";
+import { withRoom } from "../columns.ts";
 import { asMeteredVerb, type By, byNames, exportText, usageRows, withMetering } from "../metered.ts";
 import { momentOption } from "../moments.ts";
 import { messageJson, printJson } from "../output.ts";
@@ -75,7 +76,7 @@ export function usageCommand(program: Command): void {
             ? windowsText(rows, by, { columns, width })
             : tenantsText(rows, by, { columns, width, most: options.top });
         const columns = columnsOf(options.meter);
-        const shown = options.meter || width === undefined ? columns : withRoom(columns, width, text);
+        const shown = options.meter || width === undefined ? columns : plottable(columns, width, text);
         process.stdout.write(text(shown, width));
         const left = columns.slice(shown.length).map(({ title }) => title.toLowerCase());
         if (left.length > 0) process.stdout.write(pc.dim(`… and ${left.join(", ")}: --meter or --no-plot\n`));
@@ -84,21 +85,22 @@ export function usageCommand(program: Command): void {
 }
 
 /** As many columns, from the first, as leave room for a plot. */
-function withRoom(
+function plottable(
   columns: readonly UsageColumn[],
   width: number,
   text: (columns: readonly UsageColumn[], width: undefined) => string,
 ): readonly UsageColumn[] {
-  for (let n = columns.length; n > 1; n--) {
-    const some = columns.slice(0, n);
-    const widest = Math.max(
+  const widest = (some: readonly UsageColumn[]) =>
+    Math.max(
       ...text(some, undefined)
         .split("\n")
         .map((line) => Bun.stringWidth(line)),
     );
-    if (widest + goodPlot <= width) return some;
-  }
-  return columns.slice(0, 1);
+  return withRoom(
+    columns,
+    (column) => columns.indexOf(column),
+    (some) => widest(some) + goodPlot <= width,
+  );
 }
 
 const columnsOf = (names: readonly string[] = [...usageColumns.keys()]): UsageColumn[] =>
