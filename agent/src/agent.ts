@@ -53,8 +53,9 @@ export interface Agent extends AsyncDisposable {
    * Takes no new command, leaves or stops the tenants as `onStop` says, hands over what it can, and lets go of the
    * runtime directory. Ends within about 20 s plus, where tenants are stopped, the longest grace; never throws for what
    * could not be done in time, but says so in the log. Calling it again joins the first call.
+   * @param onStop this once, other than the options say
    */
-  stop(): Promise<void>;
+  stop(onStop?: AgentOptions["onStop"]): Promise<void>;
 }
 
 /** A start that hangs no longer keeps others out after this long. */
@@ -274,20 +275,25 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     later("closing the release cache", () => releases.close());
     // After the tenants: whoever waits for a start or a stop hears what became of it.
     later("closing the server", () => server.stop(serverGraceMs));
-    if (o.onStop === "stop") {
-      const what = "stopping the tenants";
-      const stopAll = () =>
-        withDeadline(instances.stopAll(ExitReason.DISPOSED), instances.longestStopMs + killMs, what);
-      later(what, stopAll, stopAllMs);
-    } else {
-      later("leaving the tenants to the next agent", () => instances.stopUnspawned(ExitReason.DISPOSED));
-    }
+    let tenantsAfter = o.onStop;
+    const stopAll = () =>
+      withDeadline(
+        instances.stopAll(ExitReason.DISPOSED),
+        instances.longestStopMs + killMs,
+        "stopping the tenants",
+      );
+    later(
+      "stopping the tenants, or leaving them to the next agent",
+      () => (tenantsAfter === "stop" ? stopAll() : instances.stopUnspawned(ExitReason.DISPOSED)),
+      stopAllMs,
+    );
     later("refusing new starts", () => instances.close());
     log.info({ url: server.url, cgroups: host.kind, incarnation }, "the agent serves");
 
     let stopping: Promise<void> | undefined;
-    const stop = () => {
-      stopping ??= unwind().then(() => log.info("the agent has stopped"));
+    const stop = (onStop = o.onStop) => {
+      if (!stopping) tenantsAfter = onStop;
+      stopping ??= unwind().then(() => log.info({ tenants: tenantsAfter }, "the agent has stopped"));
       return stopping;
     };
     return {
@@ -302,7 +308,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         return instances.size;
       },
       stop,
-      [Symbol.asyncDispose]: stop,
+      [Symbol.asyncDispose]: () => stop(),
     };
   } catch (error) {
     await unwind();

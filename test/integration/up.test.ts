@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startTimeOf } from "@warren/common/process";
 import { pause, waitUntil } from "@warren/common/time";
+import { writeApp } from "../src/apps.ts";
 import { cli, warrenBin } from "../src/cli.ts";
 
 let state: string;
@@ -19,7 +20,7 @@ afterEach(async () => {
 });
 
 const ports = ["--port", "0", "--scheduler-port", "0", "--metering-port", "0", "--gateway-admin-port", "0"];
-const upArgs = (nodes: number) => [
+const upArgs = (nodes: number, ...more: string[]) => [
   warrenBin,
   "up",
   "--json",
@@ -28,12 +29,13 @@ const upArgs = (nodes: number) => [
   "--nodes",
   `${nodes}`,
   ...ports,
+  ...more,
 ];
 const env = { PATH: process.env.PATH ?? "" };
 
 /** Starts `up` and waits until it is up. */
-async function up(nodes: number): Promise<Bun.Subprocess> {
-  const child = Bun.spawn(upArgs(nodes), { stdout: "pipe", stderr: "ignore", env });
+async function up(nodes: number, ...more: string[]): Promise<Bun.Subprocess> {
+  const child = Bun.spawn(upArgs(nodes, ...more), { stdout: "pipe", stderr: "ignore", env });
   await outputUntil("\n", child.stdout); // `up --json` prints where everything is once it is up
   return child;
 }
@@ -85,6 +87,30 @@ test("an 'up' with fewer nodes ends the agents that a killed one with more left 
   } finally {
     await ended(second);
   }
+}, 90_000);
+
+test("an 'up' with other flags replaces an agent that a killed one left, and its tenants go on", async () => {
+  const instance = async () => {
+    const { stdout } = await cli(["ps", "shop", "--json", "--state", state]);
+    const { ref, pid, state: is } = JSON.parse(stdout) as Record<string, unknown> & { ref: { id: string } };
+    return { id: ref.id, pid: pid as number, is };
+  };
+  const first = await up(1, "--memory", "1GiB");
+  const agent = await pidOf("agent-n1");
+  await cli(["deploy", await writeApp(state, "shop", "hello"), "--state", state]);
+  expect((await cli(["ensure", "shop", "--state", state])).code).toBe(0);
+  const before = await instance();
+  await killed(first);
+  const second = await up(1, "--memory", "2GiB");
+  try {
+    expect(await pidOf("agent-n1")).not.toBe(agent);
+    expect(startTimeOf(agent)).toBeUndefined();
+    expect(await instance()).toEqual(before);
+    expect((await cli(["ensure", "shop", "--state", state, "--json"])).stdout).toContain('"cold":false');
+  } finally {
+    await ended(second);
+  }
+  expect(startTimeOf(before.pid)).toBeUndefined(); // an 'up' that is stopped still takes its tenants along
 }, 90_000);
 
 test("where tenants are not isolated 'up' says so, and why", async () => {

@@ -131,7 +131,11 @@ export function processCommands(program: Command): void {
             log,
           });
           return renewing(
-            { facts: { url: agent.url, node: config.node }, stop: () => agent.stop() },
+            {
+              facts: { url: agent.url, node: config.node },
+              stop: () => agent.stop(),
+              handOver: () => agent.stop("keep"),
+            },
             { directory: config.credentials, credentials, urls: config.scheduler, log },
           );
         },

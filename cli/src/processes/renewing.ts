@@ -5,11 +5,10 @@ import type { Running } from "./run.ts";
 export function renewing(running: Running, options: Omit<RenewOptions, "signal">): Running {
   const over = new AbortController();
   const renewal = keepRenewed({ ...options, signal: over.signal });
-  return {
-    facts: running.facts,
-    async stop() {
-      over.abort();
-      await Promise.all([running.stop(), renewal]);
-    },
+  const { facts, handOver } = running;
+  const ending = (stop: () => Promise<void>) => async () => {
+    over.abort();
+    await Promise.all([stop(), renewal]);
   };
+  return { facts, stop: ending(running.stop), ...(handOver && { handOver: ending(handOver) }) };
 }

@@ -16,8 +16,16 @@ export interface Ready extends ProcessIdentity {
 export interface Running {
   /** Where it is: URLs, ports. */
   readonly facts: Readonly<Record<string, string>>;
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
+  /** Stops, and leaves to the next process of its kind what `stop` might end: asked for by `handOverSignal`. */
+  readonly handOver?: () => Promise<void>;
 }
+
+/**
+ * Ends a process whose successor is about to start. One that does not know it, or is still starting, is ended by the
+ * kernel: a crash, after which the successor finds the same.
+ */
+export const handOverSignal = "SIGUSR2";
 
 export interface RunOptions {
   readonly process: string;
@@ -65,6 +73,14 @@ export async function runProcess(options: RunOptions): Promise<never> {
 
   const tracing = await startTracing({ process: options.process, version, log });
   const running = await options.start(onFatal).catch((error: unknown) => fail(refused(error)));
+  let stop = running.stop;
+  const { handOver } = running;
+  if (handOver) {
+    process.once(handOverSignal, () => {
+      if (signals === 0) stop = handOver;
+      wake();
+    });
+  }
   if (options.readyFile) {
     const ready: Ready = { ...identify(process.pid)!, process: options.process, facts: running.facts };
     await writeFile(`${options.readyFile}.new`, JSON.stringify(ready), { mode: 0o600 });
@@ -75,7 +91,7 @@ export async function runProcess(options: RunOptions): Promise<never> {
   if (fatal) log.error({ err: fatal }, "stopping");
   let clean = true;
   try {
-    await withDeadline(running.stop(), options.stopDeadlineMs, `stopping the ${options.process}`);
+    await withDeadline(stop(), options.stopDeadlineMs, `stopping the ${options.process}`);
   } catch (error) {
     log.error({ err: error }, "not stopped cleanly");
     clean = false;

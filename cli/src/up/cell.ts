@@ -262,6 +262,7 @@ export class Cell {
       logFile: join(state, "logs", `${name}.log`),
       env: { ...environment(), ...env },
       startDeadlineMs: 30_000,
+      handsOver: name.startsWith("agent"),
       stopDeadlineMs: name.startsWith("agent") ? 60_000 : 15_000,
       onEvent,
     });

@@ -1,13 +1,14 @@
 /**
  * One child of `warren up`: started in a session of its own, so that it outlives a killed parent, known by its ready
- * file, adopted by the next `up` if it still runs with the same arguments, started again when it ends by itself.
+ * file, adopted by the next `up` if it still runs with the same arguments, else replaced (an agent hands its tenants to
+ * its successor), started again when it ends by itself.
  */
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { identify, isAlive, type ProcessIdentity } from "@warren/common/process";
 import { backoff, pause, waitUntil } from "@warren/common/time";
 import { exitCodes, UserError } from "../exit.ts";
-import type { Ready } from "../processes/run.ts";
+import { handOverSignal, type Ready } from "../processes/run.ts";
 import { lastWords, rotateLog, sizeOf } from "./child-log.ts";
 
 export interface ChildOptions {
@@ -27,6 +28,8 @@ export interface ChildOptions {
   readonly logFile: string;
   readonly env: Readonly<Record<string, string>>;
   readonly startDeadlineMs: number;
+  /** It leaves what it runs to its successor when it is told that there is one. */
+  readonly handsOver?: boolean;
   /** After SIGTERM, until SIGKILL. */
   readonly stopDeadlineMs: number;
   /** Told when it has ended by itself, and when it serves again. */
@@ -84,7 +87,7 @@ export class Child {
       this.#ready = found.ready;
       this.#keepPort();
     } else {
-      if (found) await this.#end(found.ready);
+      if (found) await this.#end(found.ready, this.#options.handsOver ? handOverSignal : "SIGTERM");
       await this.#spawnAnew();
     }
     this.#watching = this.#watch();
@@ -217,9 +220,9 @@ export class Child {
     }
   }
 
-  async #end(identity: ProcessIdentity): Promise<void> {
+  async #end(identity: ProcessIdentity, how: NodeJS.Signals = "SIGTERM"): Promise<void> {
     if (!isAlive(identity)) return;
-    signal(identity.pid, "SIGTERM");
+    signal(identity.pid, how);
     const gone = await waitUntil(() => !isAlive(identity), {
       deadlineMs: this.#options.stopDeadlineMs,
     }).catch(() => false);
