@@ -49,6 +49,14 @@ export class Interrupted extends Error {
   }
 }
 
+/** Something failed and has been told: only the exit code is left. */
+export class Reported extends Error {
+  override readonly name = "Reported";
+  constructor(readonly exitCode: number) {
+    super("failed");
+  }
+}
+
 const byCode: Partial<Record<Code, number>> = {
   [Code.InvalidArgument]: exitCodes.usage,
   [Code.NotFound]: exitCodes.notFound,
@@ -79,7 +87,8 @@ const forUsers = new Set([
 ]);
 
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof UserError || error instanceof Interrupted) return error.exitCode;
+  if (error instanceof UserError || error instanceof Interrupted || error instanceof Reported)
+    return error.exitCode;
   if (error instanceof ConnectError) return byCode[error.code] ?? exitCodes.failed;
   if (error instanceof ConfigError || error instanceof PackError) return exitCodes.usage;
   return exitCodes.failed;
@@ -108,8 +117,12 @@ export function messageOf(error: unknown): string {
 /** A file that is not there, a full disk: not ours, and it names the path. */
 const isOfSystem = (error: Error): boolean => typeof (error as NodeJS.ErrnoException).syscall === "string";
 
-/** Says what went wrong and ends the process. */
+export function reportError(message: string): void {
+  process.stderr.write(`${pc.red("error:")} ${message}\n`);
+}
+
+/** Says what went wrong, unless that has been done, and ends the process. */
 export function fail(error: unknown): never {
-  process.stderr.write(`${pc.red("error:")} ${messageOf(error)}\n`);
+  if (!(error instanceof Reported)) reportError(messageOf(error));
   process.exit(exitCodeOf(error));
 }

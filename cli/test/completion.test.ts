@@ -53,7 +53,7 @@ describe("what may come next", () => {
     [["deploy", "app", "--", ""], []],
     [["deploy", "app", ""], []],
     [["logs", ""], "tenants"],
-    [["stop", "a", "b", ""], []],
+    [["stop", "a", "b", ""], "tenants"],
     [["nonsense", ""], []],
   ])("after %j", (words, expected) => {
     expect<unknown>(after(...words)).toEqual(expected);

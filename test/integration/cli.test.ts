@@ -170,6 +170,19 @@ test("a broken release is rolled back by itself, rollback and reload on demand, 
   expect(top.stdout).toContain("PREDICTED");
 }, 90_000);
 
+test("ensure, restart, stop and rm take several tenants: each is reported, and a failure ends none of the others", async () => {
+  const names = ["one", "two", "three"];
+  for (const name of names) await json("deploy", await writeApp(directory, name, "hello"));
+  const sorted = (rows: Record<string, unknown>[]) => rows.map(({ tenant }) => tenant).sort();
+  for (const verb of ["ensure", "restart", "stop"])
+    expect(sorted(await json(verb, ...names, "one"))).toEqual(names.toSorted());
+  const { code, stdout, stderr } = await cli(["rm", "one", "nope", "two", "three", "--state", cell.state]);
+  expect([code, stderr.trim().split("\n").length]).toEqual([3, 1]);
+  expect(stderr).toContain("error: nope: ");
+  for (const name of names) expect(stdout).toContain(`removed ${name}\n`);
+  expect((await cli(["ps", "one", "--state", cell.state])).code).toBe(3);
+}, 60_000);
+
 test("ps, nodes and top fit a narrow terminal, and show all with --wide", async () => {
   await json("deploy", await writeApp(directory, "narrow", "hello"));
   await cell.get("narrow");

@@ -1,4 +1,4 @@
-/** `warren ensure | stop | restart | clear-backoff | rm`: one tenant's life. */
+/** `warren ensure | stop | restart | clear-backoff | rm`: the life of tenants. */
 import type { Warren } from "@warren/client";
 import { fromDuration } from "@warren/common/time";
 import type { TenantSpec } from "@warren/proto/common";
@@ -7,6 +7,7 @@ import pc from "../colors.ts";
 import { printJson } from "../output.ts";
 import { startPatience } from "../patience.ts";
 import { servesNone } from "../served.ts";
+import { forEachOf } from "../several.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 
 /** Of a spec that says nothing; what a stop takes besides is in the slack. */
@@ -31,11 +32,19 @@ export function instanceCommands(program: Command): void {
     else process.stdout.write(`${text}\n`);
   };
 
+  /** Of each tenant, on one connection. */
+  const onEach =
+    (run: (warren: Warren, tenant: string, signal: AbortSignal, options: VerbOptions) => Promise<void>) =>
+    (tenants: readonly string[], options: VerbOptions) =>
+      withWarren(options, (warren, signal) =>
+        forEachOf(tenants, (tenant) => run(warren, tenant, signal, options), { signal }),
+      );
+
   asVerb(program.command("ensure").alias("start"), "longer than the start may take")
-    .description("make sure that a tenant has a ready instance, starting one if need be")
-    .argument("<tenant>")
-    .action((tenant: string, options: VerbOptions) =>
-      withWarren(options, async (warren, signal) => {
+    .description("make sure that each tenant has a ready instance, starting one if need be")
+    .argument("<tenants...>")
+    .action(
+      onEach(async (warren, tenant, signal, options) => {
         const { url, instance, endpoint, cold } = await warren.scheduler.ensure(
           { tenant },
           { signal, timeoutMs: options.timeout ?? (await startPatience(warren, tenant)) },
@@ -50,10 +59,10 @@ export function instanceCommands(program: Command): void {
     );
 
   asVerb(program.command("stop"))
-    .description("drain and stop a tenant's instances; the next request starts it again")
-    .argument("<tenant>")
-    .action((tenant: string, options: VerbOptions) =>
-      withWarren(options, async (warren, signal) => {
+    .description("drain and stop the instances of tenants; the next request starts them again")
+    .argument("<tenants...>")
+    .action(
+      onEach(async (warren, tenant, signal, options) => {
         const timeoutMs = options.timeout ?? (await stopMs(warren, tenant, signal));
         const { stopped } = await warren.scheduler.stop({ tenant }, { signal, timeoutMs });
         const ids = stopped.map(({ id }) => id);
@@ -68,10 +77,10 @@ export function instanceCommands(program: Command): void {
     );
 
   asVerb(program.command("restart"), "longer than stop and start may take")
-    .description("stop a tenant's instance and start a new one on the newest spec")
-    .argument("<tenant>")
-    .action((tenant: string, options: VerbOptions) =>
-      withWarren(options, async (warren, signal) => {
+    .description("stop each tenant's instance and start a new one on the newest spec")
+    .argument("<tenants...>")
+    .action(
+      onEach(async (warren, tenant, signal, options) => {
         const timeoutMs =
           options.timeout ?? (await stopMs(warren, tenant, signal)) + (await startPatience(warren, tenant));
         const { url, instance } = await warren.scheduler.restart({ tenant }, { signal, timeoutMs });
@@ -84,20 +93,20 @@ export function instanceCommands(program: Command): void {
     );
 
   asVerb(program.command("clear-backoff"))
-    .description("let a tenant that failed be started at once")
-    .argument("<tenant>")
-    .action((tenant: string, options: VerbOptions) =>
-      withWarren(options, async (warren) => {
-        await warren.scheduler.clearBackoff({ tenant });
+    .description("let tenants that failed be started at once")
+    .argument("<tenants...>")
+    .action(
+      onEach(async (warren, tenant, signal, options) => {
+        await warren.scheduler.clearBackoff({ tenant }, { signal });
         say(options, { tenant, cleared: true }, `${pc.green("cleared")} ${tenant} may be started at once`);
       }),
     );
 
   asVerb(program.command("rm").alias("delete"))
-    .description("stop a tenant and forget it")
-    .argument("<tenant>")
-    .action((tenant: string, options: VerbOptions) =>
-      withWarren(options, async (warren, signal) => {
+    .description("stop tenants and forget them")
+    .argument("<tenants...>")
+    .action(
+      onEach(async (warren, tenant, signal, options) => {
         const timeoutMs = options.timeout ?? (await stopMs(warren, tenant, signal));
         await warren.scheduler.deleteTenant({ tenant }, { signal, timeoutMs });
         say(options, { tenant, removed: true }, `${pc.green("removed")} ${tenant}`);

@@ -12,6 +12,7 @@ export interface Candidates {
 /** By the placeholder of an argument or of an option's value. */
 const kinds: Readonly<Record<string, Kind>> = {
   tenant: "tenants",
+  tenants: "tenants",
   node: "nodes",
   dir: "directories",
   directory: "directories",
