@@ -22,7 +22,6 @@ describe("what stays here", () => {
       ".env.local.sample": "",
       "config/.env.template": "",
       ".envrc": "",
-      ".npmrc": "",
       ".well-known/security.txt": "",
       "node_modules/dotenv-tests/.env": "",
     });
@@ -31,13 +30,33 @@ describe("what stays here", () => {
       ".env.example",
       ".env.local.sample",
       ".envrc",
-      ".npmrc",
       ".well-known/security.txt",
       "config/.env.template",
       "node_modules/dotenv-tests/.env",
     ]);
     expect(listing.dotenv).toEqual([".env", ".env.production.local", "config/.env"]);
     expect(isDotenv("x.env")).toBe(false);
+  });
+
+  test("settings that may hold a registry's token are left out and named; .warrenignore takes them along", async () => {
+    await using at = await directory();
+    const files = {
+      ".npmrc": "//registry.example/:_authToken=secret\n",
+      ".yarnrc": "",
+      "api/.yarnrc.yml": "npmAuthToken: secret\n",
+      npmrc: "",
+      ".npmrc.d/kept": "",
+      "node_modules/some/.npmrc": "",
+    };
+    await write(at.path, files);
+    const { names, listing } = await listed(at.path);
+    const kept = [".npmrc.d/kept", "node_modules/some/.npmrc", "npmrc"];
+    expect(names.filter((name) => !name.endsWith("/"))).toEqual(kept);
+    expect(listing.registry).toEqual([".npmrc", ".yarnrc", "api/.yarnrc.yml"]);
+    await write(at.path, { ".warrenignore": "!.npmrc\n" });
+    const again = await listed(at.path);
+    expect(again.names).toContain(".npmrc");
+    expect(again.listing.registry).toEqual([".yarnrc", "api/.yarnrc.yml"]);
   });
 
   test(".warrenignore is read as .gitignore is, and may take a dotenv file along; .gitignore leaves nothing out", async () => {

@@ -46,6 +46,7 @@ test("odd names, long paths and links arrive at the node as they were, secrets s
   const app = await appOf("packed", {
     ...Object.fromEntries(names.map((name) => [name, `content of ${name}`])),
     ".env": "SECRET=1\n",
+    ".npmrc": "//registry.example/:_authToken=secret\n",
     ".warrenignore": "notes/\n",
     "notes/todo": "x",
     "main.ts": `import { existsSync, readFileSync } from "node:fs";
@@ -65,6 +66,7 @@ test("odd names, long paths and links arrive at the node as they were, secrets s
   ]);
   expect(code).toBe(0);
   expect(stderr).toContain(".env stays here");
+  expect(stderr).toContain(".npmrc stays here, since a registry's token may be inside: !.npmrc in .warrenignore");
   expect(stderr).toContain(".warrenignore leaves out 1");
   expect(stderr).toContain("node_modules/lib is a link to");
   const asked = [...names, "absolute", "node_modules/lib/index.ts", ".env", "notes/todo"];

@@ -1,6 +1,6 @@
 /** `warren deploy DIR`: pack, upload, apply, and wait until it has taken over from what was live. */
 import { stat } from "node:fs/promises";
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import { ConnectError, type Listing, type Warren } from "@warren/client";
 import { findEntry, NothingToRunError } from "@warren/common/entry";
 import { type Command, Option } from "commander";
@@ -192,9 +192,10 @@ interface DeployOptions extends VerbOptions, SpecFlags {
 }
 
 const whatStaysHelp = `
-What is uploaded: everything below the directory, node_modules included, but version control (.git) and dotenv files
-(.env, .env.*; not .env.example, .sample, .template). A file .warrenignore there, in the syntax of .gitignore, leaves out
-more, or takes something along again (!.env.public). .gitignore is not read: it lists what a build makes, which runs.`;
+What is uploaded: everything below the directory, node_modules included, but version control (.git), dotenv files
+(.env, .env.*; not .env.example, .sample, .template) and settings that may hold a registry's token (.npmrc, .yarnrc,
+.yarnrc.yml). A file .warrenignore there, in the syntax of .gitignore, leaves out more, or takes something along again
+(!.env.public, !.npmrc). .gitignore is not read: it lists what a build makes, which runs.`;
 
 /** Said once, although an upload that is made again packs again. */
 function once<T>(say: (value: T) => void): (value: T) => void {
@@ -206,17 +207,22 @@ function once<T>(say: (value: T) => void): (value: T) => void {
 }
 
 /** Files that the app will not find, and those that it has from elsewhere. */
-function sayWhatStays({ dotenv, ignored, followed }: Listing): void {
+function sayWhatStays({ dotenv, registry, ignored, followed }: Listing): void {
   progress("");
   const say = (text: string) => process.stderr.write(`${errorColors.dim(escaped(text))}\n`);
-  if (dotenv.length > 0) {
-    const named = dotenv.slice(0, 5).join(", ");
-    const more = dotenv.length > 5 ? ` and ${dotenv.length - 5} more` : "";
-    const stay = dotenv.length === 1 ? "stays" : "stay";
-    say(`${named}${more} ${stay} here: --env-file FILE takes one into the app's environment`);
-  }
+  if (dotenv.length > 0) say(`${stay(dotenv)} here: --env-file FILE takes one into the app's environment`);
+  if (registry.length > 0)
+    say(
+      `${stay(registry)} here, since a registry's token may be inside: !${basename(registry[0]!)} in .warrenignore takes it along`,
+    );
   if (ignored > 0) say(`.warrenignore leaves out ${ignored} files and directories`);
   for (const { name, from } of followed) say(`${name} is a link to ${from}: its files are taken along`);
+}
+
+/** ".env, api/.env stay" */
+function stay(names: readonly string[]): string {
+  const more = names.length > 5 ? ` and ${names.length - 5} more` : "";
+  return `${names.slice(0, 5).join(", ")}${more} ${names.length === 1 ? "stays" : "stay"}`;
 }
 
 /** Before the upload, by the same rules by which the agent finds what to run. */

@@ -1,4 +1,4 @@
-/** Which files of an app stay where they are: version control, editors' litter, dotenv files, what .warrenignore names. */
+/** Which files of an app stay where they are: version control, editors' litter, dotenv files, registries' tokens, what .warrenignore names. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import ignore, { type Ignore } from "ignore";
@@ -17,8 +17,11 @@ export function isDotenv(basename: string): boolean {
   return dotenv.test(basename) && !dotenvTemplate.test(basename);
 }
 
+/** Settings of npm, pnpm and Yarn, which may hold a registry's token; what was installed needs none of them to run. */
+const registrySettings = /^\.(?:npmrc|yarnrc(?:\.ya?ml)?)$/;
+
 /** Why an entry is left out. */
-export type LeftOut = "litter" | "dotenv" | "ignored";
+export type LeftOut = "litter" | "dotenv" | "registry" | "ignored";
 
 /** The rules of one app. */
 export class LeaveOut {
@@ -52,6 +55,8 @@ export class LeaveOut {
     if (found?.ignored) return "ignored";
     const basename = name.slice(name.lastIndexOf("/") + 1);
     if (litter.has(basename) || name === ignoreFile) return "litter";
-    return !isDirectory && !ofPackage && isDotenv(basename) ? "dotenv" : undefined;
+    if (isDirectory || ofPackage) return undefined;
+    if (isDotenv(basename)) return "dotenv";
+    return registrySettings.test(basename) ? "registry" : undefined;
   }
 }

@@ -39,6 +39,8 @@ export interface Listing {
   readonly maxBytes: number;
   /** Dotenv files that stay here. */
   readonly dotenv: readonly string[];
+  /** Package managers' settings that stay here, since they may hold a registry's token. */
+  readonly registry: readonly string[];
   /** Files and directories that .warrenignore leaves out. */
   readonly ignored: number;
   /** Links to packages outside, whose files are taken along. */
@@ -77,6 +79,7 @@ class Walk {
   readonly #trees: Tree[];
   readonly #links: Link[] = [];
   readonly #dotenv: string[] = [];
+  readonly #registry: string[] = [];
   readonly #followed: { name: string; from: string }[] = [];
   #ignored = 0;
   #leaveOut!: LeaveOut;
@@ -103,6 +106,7 @@ class Walk {
       sizes: this.#sizes,
       maxBytes: this.options.maxBytes,
       dotenv: this.#dotenv.sort(),
+      registry: this.#registry.sort(),
       ignored: this.#ignored,
       followed: this.#followed,
     };
@@ -118,6 +122,7 @@ class Walk {
       if (why) {
         if (why === "ignored") this.#ignored++;
         if (why === "dotenv") this.#dotenv.push(name);
+        if (why === "registry") this.#registry.push(name);
         continue;
       }
       await this.#take(join(directory, found.name), name, found, ofPackage);
