@@ -12,7 +12,7 @@ import {
   TransitionSchema,
 } from "@warren/proto/common";
 import { nodeText } from "../src/commands/nodes.ts";
-import { eventLine } from "../src/commands/streams.ts";
+import { eventLine, leftOutText } from "../src/commands/streams.ts";
 
 describe("what is shown of isolation and sleep", () => {
   const at = Date.UTC(2026, 0, 1);
@@ -67,5 +67,11 @@ describe("what is shown of isolation and sleep", () => {
       },
     });
     expect(eventLine(event)).toContain("active → frozen after 1m5s on n1");
+  });
+
+  test("logs of more instances than are read say how many there are, and how to read another", () => {
+    expect(leftOutText(100, 30)).toBe(
+      "130 instances are alive: only the newest 100 are read at once; --instance ID reads another ('warren ps' lists them)",
+    );
   });
 });

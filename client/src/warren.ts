@@ -71,8 +71,11 @@ export interface LogsOptions {
   /** Tell lines that have no newline yet, too (`partial`); the whole line follows. */
   readonly partial?: boolean;
   readonly signal?: AbortSignal;
-  /** Told whose output is read, at the beginning and whenever that changes. */
-  readonly onInstances?: (ids: readonly string[]) => void;
+  /**
+   * Told whose output is read, at the beginning and whenever that changes.
+   * @param leftOut how many live ones are not, since only the newest 100 are read at once
+   */
+  readonly onInstances?: (ids: readonly string[], leftOut: number) => void;
 }
 
 export class Warren implements Disposable {
@@ -222,11 +225,11 @@ export class Warren implements Disposable {
   async *logs(tenant: string, options: LogsOptions = {}): AsyncGenerator<LogLine> {
     const { since, signal, onInstances, ...rest } = options;
     const request = { tenant, ...rest, since: since && toTimestamp(since.getTime()) };
-    for await (const { lines, instances } of streaming(
+    for await (const { lines, instances, leftOut } of streaming(
       (s) => this.scheduler.streamLogs(request, { signal: s }),
       signal,
     )) {
-      if (instances.length > 0) onInstances?.(instances);
+      if (instances.length > 0) onInstances?.(instances, leftOut);
       yield* lines;
     }
   }

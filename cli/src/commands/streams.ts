@@ -5,7 +5,7 @@ import { fromDuration, fromTimestamp } from "@warren/common/time";
 import { type Event, EventSchema, type Exit, NodeChange, RolloutState } from "@warren/proto/common";
 import { LogLineSchema } from "@warren/proto/scheduler";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import pc from "../colors.ts";
+import pc, { errorColors } from "../colors.ts";
 import { LinePrinter } from "../log-lines.ts";
 import { momentOption } from "../moments.ts";
 import { modeName, reasonName, stateName } from "../names.ts";
@@ -56,7 +56,9 @@ interface EventsFlags extends VerbOptions {
 
 export function streamCommands(program: Command): void {
   asVerb(program.command("logs"))
-    .description("show the output of a tenant's instances, in the order in which it was written")
+    .description(
+      "show the output of a tenant's instances (of more than 100 the newest), in the order in which it was written",
+    )
     .argument("<tenant>")
     .option("-f, --follow", "go on with new lines, over restarts too")
     .option("-n, --tail <lines>", "lines of the past (default: 100; with --since all)", tailOption)
@@ -118,7 +120,12 @@ async function showLogs(
   const printer = new LinePrinter({ timestamps, raw: options.raw ?? !process.stdout.isTTY });
   // A program that follows would have such a line twice.
   const partial = !(json && follow);
-  const onInstances = (ids: readonly string[]) => printer.read(ids);
+  let notRead = 0;
+  const onInstances = (ids: readonly string[], leftOut: number) => {
+    printer.read(ids);
+    if (leftOut > notRead) process.stderr.write(`${errorColors.dim(leftOutText(ids.length, leftOut))}\n`);
+    notRead = Math.max(notRead, leftOut);
+  };
   const lines = warren.logs(tenant, {
     tail,
     follow,
@@ -137,6 +144,11 @@ async function showLogs(
   } finally {
     process.stdout.write(printer.end());
   }
+}
+
+/** Said once, and again when more are. */
+export function leftOutText(read: number, leftOut: number): string {
+  return `${read + leftOut} instances are alive: only the newest ${read} are read at once; --instance ID reads another ('warren ps' lists them)`;
 }
 
 /** An event in one line for a person. */

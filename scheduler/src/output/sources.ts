@@ -25,6 +25,8 @@ export interface InstanceLine extends LogLine {
 export interface Output {
   readonly lines?: readonly InstanceLine[];
   readonly instances?: readonly string[];
+  /** With `instances`: how many more there are than can be read at once. */
+  readonly leftOut?: number;
 }
 
 export interface SourcesOptions {
@@ -64,10 +66,11 @@ export async function* outputOf(
   for (let shown = ""; !signal.aborted; ) {
     const found = more?.();
     if (found) sources.open(found, wholeTail);
-    const instances = sources.ids;
-    if (instances.join() !== shown && instances.length > 0) {
-      shown = instances.join();
-      yield { instances };
+    const { ids: instances, leftOut } = sources;
+    const key = `${leftOut} ${instances.join()}`;
+    if (key !== shown && instances.length > 0) {
+      shown = key;
+      yield { instances, leftOut };
     }
     const lines = sources.take();
     if (lines.length > 0) yield { lines };
@@ -85,6 +88,7 @@ class Sources implements AsyncDisposable {
   readonly #reading = new Set<Promise<void>>();
   /** Ids of those that are read. */
   #ids: string[] = [];
+  #leftOut = 0;
   #error: unknown;
   #stir = Promise.withResolvers<void>();
   #room = Promise.withResolvers<void>();
@@ -102,6 +106,11 @@ class Sources implements AsyncDisposable {
     return this.#ids;
   }
 
+  /** Of those that were to be opened last, how many found no place. */
+  get leftOut(): number {
+    return this.#leftOut;
+  }
+
   get isOver(): boolean {
     return this.#reading.size === 0 && this.#merge.held === 0;
   }
@@ -110,8 +119,10 @@ class Sources implements AsyncDisposable {
     const fresh = refs.filter(({ id }) => !this.#opened.has(id));
     if (fresh.length > 0) this.#error = undefined;
     fresh.sort((a, b) => Number(a.generation - b.generation));
-    for (const ref of fresh.slice(-mostAtOnce)) {
-      if (this.#ids.length >= mostAtOnce) return;
+    const places = Math.max(0, mostAtOnce - this.#ids.length);
+    const taken = places === 0 ? [] : fresh.slice(-places);
+    this.#leftOut = fresh.length - taken.length;
+    for (const ref of taken) {
       this.#opened.add(ref.id);
       this.#ids.push(ref.id);
       this.#merge.add(ref.id);

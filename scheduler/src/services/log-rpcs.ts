@@ -87,7 +87,8 @@ export function logRpcs({ engine, store, agents, stopping }: Services) {
       const isOne = instance !== "" || previous;
       const more =
         follow && !isOne ? () => (state.tenants.has(tenant) ? live(tenant) : undefined) : undefined;
-      for await (const { lines = [], instances = [] } of outputOf(refs, wanted, options, signal, more)) {
+      for await (const output of outputOf(refs, wanted, options, signal, more)) {
+        const { lines = [], instances = [], leftOut = 0 } = output;
         yield {
           lines: lines.map(({ instance: id, stream, at, text, cut, partial: begun }) => ({
             instance: id,
@@ -98,6 +99,7 @@ export function logRpcs({ engine, store, agents, stopping }: Services) {
             partial: begun,
           })),
           instances: [...instances],
+          leftOut,
         };
       }
     },
