@@ -20,7 +20,7 @@ const instances = Array.from({ length: 30 }, (_, n) =>
     startedAt: toTimestamp(now - 4_000_000),
     lastUsedAt: toTimestamp(now - 60_000),
     startDuration: toDuration(345),
-    usage: { memoryBytes: 38n << 20n, cpuUs: 1_234_567n },
+    usage: { memoryBytes: 3n << 20n, rssBytes: 37n << 20n, cpuUs: 1_234_567n },
   }),
 );
 const node = create(NodeSchema, {
@@ -64,8 +64,14 @@ describe("ps, nodes and top fit the terminal", () => {
   test("the least important columns go first, in their order, and are named", () => {
     const [head, ...others] = Bun.stripANSI(ps(80)).split("\n");
     expect(head!.split(/ +/)).toEqual(["TENANT", "INSTANCE", "NODE", "STATE", "IDLE", "MEMORY", "CPU"]);
-    expect(others.at(-2)).toBe("… and isolation, address, pid, up, start, open: --wide");
+    expect(others.at(-2)).toBe("… and isolation, address, pid, up, start, open, rss: --wide");
     expect(Bun.stripANSI(ps(50)).split("\n")[0]!.split(/ +/)).not.toContain("INSTANCE");
+  });
+
+  test("ps tells the resident set from what is charged", () => {
+    const [head, first] = Bun.stripANSI(ps(undefined)).split("\n");
+    const cellOf = (title: string) => first!.slice(head!.indexOf(title)).split(/ {2,}/)[0];
+    expect([cellOf("MEMORY"), cellOf("RSS")]).toEqual(["3.0 MiB", "37.0 MiB"]);
   });
 
   test("top has no more lines than the terminal, however many its head takes", () => {

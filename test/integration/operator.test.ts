@@ -66,7 +66,9 @@ test("odd names, long paths and links arrive at the node as they were, secrets s
   ]);
   expect(code).toBe(0);
   expect(stderr).toContain(".env stays here");
-  expect(stderr).toContain(".npmrc stays here, since a registry's token may be inside: !.npmrc in .warrenignore");
+  expect(stderr).toContain(
+    ".npmrc stays here, since a registry's token may be inside: !.npmrc in .warrenignore",
+  );
   expect(stderr).toContain(".warrenignore leaves out 1");
   expect(stderr).toContain("node_modules/lib is a link to");
   const asked = [...names, "absolute", "node_modules/lib/index.ts", ".env", "notes/todo"];

@@ -10,6 +10,7 @@ import {
 } from "@warren/proto/common";
 import type { Command } from "commander";
 import { type Column, fittingTable, tableWidth, wideText } from "../columns.ts";
+import { memoryHelp } from "../memory-help.ts";
 import { modeName, rungsName, stateName } from "../names.ts";
 import { age, bytes, messageJson, printJson } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
@@ -20,6 +21,7 @@ export function listCommands(program: Command): void {
     .description("list tenants and their instances")
     .argument("[tenant]", "only this one")
     .option("--wide", wideText)
+    .addHelpText("after", `\n${memoryHelp} RSS (--wide) is all that its processes map.`)
     .action((tenant: string | undefined, options: VerbOptions & { wide?: boolean }) =>
       withWarren(options, async (warren) => {
         const [tenants, { instances }] = await Promise.all([
@@ -79,6 +81,7 @@ const psRanks = {
   OPEN: 7,
   MEMORY: 2,
   CPU: 4,
+  RSS: 12,
 } as const;
 type PsTitle = keyof typeof psRanks;
 
@@ -107,6 +110,7 @@ export function instanceRow(instance: Instance): PsRow {
     OPEN: `${instance.inFlight}`,
     MEMORY: usage && bytes(Number(usage.memoryBytes)),
     CPU: usage && `${(Number(usage.cpuUs) / 1e6).toFixed(2)} s`,
+    RSS: usage && bytes(Number(usage.rssBytes)),
   };
 }
 

@@ -6,6 +6,7 @@ import type { Command } from "commander";
 import pc from "../colors.ts";
 import { type Column, fittingTable, tableWidth, wideText } from "../columns.ts";
 import { UserError } from "../exit.ts";
+import { memoryHelp } from "../memory-help.ts";
 import { modeName, stateName } from "../names.ts";
 import { age, bytes, messageJson, printJson } from "../output.ts";
 import { asVerb, countOption, durationOption, type VerbOptions, withWarren } from "../verb.ts";
@@ -31,6 +32,7 @@ export function topCommands(program: Command): void {
       countOption,
     )
     .option("--wide", wideText)
+    .addHelpText("after", `\n${memoryHelp}`)
     .action((options: VerbOptions & { interval?: number; count?: number; wide?: boolean }) => {
       const { interval = 1_000 } = options;
       if (interval < 50) throw new UserError("--interval must be at least 50ms");

@@ -3,6 +3,7 @@ import { ExportFormat, type TenantUsage, TenantUsageSchema } from "@warren/proto
 import { type Command, InvalidArgumentError, Option } from "commander";
 import pc from "../colors.ts";
 import { withRoom } from "../columns.ts";
+import { memoryHelp } from "../memory-help.ts";
 import { asMeteredVerb, type By, byNames, exportText, usageRows, withMetering } from "../metered.ts";
 import { momentOption } from "../moments.ts";
 import { messageJson, printJson } from "../output.ts";
@@ -47,6 +48,7 @@ export function usageCommand(program: Command): void {
     .option("--csv", "print CSV, with exact numbers")
     .option("--plot", "plot, even where nobody looks (default: on a terminal with colours)")
     .option("--no-plot", "do not plot")
+    .addHelpText("after", `\n${memoryHelp} It is summed over time: 1 GiB for 1 s is 1 GiB·s.`)
     .action((tenant: string | undefined, options: UsageOptions) =>
       withMetering(options, async (metering, signal) => {
         const by = options.by ?? (tenant ? "day" : "total");
