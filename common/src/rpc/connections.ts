@@ -4,8 +4,7 @@
  * long it is silent.
  */
 import { readFileSync } from "node:fs";
-import type { Http2SecureServer } from "node:http2";
-import type { Socket } from "node:net";
+import type { Server, Socket } from "node:net";
 import { Counter, type Registry } from "prom-client";
 
 const mostConnections = 1_024;
@@ -33,7 +32,7 @@ export class Connections {
   readonly #most: number;
   readonly #firstCallMs: number;
 
-  constructor(server: Http2SecureServer, bounds: ConnectionBounds = {}, metrics?: Registry) {
+  constructor(server: Server, bounds: ConnectionBounds = {}, metrics?: Registry) {
     this.#most = bounds.most ?? defaultMost();
     this.#firstCallMs = bounds.firstCallMs ?? 10_000;
     this.#cut = metrics && cutCounter(metrics);

@@ -11,7 +11,7 @@ import {
   type Http2ServerResponse,
   type ServerHttp2Session,
 } from "node:http2";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Server } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { DescService } from "@bufbuild/protobuf";
 import {
@@ -38,6 +38,7 @@ import { rpcLimits } from "./limits.ts";
 import { reflectionRoutes } from "./reflection.ts";
 import { roleOf } from "./roles.ts";
 import { serverSpans } from "./spans.ts";
+import { tlsPort } from "./tls-port.ts";
 
 export interface ServeOptions {
   /** What it is, for messages: "scheduler". */
@@ -143,29 +144,36 @@ export async function serveRpc(options: ServeOptions): Promise<RpcServer> {
       rpc(request, response);
     },
   );
-  const connections = new Connections(server, options.connections, options.metrics);
+  const port = tlsPort(server, () => urlOf(port, host));
+  const connections = new Connections(port, options.connections, options.metrics);
   const sessions = track(server);
   // Connections that are open keep what they were made with.
   if (credentials instanceof LiveCredentials)
     credentials.onRenewed(() => server.setSecureContext({ ...identity(), minVersion: "TLSv1.3" }));
   server.on("error", (error) => log.error({ err: error }, `the ${name}'s server failed`));
   server.on("sessionError", (error) => log.debug({ err: error }, "a session failed"));
-  await listen(server, host, options.port, name);
+  port.on("error", (error) => log.error({ err: error }, `the ${name}'s port failed`));
+  await listen(port, host, options.port, name);
 
-  const { port } = server.address() as AddressInfo;
-  const shown = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
   let stopping: Promise<void> | undefined;
   const stop = (graceMs = 5_000): Promise<void> => {
-    stopping ??= close(server, sessions, connections, health, graceMs);
+    stopping ??= close(port, sessions, connections, health, graceMs);
     return stopping;
   };
   return {
-    port,
-    url: `https://${shown.includes(":") ? `[${shown}]` : shown}:${port}`,
+    port: (port.address() as AddressInfo).port,
+    url: urlOf(port, host),
     health,
     stop,
     [Symbol.asyncDispose]: () => stop(),
   };
+}
+
+/** By which this machine reaches it. */
+function urlOf(server: Server, host: string): string {
+  const shown = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
+  const { port } = server.address() as AddressInfo;
+  return `https://${shown.includes(":") ? `[${shown}]` : shown}:${port}`;
 }
 
 function servicesOf(routes: (router: ConnectRouter) => void): DescService[] {
@@ -174,7 +182,7 @@ function servicesOf(routes: (router: ConnectRouter) => void): DescService[] {
   return [...new Set(router.handlers.map((handler) => handler.service))];
 }
 
-function listen(server: Http2SecureServer, host: string, port: number, name: string): Promise<void> {
+function listen(server: Server, host: string, port: number, name: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const failed = (error: NodeJS.ErrnoException) => {
       const why: Record<string, string> = {
@@ -205,9 +213,9 @@ function track(server: Http2SecureServer): Set<ServerHttp2Session> {
   return sessions;
 }
 
-/** `server.close` sends GOAWAY and lets streams finish; sessions that stay open are destroyed after the grace. */
+/** `session.close` sends GOAWAY and lets streams finish; sessions that stay open are destroyed after the grace. */
 async function close(
-  server: Http2SecureServer,
+  server: Server,
   sessions: ReadonlySet<ServerHttp2Session>,
   connections: Connections,
   health: HealthState,
