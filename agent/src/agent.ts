@@ -114,6 +114,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       o.paths.homes,
       o.paths.sockets,
       o.paths.releases,
+      o.paths.views,
       o.paths.bin,
       o.paths.caches,
     ];
@@ -173,6 +174,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       node: o.node,
       tenantHost,
       homes: o.paths.homes,
+      views: o.paths.views,
       sockets: o.paths.sockets,
       uidBase: o.uidBase,
       clock: agentClock,
@@ -203,6 +205,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const taken = instances.adopt(left);
     if (taken.adopted + taken.buried > 0) log.info(taken, "took over what the agent before this one left");
     sweep(o.paths.homes, instances);
+    sweep(o.paths.views, instances);
     sweep(o.paths.sockets, instances);
     host.sweep(new Set(instances.all().map((instance) => instance.group.path)));
     logs.prune();

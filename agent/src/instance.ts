@@ -25,7 +25,14 @@ import { freezeProcesses, isFrozen, thawProcesses } from "./freeze.ts";
 import type { Group } from "./host/host.ts";
 import { isAlive, type PortOwner } from "./host/kernel.ts";
 import { endProcesses, type KillTarget, membersOf, processesOf } from "./kill.ts";
-import { prepareLaunch, type StartPlan, socketDirectory } from "./launch.ts";
+import {
+  type Files,
+  prepareFiles,
+  prepareLaunch,
+  type StartPlan,
+  socketDirectory,
+  type Taken,
+} from "./launch.ts";
 import type { InstanceLogs } from "./logs.ts";
 import {
   begin,
@@ -68,6 +75,7 @@ export class Instance {
   /** Of its start, until that has come out. */
   #span: StartSpan | undefined;
   #directory = "";
+  #files: Files | undefined;
   #group: Group;
   #counters: Counters;
   /** Monotonic ms at which its process would have been spawned, were it counted by this agent's clock. */
@@ -396,23 +404,31 @@ export class Instance {
       const { source } = this.#plan!;
       this.#directory =
         source.kind === "directory" ? source.path : await this.#m.releases.ensure(source.digest);
+      if (signal.aborted) return;
+      const take = (taken: Partial<Taken>) => this.#patch(taken);
+      this.#files = await prepareFiles(this.#m, this.#plan!, this.#directory, take);
+      this.#directory = this.#files?.directory ?? this.#directory;
       const fetched = this.#m.clock.monotonic();
       this.#leaveGate = await this.#m.gate.enter(signal);
       const queueMs = this.#m.clock.monotonic() - fetched;
       this.#patch({ phases: { fetchMs: fetched - began, queueMs, spawnMs: 0, listenMs: 0, answerMs: 0 } });
     } catch (error) {
-      this.dispatch({ kind: "refused", error: ourFault(error) });
+      if (error instanceof SpawnError) this.dispatch({ kind: "unstartable", message: error.message });
+      else this.dispatch({ kind: "refused", error: ourFault(error) });
       return;
     }
-    if (signal.aborted) this.#leaveGate?.();
-    else if (this.#leaveGate) this.dispatch({ kind: "prepared" });
+    if (signal.aborted) {
+      this.#leaveGate?.();
+      if (this.#files) this.#removeFiles(); // what was made after the stop
+    } else if (this.#leaveGate) this.dispatch({ kind: "prepared" });
   }
 
   #spawn(): void {
     const plan = this.#plan!;
     const began = this.#m.clock.monotonic();
     try {
-      const launch = prepareLaunch(this.#m, plan, this.#directory, this.#span?.traceparent, (taken) =>
+      const files = { ...this.#files, directory: this.#directory };
+      const launch = prepareLaunch(this.#m, plan, files, this.#span?.traceparent, (taken) =>
         this.#patch(taken),
       );
       this.#group = launch.group;
@@ -635,7 +651,7 @@ export class Instance {
 
   #tell(tell: Extract<Effect, { kind: "tell" }>): void {
     const { exit, to, from, toMode } = tell;
-    if (exit) this.#exit = describeExit(exit, () => this.logs.lastOutput());
+    if (exit) this.#exit = describeExit(exit, () => this.logs.lastOutput(), this.#directory);
     // Up to this moment: one that dies before its first observation, agent and all, has at least its time on record.
     this.#catchUp();
     if (isThaw(tell)) this.#counters = thawed(this.#counters);
@@ -712,9 +728,15 @@ export class Instance {
     void this.#removeRemains().then(() => this.#m.ports.release(port, ref.id));
     this.#m.caches.release(ref);
     this.#m.logs.ended(ref.tenant, ref.id);
-    rm(this.#home, { recursive: true, force: true }).catch((error: unknown) =>
-      this.#log.warn({ why: messageOf(error), home: this.#home }, "an instance's files could not be removed"),
-    );
+    this.#removeFiles();
+  }
+
+  #removeFiles(): void {
+    for (const path of [this.#home, join(this.#m.views, this.id)]) {
+      rm(path, { recursive: true, force: true }).catch((error: unknown) =>
+        this.#log.warn({ why: messageOf(error), path }, "an instance's files could not be removed"),
+      );
+    }
   }
 
   get #home(): string {

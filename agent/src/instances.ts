@@ -1,8 +1,9 @@
 /** All instances of this node: accepts, joins, stops, adopts. */
 import { statSync } from "node:fs";
 import { isAbsolute } from "node:path";
-import { chosenRung, rungName } from "@warren/common/isolation";
+import { chosenRung, rungName, rungOfLimits } from "@warren/common/isolation";
 import { Code, ConnectError, rpcError } from "@warren/common/rpc/errors";
+import { filesProblem } from "@warren/common/tenant-files";
 import { fromDuration } from "@warren/common/time";
 import type { StartInstanceRequest } from "@warren/proto/agent";
 import {
@@ -300,6 +301,8 @@ export class Instances {
     if (spec.key !== ref.tenant)
       throw invalid("spec.key", `is ${spec.key}, but the instance is ${ref.tenant}'s`);
     const rung = this.#rung(spec);
+    const files = filesProblem(spec, rung);
+    if (files) throw rpcError(Code.FailedPrecondition, `spec.${files.field}: ${files.message}`);
     if (spec.instances?.sharePort && rung > Isolation.NONE && this.m.host.kind === "none") {
       // The kernel lets only processes of one uid share a port, and without groups nothing else tells them apart.
       throw rpcError(
@@ -312,6 +315,7 @@ export class Instances {
       rung,
       limits: limitsOf(spec.limits),
       sharesPort: spec.instances?.sharePort ?? false,
+      writable: spec.writable,
       source: this.#source(spec, ref.release),
       command: spec.command,
       env: spec.env,
@@ -332,7 +336,12 @@ export class Instances {
     const { highest, missing } = this.m.sandbox;
     const rung = chosenRung(spec, highest);
     if (rung <= highest) return rung;
-    const field = spec.isolation === rung ? "spec.isolation" : "spec.limits";
+    const field =
+      spec.isolation === rung
+        ? "spec.isolation"
+        : rungOfLimits(spec) === rung
+          ? "spec.limits"
+          : "spec.volumes";
     throw rpcError(
       Code.FailedPrecondition,
       `${field}: the tenant needs the rung ${rungName(rung)}, and this node has ${rungName(highest)} at most (${missing.join("; ")})`,

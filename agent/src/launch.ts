@@ -7,9 +7,10 @@ import { resolveCommand, tenantEnvironment } from "./command.ts";
 import type { Group } from "./host/host.ts";
 import type { LivenessPolicy } from "./liveness.ts";
 import type { Mechanism } from "./mechanism.ts";
+import { type Mounted, makeWritable, mountAll } from "./mounts/mounts.ts";
 import type { ReadinessSpec } from "./readiness.ts";
 import type { InstanceLimits, InstanceRecord } from "./records.ts";
-import { makeHome, uidOf } from "./sandbox.ts";
+import { type Identity, makeHome, uidOf } from "./sandbox.ts";
 import { type Child, SpawnError } from "./spawn.ts";
 
 /** What is to be run; only needed until the spawn, and never written to disk. */
@@ -23,6 +24,8 @@ export interface StartPlan {
   readonly rung: Isolation;
   readonly limits: InstanceLimits;
   readonly sharesPort: boolean;
+  /** Directories of its release that it may write to. */
+  readonly writable: readonly string[];
   readonly readiness: ReadinessSpec;
   readonly liveness: LivenessPolicy | undefined;
   readonly graceMs: number;
@@ -39,6 +42,51 @@ export interface Launch {
   spawn(stdout: string, stderr: string): Child;
 }
 
+/** What must be done ahead of a launch, since it takes time: with its port, which makes its uid. */
+export interface Files extends Mounted {
+  readonly port: number;
+}
+
+/**
+ * Makes the directories that the instance is to have besides its home, and puts them where it finds them.
+ * @throws SpawnError by the tenant's fault, ConnectError or Error by the node's
+ */
+export async function prepareFiles(
+  m: Mechanism,
+  plan: StartPlan,
+  directory: string,
+  take: (taken: Partial<Taken>) => void,
+): Promise<Files | undefined> {
+  if (!needsFiles(plan)) return undefined;
+  const { id } = plan.ref;
+  const port = takePort(m, plan, take);
+  const identity = identityOf(m, plan, port);
+  const owner = plan.rung >= Isolation.USER ? identity : undefined;
+  const home = makeHome(m.homes, id, owner);
+  const mounts = await makeWritable(plan.writable, directory, home, owner);
+  const isRelease = plan.source.kind === "release";
+  const gid = owner && isRelease ? identity.gid : undefined;
+  const view = join(m.views, id);
+  const mounted = await mountAll({ level: plan.rung, directory, isRelease, gid, view, mounts });
+  return { ...mounted, port };
+}
+
+export const needsFiles = ({ writable }: StartPlan): boolean => writable.length > 0;
+
+function takePort(m: Mechanism, plan: StartPlan, take: (taken: Partial<Taken>) => void): number {
+  const { id, tenant } = plan.ref;
+  const port = plan.sharesPort ? m.ports.takeShared(tenant, id) : m.ports.take(id);
+  take({ port });
+  return port;
+}
+
+/** Those that share a port share the uid too: the kernel deals out connections among processes of one uid only. */
+function identityOf(m: Mechanism, { source }: StartPlan, port: number): Identity {
+  const uid = uidOf(m.uidBase, port);
+  const gid = source.kind === "release" ? m.releases.gid(source.digest) : undefined;
+  return { uid, gid: gid ?? uid };
+}
+
 /**
  * Takes ports and makes the group and the home for it, and tells it the trace that it is started in. What was taken is noted at once by `take`, so that it is given
  * back if the rest fails.
@@ -47,22 +95,18 @@ export interface Launch {
 export function prepareLaunch(
   m: Mechanism,
   plan: StartPlan,
-  directory: string,
+  { directory, binds, port: taken }: Partial<Files> & { directory: string },
   traceparent: string | undefined,
   take: (taken: Partial<Taken>) => void,
 ): Launch {
   const { id, tenant } = plan.ref;
   const { bun } = m.sandbox;
   const command = resolveCommand(directory, plan.command, bun.path);
-  const port = plan.sharesPort ? m.ports.takeShared(tenant, id) : m.ports.take(id);
-  take({ port });
-  // Those that share a port share the uid too: the kernel deals out connections among processes of one uid only.
-  const uid = uidOf(m.uidBase, port);
+  const port = taken ?? takePort(m, plan, take);
+  const identity = identityOf(m, plan, port);
   const isOwned = plan.rung >= Isolation.USER;
-  take(isOwned ? { uid } : {});
-  const gid = plan.source.kind === "release" ? m.releases.gid(plan.source.digest) : undefined;
+  take(isOwned ? { uid: identity.uid } : {});
   const home = join(m.homes, id);
-  const identity = { uid, gid: gid ?? uid };
   const cache = m.caches.hold(plan.ref, isOwned ? identity : undefined);
   const confinement = m.sandbox.confine({
     rung: plan.rung,
@@ -74,6 +118,7 @@ export function prepareLaunch(
     directory,
     home,
     cache,
+    binds: binds ?? [],
     readable: [bun.path, bun.binDirectory, ...(usesChannel(plan) ? [makeSocketDirectory(m, id)] : [])],
   });
   const env = tenantEnvironment({

@@ -27,6 +27,8 @@ export interface Mechanism {
   readonly tenantHost: string;
   /** HOME and TMPDIR of instances are made below this. */
   readonly homes: string;
+  /** Instances' own views of their releases are made below this. */
+  readonly views: string;
   /** Sockets by which tenants talk to the agent are made below this. */
   readonly sockets: string;
   /** A tenant's uid is this plus a port that is its own. */

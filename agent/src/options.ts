@@ -138,6 +138,8 @@ export interface Paths {
   readonly ballast: string;
   readonly logs: string;
   readonly releases: string;
+  /** Views of releases, on the same disk: they are made of hard links. */
+  readonly views: string;
   readonly bin: string;
   readonly spool: string;
   readonly tallies: string;
@@ -198,6 +200,7 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
       sockets: join(root, "sock"), // short: a unix socket's path has 107 bytes
       logs: join(root, "logs"),
       releases: options.cacheDirectory ?? join(root, "releases"),
+      views: `${options.cacheDirectory ?? join(root, "releases")}.views`,
       bin: join(root, "bin"),
       spool: join(root, "spool.jsonl"),
       tallies: join(root, "tallies"),

@@ -40,6 +40,7 @@ export interface SpecFlags {
   readonly pids?: number;
   readonly openFiles?: number;
   readonly disk?: number;
+  readonly writable?: readonly string[];
   readonly freeze?: number;
   readonly pageOut?: number;
   readonly neverFreeze?: boolean;
@@ -101,6 +102,7 @@ export function readSpec(directory: string, flags: SpecFlags): TenantSpec {
   if (flags.isolation !== undefined) spec.isolation = rungOf[flags.isolation];
   if (flags.priority !== undefined) spec.priority = flags.priority;
   if (flags.restart !== undefined) spec.restart = policyOf[flags.restart];
+  if (flags.writable?.length) spec.writable = [...flags.writable];
   if (flags.usageLimit?.length) spec.usageLimits = flags.usageLimit.map(parseUsageLimit);
   if (flags.atMostOne) spec.availability = Availability.AT_MOST_ONE;
   if (anyOf(flags.idle, flags.keepWarm, flags.freeze, flags.pageOut, flags.neverFreeze, flags.adaptive)) {

@@ -65,6 +65,12 @@ export function deployCommand(program: Command): void {
       sizeOption,
     )
     .option(
+      "--writable <path>",
+      "directory of the release that the app may write to, emptied at each start; may be repeated",
+      collect,
+      [],
+    )
+    .option(
       "--freeze <duration>",
       "freeze after so long without a request (default: the cluster's)",
       durationOption,

@@ -137,7 +137,9 @@ function mostStarts(node: Node, config: CoreConfig): number {
 /** "isolation rung cgroup missing", and what asks for it where the spec does not say so by name. */
 function rungMissing(spec: TenantSpec): string {
   const needed = neededRung(spec);
-  const why = rungOfLimits(spec) > spec.isolation ? " (its limits need it)" : "";
+  const asks =
+    needed > spec.isolation && (rungOfLimits(spec) === needed ? "limits need" : "volume's path needs");
+  const why = asks ? ` (its ${asks} it)` : "";
   return `isolation rung ${rungName(needed)} missing${why}`;
 }
 
