@@ -35,6 +35,8 @@ import { Sandbox } from "./sandbox.ts";
 import { agentService } from "./service.ts";
 import { Spool } from "./spool.ts";
 import { Tallies } from "./tallies.ts";
+import { Snapshots } from "./volumes/snapshots.ts";
+import { VolumeStore } from "./volumes/store.ts";
 
 /** A running agent. */
 export interface Agent extends AsyncDisposable {
@@ -170,6 +172,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       bounds: o.releaseBounds,
       ...(sandbox.highest > Isolation.NONE ? { gidBase: o.uidBase + firstReleaseGid } : {}),
     });
+    const volumes = new VolumeStore({
+      directory: o.paths.volumes,
+      node: o.node,
+      clock: agentClock,
+      log,
+      report: (value) => spool.append({ case: "storage", value }, agentClock.now()),
+      everyMs: o.volumeIntervalMs,
+    });
     const mechanism: Mechanism = {
       node: o.node,
       tenantHost,
@@ -188,6 +198,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       gate,
       releases,
       caches: new TranspilerCaches(o.paths.caches, log),
+      volumes,
       exits,
       records,
       logs,
@@ -235,16 +246,20 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       log,
       metrics: metrics.registry,
       routes: (router) => {
-        router.service(AgentService, agentService({ incarnation, fence, instances, releases, logs }));
+        const snapshots = new Snapshots(mechanism, o.paths.bin);
+        const parts = { incarnation, fence, instances, releases, logs, volumes, snapshots };
+        router.service(AgentService, agentService(parts));
       },
     });
     const connection = connectLeader({ urls: o.schedulerUrls, credentials: o.credentials });
     later("closing the connection to the scheduler", () => connection.close());
+    volumes.start();
+    later("writing down what volumes have held", () => volumes.stop());
     const reporter: Reporter = new Reporter({
       connection,
       spool,
       fence,
-      inventory: () => instances.list(),
+      inventory: () => ({ instances: instances.list(), volumes: volumes.list() }),
       pressure: () => observer.pressure(),
       metrics,
       log,

@@ -60,6 +60,7 @@ import { type Child, type ChildExit, SpawnError } from "./spawn.ts";
 import { StartSpan } from "./start-span.ts";
 import { thawedSince } from "./thawed.ts";
 import { type Counters, extend, noCounters, observe, type Sample, thawed } from "./usage.ts";
+import { overSize } from "./volumes/store.ts";
 
 export class Instance {
   readonly #m: Mechanism;
@@ -297,10 +298,14 @@ export class Instance {
     if (memoryBytes !== undefined) this.#counters = { ...this.#counters, memoryBytes };
   }
 
-  /** Looks at what its directory holds, if that is limited. */
+  /** Looks at what its volumes hold, and its directory, if that is limited. */
   async checkDisk(): Promise<void> {
     const { diskBytes } = this.#record.limits;
     const runs = () => this.state.phase === "ready" || this.state.phase === "starting";
+    for (const { id, name, limitBytes } of this.#record.volumes ?? []) {
+      const over = runs() ? overSize(name, await this.#m.volumes.measure(id), limitBytes) : undefined;
+      if (over && runs()) void this.stop({ reason: ExitReason.LIMIT, message: over }, this.graceMs);
+    }
     if (diskBytes === 0 || !runs()) return;
     const uses = [await diskUse(this.#home), await diskUse(this.#m.caches.directoryOf(this.ref))];
     const over = overDiskLimit(uses, diskBytes);
@@ -727,6 +732,7 @@ export class Instance {
     this.#m.records.remove(ref.id);
     void this.#removeRemains().then(() => this.#m.ports.release(port, ref.id));
     this.#m.caches.release(ref);
+    for (const { id } of this.#record.volumes ?? []) this.#m.volumes.release(id, ref.id);
     this.#m.logs.ended(ref.tenant, ref.id);
     this.#removeFiles();
   }
@@ -747,6 +753,7 @@ export class Instance {
     const { port, uid, sharesPort, ref } = this.#record;
     if (port > 0) this.#m.ports.adopt(port, ref.id, sharesPort ? ref.tenant : undefined);
     this.#m.caches.adopt(ref, uid);
+    for (const { id } of this.#record.volumes ?? []) this.#m.volumes.adopt(id, ref.id);
   }
 
   /** What its processes are known by. */

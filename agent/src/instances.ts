@@ -3,9 +3,9 @@ import { statSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { chosenRung, rungName, rungOfLimits } from "@warren/common/isolation";
 import { Code, ConnectError, rpcError } from "@warren/common/rpc/errors";
-import { filesProblem } from "@warren/common/tenant-files";
+import { filesProblem, volumeBytes } from "@warren/common/tenant-files";
 import { fromDuration } from "@warren/common/time";
-import type { StartInstanceRequest } from "@warren/proto/agent";
+import type { StartInstanceRequest, VolumeMount } from "@warren/proto/agent";
 import {
   ExitReason,
   type Instance as InstanceMessage,
@@ -293,7 +293,7 @@ export class Instances {
   }
 
   /** @throws ConnectError naming the field */
-  #plan({ instance: ref, spec }: StartInstanceRequest): StartPlan {
+  #plan({ instance: ref, spec, volumes }: StartInstanceRequest): StartPlan {
     const invalid = (field: string, why: string) => rpcError(Code.InvalidArgument, `${field}: ${why}`);
     if (!ref || !spec) throw invalid("instance, spec", "are required");
     if (ref.node !== this.m.node)
@@ -316,6 +316,7 @@ export class Instances {
       limits: limitsOf(spec.limits),
       sharesPort: spec.instances?.sharePort ?? false,
       writable: spec.writable,
+      volumes: plannedVolumes(spec, volumes),
       source: this.#source(spec, ref.release),
       command: spec.command,
       env: spec.env,
@@ -388,6 +389,20 @@ export class Instances {
       throw bad(`cannot be read by the agent (${errnoOf(error)})`);
     }
   }
+}
+
+/** @throws ConnectError when the spec names one of which no copy was given */
+function plannedVolumes(spec: TenantSpec, given: readonly VolumeMount[]): StartPlan["volumes"] {
+  return spec.volumes.map((volume) => {
+    const { name, path } = volume;
+    const mount = given.find((one) => one.name === name);
+    if (!mount)
+      throw rpcError(
+        Code.InvalidArgument,
+        `volumes: no copy was given of volume ${name}: is the scheduler older?`,
+      );
+    return { name, path, id: mount.id, mustExist: mount.mustExist, limitBytes: volumeBytes(volume) };
+  });
 }
 
 function limitsOf(limits: Limits | undefined): InstanceLimits {

@@ -7,11 +7,18 @@ import { resolveCommand, tenantEnvironment } from "./command.ts";
 import type { Group } from "./host/host.ts";
 import type { LivenessPolicy } from "./liveness.ts";
 import type { Mechanism } from "./mechanism.ts";
-import { type Mounted, makeWritable, mountAll } from "./mounts/mounts.ts";
+import { type Mount, type Mounted, makeWritable, mountAll } from "./mounts/mounts.ts";
 import type { ReadinessSpec } from "./readiness.ts";
-import type { InstanceLimits, InstanceRecord } from "./records.ts";
+import type { HeldVolume, InstanceLimits, InstanceRecord } from "./records.ts";
 import { type Identity, makeHome, uidOf } from "./sandbox.ts";
 import { type Child, SpawnError } from "./spawn.ts";
+import { handOver } from "./volumes/owner.ts";
+
+export interface PlannedVolume extends HeldVolume {
+  readonly path: string;
+  /** It was made before: without it nothing is started. */
+  readonly mustExist: boolean;
+}
 
 /** What is to be run; only needed until the spawn, and never written to disk. */
 export interface StartPlan {
@@ -26,6 +33,8 @@ export interface StartPlan {
   readonly sharesPort: boolean;
   /** Directories of its release that it may write to. */
   readonly writable: readonly string[];
+  /** Its volumes, and where it is to find them. */
+  readonly volumes: readonly PlannedVolume[];
   readonly readiness: ReadinessSpec;
   readonly liveness: LivenessPolicy | undefined;
   readonly graceMs: number;
@@ -33,7 +42,7 @@ export interface StartPlan {
 }
 
 /** What the record must say before there is a process. */
-export type Taken = Pick<InstanceRecord, "port" | "group" | "uid" | "wrapper">;
+export type Taken = Pick<InstanceRecord, "port" | "group" | "uid" | "wrapper" | "volumes">;
 
 export interface Launch {
   readonly taken: Taken;
@@ -63,7 +72,10 @@ export async function prepareFiles(
   const identity = identityOf(m, plan, port);
   const owner = plan.rung >= Isolation.USER ? identity : undefined;
   const home = makeHome(m.homes, id, owner);
-  const mounts = await makeWritable(plan.writable, directory, home, owner);
+  const mounts = [
+    ...(await makeWritable(plan.writable, directory, home, owner)),
+    ...(await takeVolumes(m, plan, owner, take)),
+  ];
   const isRelease = plan.source.kind === "release";
   const gid = owner && isRelease ? identity.gid : undefined;
   const view = join(m.views, id);
@@ -71,7 +83,24 @@ export async function prepareFiles(
   return { ...mounted, port };
 }
 
-export const needsFiles = ({ writable }: StartPlan): boolean => writable.length > 0;
+const needsFiles = ({ writable, volumes }: StartPlan): boolean => writable.length + volumes.length > 0;
+
+/** Each is on record before it is taken: it is given back with the instance, whatever comes in between. */
+async function takeVolumes(
+  m: Mechanism,
+  { ref, volumes }: StartPlan,
+  owner: Identity | undefined,
+  take: (taken: Partial<Taken>) => void,
+): Promise<Mount[]> {
+  take({ volumes: volumes.map(({ id, name, limitBytes }) => ({ id, name, limitBytes })) });
+  const mounts: Mount[] = [];
+  for (const { path, limitBytes, ...wanted } of volumes) {
+    const source = await m.volumes.take({ tenant: ref.tenant, ...wanted }, limitBytes, ref.id);
+    if (owner) await handOver(source, owner);
+    mounts.push({ path, source });
+  }
+  return mounts;
+}
 
 function takePort(m: Mechanism, plan: StartPlan, take: (taken: Partial<Taken>) => void): number {
   const { id, tenant } = plan.ref;

@@ -17,6 +17,7 @@ import type { ReleaseCache } from "./releases.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { Spawner } from "./spawn.ts";
 import type { Spool } from "./spool.ts";
+import type { VolumeStore } from "./volumes/store.ts";
 
 /** How it is learnt that an instance is ready; `said` aborts when the tenant says so. */
 export type ReadinessChooser = (spec: ReadinessSpec, port: number, said: AbortSignal) => Readiness;
@@ -44,6 +45,7 @@ export interface Mechanism {
   readonly gate: Gate;
   readonly releases: ReleaseCache;
   readonly caches: TranspilerCaches;
+  readonly volumes: VolumeStore;
   readonly exits: ExitWatcher;
   readonly records: RecordStore;
   readonly logs: LogStore;

@@ -20,6 +20,7 @@ import {
 import { UserError } from "./exit.ts";
 import { type RungName, rungOf } from "./names.ts";
 import { parseUsageLimit } from "./usage-limit.ts";
+import { parseVolume } from "./volume-flag.ts";
 
 export interface SpecFlags {
   readonly name?: string;
@@ -41,6 +42,7 @@ export interface SpecFlags {
   readonly openFiles?: number;
   readonly disk?: number;
   readonly writable?: readonly string[];
+  readonly volume?: readonly string[];
   readonly freeze?: number;
   readonly pageOut?: number;
   readonly neverFreeze?: boolean;
@@ -102,6 +104,7 @@ export function readSpec(directory: string, flags: SpecFlags): TenantSpec {
   if (flags.isolation !== undefined) spec.isolation = rungOf[flags.isolation];
   if (flags.priority !== undefined) spec.priority = flags.priority;
   if (flags.restart !== undefined) spec.restart = policyOf[flags.restart];
+  if (flags.volume?.length) spec.volumes = flags.volume.map(parseVolume);
   if (flags.writable?.length) spec.writable = [...flags.writable];
   if (flags.usageLimit?.length) spec.usageLimits = flags.usageLimit.map(parseUsageLimit);
   if (flags.atMostOne) spec.availability = Availability.AT_MOST_ONE;

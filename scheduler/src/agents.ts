@@ -65,6 +65,7 @@ export class Agents {
   async #start({
     ref,
     spec,
+    volumes,
     agentUrl,
     incarnation,
     timeoutMs,
@@ -73,7 +74,18 @@ export class Agents {
       const { instance } = await this.connection(agentUrl)
         .client(AgentService)
         .startInstance(
-          { epoch: this.#epoch, incarnation, instance: ref, spec },
+          {
+            epoch: this.#epoch,
+            incarnation,
+            instance: ref,
+            spec,
+            volumes: volumes.map(({ name, id, mustExist, restore }) => ({
+              name,
+              id,
+              // What was brought back a moment ago must be there, too.
+              mustExist: mustExist || restore !== undefined,
+            })),
+          },
           { timeoutMs, signal: this.#signal },
         );
       return instance

@@ -46,6 +46,26 @@ export function toRpcError(refusal: Refusal): ConnectError {
       return rpcError(Code.NotFound, `no release ${refusal.digest}: upload it first`);
     case "no-node-of-name":
       return rpcError(Code.NotFound, `no node ${refusal.node} in the roster ('warren nodes' lists them)`);
+    case "no-volume":
+      return rpcError(
+        Code.NotFound,
+        `tenant ${refusal.tenant} has no volume ${refusal.name} ('warren volumes' lists them)`,
+      );
+    case "volume":
+      return rpcError(
+        Code.FailedPrecondition,
+        `volume ${refusal.name} of tenant ${refusal.tenant}: ${refusal.message}`,
+      );
+    case "has-volumes":
+      return rpcError(
+        Code.FailedPrecondition,
+        `tenant ${refusal.tenant} has volumes (${refusal.names.join(", ")}): say what becomes of them, --keep-volumes or --remove-volumes`,
+      );
+    case "loses-volumes":
+      return rpcError(
+        Code.FailedPrecondition,
+        `node ${refusal.node} holds volumes of which there is no backup (${refusal.volumes.join(", ")}): bring it back, or --lose-volumes gives them up`,
+      );
     case "bad-spec":
       return rpcError(Code.InvalidArgument, `spec.${refusal.field}: ${refusal.message}`);
     case "rolled-back":

@@ -65,6 +65,12 @@ export function deployCommand(program: Command): void {
       sizeOption,
     )
     .option(
+      "--volume <name:path[:size]>",
+      "directory of the app's own whose content stays (size: 1GiB); one instance at most then; may be repeated",
+      collect,
+      [],
+    )
+    .option(
       "--writable <path>",
       "directory of the release that the app may write to, emptied at each start; may be repeated",
       collect,

@@ -1,6 +1,8 @@
 /** `warren ensure | stop | restart | clear-backoff | rm`: one tenant's life. */
+import { VolumesOnDelete } from "@warren/proto/scheduler";
 import type { Command } from "commander";
 import pc from "picocolors";
+import { UserError } from "../exit.ts";
 import { printJson } from "../output.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 
@@ -76,11 +78,26 @@ export function instanceCommands(program: Command): void {
     );
 
   asVerb(program.command("rm"))
-    .description("stop a tenant and forget it")
+    .description("stop a tenant and forget it; one that has volumes only if it is said what becomes of them")
     .argument("<tenant>")
-    .action((tenant: string, options: VerbOptions) =>
+    .option(
+      "--keep-volumes",
+      "its volumes stay: a tenant of that name that has them in its spec gets them again",
+    )
+    .option("--remove-volumes", "its volumes go with it, with their backups")
+    .action((tenant: string, options: VerbOptions & { keepVolumes?: boolean; removeVolumes?: boolean }) =>
       withWarren(options, async (warren, signal) => {
-        await warren.scheduler.deleteTenant({ tenant }, { signal, timeoutMs: options.timeout ?? 60_000 });
+        if (options.keepVolumes && options.removeVolumes)
+          throw new UserError("--keep-volumes and --remove-volumes contradict each other: give one of them");
+        const volumes = options.keepVolumes
+          ? VolumesOnDelete.KEEP
+          : options.removeVolumes
+            ? VolumesOnDelete.REMOVE
+            : VolumesOnDelete.UNSPECIFIED;
+        await warren.scheduler.deleteTenant(
+          { tenant, volumes },
+          { signal, timeoutMs: options.timeout ?? 60_000 },
+        );
         say(options, { tenant, removed: true }, `${pc.green("removed")} ${tenant}`);
       }),
     );

@@ -1,9 +1,11 @@
 /** `warren cordon | uncordon | drain | forget`: where new instances may go. */
 import { pause, toDuration } from "@warren/common/time";
+import { DisplacedVolumeSchema } from "@warren/proto/scheduler";
 import type { Command } from "commander";
 import pc from "picocolors";
-import { printJson, progress } from "../output.ts";
+import { messageJson, printJson, progress } from "../output.ts";
 import { asVerb, durationOption, type VerbOptions, withWarren } from "../verb.ts";
+import { agoText } from "./volumes.ts";
 
 /** As the scheduler's own default. */
 const drainMs = 600_000;
@@ -12,9 +14,9 @@ const drainSlackMs = 60_000;
 
 export function placingCommands(program: Command): void {
   const simple = (
-    name: "cordon" | "uncordon" | "forget",
+    name: "cordon" | "uncordon",
     description: string,
-    call: "cordonNode" | "uncordonNode" | "forgetNode",
+    call: "cordonNode" | "uncordonNode",
     done: string,
   ) =>
     asVerb(program.command(name))
@@ -29,7 +31,32 @@ export function placingCommands(program: Command): void {
       );
   simple("cordon", "place no new instance on a node", "cordonNode", "cordoned");
   simple("uncordon", "place instances on a node again; gives up its drain", "uncordonNode", "uncordoned");
-  simple("forget", "take a node from the roster: you vouch that it is gone for good", "forgetNode", "forgot");
+  asVerb(program.command("forget"))
+    .description(
+      "take a node from the roster: you vouch that it is gone for good; its volumes come back elsewhere from their backups",
+    )
+    .argument("<node>")
+    .option("--lose-volumes", "also if it holds volumes of which there is no backup: they begin empty")
+    .action((node: string, options: VerbOptions & { loseVolumes?: boolean }) =>
+      withWarren(options, async (warren) => {
+        const { volumes } = await warren.scheduler.forgetNode({ node, loseVolumes: options.loseVolumes });
+        if (options.json) {
+          printJson({
+            node,
+            done: "forgot",
+            volumes: volumes.map((one) => messageJson(DisplacedVolumeSchema, one)),
+          });
+          return;
+        }
+        process.stdout.write(`${pc.green("forgot")} ${node}\n`);
+        for (const volume of volumes) {
+          const back = volume.asOf
+            ? `comes back with the next start as it was ${agoText(volume, Date.now())}`
+            : "is lost, and begins empty";
+          process.stdout.write(`volume ${volume.name} of ${volume.tenant} ${back}\n`);
+        }
+      }),
+    );
 
   asVerb(program.command("drain"))
     .description("empty a node: what is used is moved, its successor ready first; what idles is stopped")

@@ -2,17 +2,30 @@
  * Emptying a node: what is used is moved, its successor ready first; what sleeps or idles is stopped, since the next
  * request starts it elsewhere. What cannot be moved stays until the drain's deadline, and is stopped then.
  */
-import { Availability, ExitReason, NodeChange } from "@warren/proto/common";
+import { hasVolumes, isAtMostOne } from "@warren/common/tenant-files";
+import { ExitReason, NodeChange } from "@warren/proto/common";
+import { backupTimes, startBackup } from "./backups.ts";
 import type { Context } from "./context.ts";
 import { setCordon } from "./cordon.ts";
 import { takeLate } from "./late.ts";
-import { type Instance, inFlight, instancesOn, type Move, type MoveEnd, type Node, specOf } from "./model.ts";
+import {
+  type HeldVolume,
+  type Instance,
+  inFlight,
+  instancesOn,
+  type Move,
+  type MoveEnd,
+  type Node,
+  type NodeDrain,
+  specOf,
+} from "./model.ts";
 import { nodeChanged } from "./node-events.ts";
 import { beginIdleStop, mayLeave } from "./quiesce.ts";
 import { crowded } from "./refusal.ts";
 import { requestMove } from "./replace.ts";
 import { isAsleep, isNeeded } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
+import { allVolumes } from "./volumes.ts";
 
 /** Used within so many ms, an instance is moved rather than stopped. */
 const inUseMs = 60_000;
@@ -37,7 +50,15 @@ export function drainNode(
   if (node.draining) {
     node.draining.calls.push({ call, deadline });
     node.draining.until = Math.min(node.draining.until, until);
-  } else node.draining = { calls: [{ call, deadline }], until, moved: 0, stopped: 0, againAt: 0 };
+  } else
+    node.draining = {
+      calls: [{ call, deadline }],
+      until,
+      moved: 0,
+      stopped: 0,
+      againAt: 0,
+      saved: new Set(),
+    };
   stepDrain(ctx, node);
 }
 
@@ -58,7 +79,7 @@ export function stepDrain(ctx: Context, node: Node): void {
   if (!draining) return;
   const here = instancesOn(ctx.state, node).filter(({ lost }) => !lost);
   if (here.length === 0) {
-    finish(ctx, node);
+    if (ctx.at.mono >= draining.until || saveVolumes(ctx, node, draining)) finish(ctx, node);
     return;
   }
   const over = ctx.at.mono >= draining.until;
@@ -78,16 +99,43 @@ export function stepDrain(ctx: Context, node: Node): void {
     }
     const tenant = ctx.state.tenants.get(instance.ref.tenant);
     if (!tenant || moving >= ctx.config.drainAtOnce) continue;
-    moving++;
     const spec = specOf(tenant, instance.ref);
+    if (hasVolumes(spec)) {
+      // It runs nowhere else: the sooner it stops, the sooner its files are safe.
+      beginStop(ctx, instance, ExitReason.KILLED);
+      continue;
+    }
+    moving++;
     requestMove(ctx, tenant, {
       old: instance.ref,
       why: "drain",
       revision: revisionOf(tenant, instance),
       placeBy: Math.min(draining.until, ctx.at.mono + ctx.config.moveMs),
-      stopFirst: spec.availability === Availability.AT_MOST_ONE,
+      stopFirst: isAtMostOne(spec),
     });
   }
+}
+
+/** Begins backups of what lies there, now that nothing writes to it. @returns whether all are done */
+function saveVolumes(ctx: Context, node: Node, { saved }: NodeDrain): boolean {
+  let isDone = true;
+  for (const held of allVolumes(ctx.state)) {
+    const { id, made } = held.record;
+    if (held.record.node !== node.name || !made || saved.has(id) || !backupTimes(ctx.state, held)) continue;
+    isDone = false;
+    if (held.task === undefined && node.confirmed && !node.lost && ctx.at.mono >= held.backupAt)
+      startBackup(ctx, held, node);
+  }
+  return isDone;
+}
+
+/** A backup has ended; one of a node on which nothing ran is the last before it goes. */
+export function volumeSaved(ctx: Context, { record, backupError }: HeldVolume): void {
+  const node = ctx.state.nodes.get(record.node);
+  if (!node?.draining) return;
+  const isQuiet = instancesOn(ctx.state, node).every(({ lost }) => lost);
+  if (isQuiet && backupError === undefined) node.draining.saved.add(record.id);
+  stepDrain(ctx, node);
 }
 
 function revisionOf(tenant: Parameters<typeof specOf>[0], instance: Instance) {

@@ -4,6 +4,7 @@ import { Isolation, type TenantSpec } from "@warren/proto/common";
 import type { CoreConfig } from "./config.ts";
 import type { Node } from "./model.ts";
 import type { Need } from "./peaks.ts";
+import { volumeBusyFilter, volumeFilter } from "./volume-filter.ts";
 
 /** What is to be placed. */
 export interface Wanted {
@@ -15,6 +16,9 @@ export interface Wanted {
   readonly perNode: ReadonlyMap<string, number> | undefined;
   /** Where it is to leave. */
   readonly leaves: string | undefined;
+  /** The node that its volumes lie on. */
+  readonly home?: string;
+  readonly isVolumeBusy?: boolean;
   readonly mono: number;
   /** Without a report for so long a node takes nothing. */
   readonly lateMs: number;
@@ -34,6 +38,8 @@ export interface Filter {
 const say = (text: string) => () => text;
 
 export const filters: readonly Filter[] = [
+  volumeFilter,
+  volumeBusyFilter,
   {
     name: "not_reporting",
     text: say("not reporting"),

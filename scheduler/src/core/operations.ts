@@ -11,6 +11,8 @@ import { abandonMove } from "./replace.ts";
 import { settleOwed } from "./restart.ts";
 import { cutShort } from "./rollout.ts";
 import { beginStop, condemn } from "./stop.ts";
+import { removeVolumesOf } from "./volume-rpcs.ts";
+import { volumesOf } from "./volumes.ts";
 import { refuseWaiters } from "./waiters.ts";
 
 const reasons = {
@@ -21,11 +23,16 @@ const reasons = {
 
 export function operate(
   ctx: Context,
-  { call, kind, tenant: key, deadline }: Omit<Operation, "stopped">,
+  { call, kind, tenant: key, deadline, volumes }: Omit<Operation, "stopped">,
 ): void {
   const tenant = ctx.state.tenants.get(key);
   if (!tenant || (tenant.deleting && kind !== "delete")) {
     ctx.emit({ type: "refuse", call, refusal: { kind: "no-tenant", tenant: key } });
+    return;
+  }
+  const names = [...volumesOf(ctx.state, key).keys()];
+  if (kind === "delete" && names.length > 0 && volumes === undefined) {
+    ctx.emit({ type: "refuse", call, refusal: { kind: "has-volumes", tenant: key, names } });
     return;
   }
   const pending = ctx.state.operations.get(key) ?? [];
@@ -47,7 +54,7 @@ export function operate(
     tenant.deleting = true;
     refuseWaiters(ctx, key, { kind: "no-tenant", tenant: key });
   }
-  pending.push({ call, kind, tenant: key, deadline, stopped: [] });
+  pending.push({ call, kind, tenant: key, deadline, volumes, stopped: [] });
   ctx.state.operations.set(key, pending);
   for (const instance of instancesOf(ctx.state, key)) {
     if (instance.lost) condemn(ctx, instance, reasons[kind]);
@@ -90,6 +97,8 @@ function persistDeletion(ctx: Context, key: string, deletes: readonly Operation[
 export function settleDeletes(ctx: Context, key: string, refusal?: Refusal): void {
   const pending = ctx.state.operations.get(key) ?? [];
   ctx.state.operations.delete(key);
+  // Their bytes go from their nodes in their own time: the record is what gives them to a tenant.
+  if (!refusal && pending.some(({ volumes }) => volumes === "remove")) removeVolumesOf(ctx, key);
   for (const { call, late } of pending) {
     if (late) continue;
     if (refusal) ctx.emit({ type: "refuse", call, refusal });

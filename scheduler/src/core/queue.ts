@@ -16,6 +16,7 @@ import { periodsOf } from "./periods.ts";
 import { type PlaceResult, place } from "./place.ts";
 import { placedFor, waitingMove } from "./replace.ts";
 import { armTenant } from "./timing.ts";
+import { wantedVolumes } from "./volumes.ts";
 import { refuseUnserved } from "./waiters.ts";
 
 /** After so many of those parked have been refused again, the others need not be asked. */
@@ -121,6 +122,7 @@ function wantedOf(ctx: Context, tenant: Tenant, { revision: { spec }, move }: Ne
     avoided: tenant.avoid,
     perNode: bounds(spec).max > 1 ? countByNode(ctx, tenant.key, move) : undefined,
     leaves: move && move.why !== "reload" ? move.old.node : undefined,
+    ...wantedVolumes(state, tenant.key, spec),
     mono: at.mono,
     lateMs: periodsOf(config, state.nodes.size).late,
     config,

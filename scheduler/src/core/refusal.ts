@@ -16,6 +16,10 @@ export type Refusal =
   | { readonly kind: "no-source"; readonly tenant: string }
   | { readonly kind: "no-release"; readonly digest: string }
   | { readonly kind: "no-node-of-name"; readonly node: string }
+  | { readonly kind: "no-volume"; readonly tenant: string; readonly name: string }
+  | { readonly kind: "volume"; readonly tenant: string; readonly name: string; readonly message: string }
+  | { readonly kind: "has-volumes"; readonly tenant: string; readonly names: readonly string[] }
+  | { readonly kind: "loses-volumes"; readonly node: string; readonly volumes: readonly string[] }
   | { readonly kind: "bad-spec"; readonly field: string; readonly message: string }
   | { readonly kind: "rolled-back"; readonly tenant: string; readonly message: string; readonly exit?: Exit }
   | { readonly kind: "node-busy"; readonly tenant: string; readonly message: string }

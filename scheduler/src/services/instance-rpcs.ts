@@ -119,9 +119,10 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
       const answer = await engine.ask((call) => ({ type: "drain", call, node, deadline, until }));
       return answer.kind === "drained" ? { moved: answer.moved, stopped: answer.stopped } : {};
     },
-    async forgetNode({ node }) {
-      await engine.ask((call) => ({ type: "forget", call, node }));
-      return {};
+    async forgetNode({ node, loseVolumes }) {
+      const answer = await engine.ask((call) => ({ type: "forget", call, node, loseVolumes }));
+      const displaced = answer.kind === "forgotten" ? answer.volumes : [];
+      return { volumes: displaced.map(({ tenant, name, backup }) => ({ tenant, name, asOf: backup?.asOf })) };
     },
     getStats() {
       const at = engine.now();

@@ -4,18 +4,18 @@
 // @generated from file warren/common/v1/volume.proto (package warren.common.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { Duration } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file warren/common/v1/volume.proto.
  */
 export const file_warren_common_v1_volume: GenFile = /*@__PURE__*/
-  fileDesc("Ch13YXJyZW4vY29tbW9uL3YxL3ZvbHVtZS5wcm90bxIQd2FycmVuLmNvbW1vbi52MSKVAgoGVm9sdW1lEqwBCgRuYW1lGAEgASgJQp0BukiZAboBlQEKC3ZvbHVtZS5uYW1lElBtdXN0IGJlIDEgdG8gMzIgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsMzB9W2EtejAtOV0pPyQnKRIYCgRwYXRoGAIgASgJQgq6SAdyBRABGIAEEhIKCnNpemVfYnl0ZXMYAyABKAQSLgoGYmFja3VwGAQgASgLMh4ud2FycmVuLmNvbW1vbi52MS5Wb2x1bWVCYWNrdXAicAoMVm9sdW1lQmFja3VwEjsKBWV2ZXJ5GAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiAmp4BMgIIChIWCgRrZWVwGAIgASgNQgi6SAUqAxjoBxILCgNvZmYYAyABKAhiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration]);
+  fileDesc("Ch13YXJyZW4vY29tbW9uL3YxL3ZvbHVtZS5wcm90bxIQd2FycmVuLmNvbW1vbi52MSKVAgoGVm9sdW1lEqwBCgRuYW1lGAEgASgJQp0BukiZAboBlQEKC3ZvbHVtZS5uYW1lElBtdXN0IGJlIDEgdG8gMzIgb2YgYS16LCAwLTkgYW5kICctJywgYmVnaW5uaW5nIGFuZCBlbmRpbmcgd2l0aCBhIGxldHRlciBvciBkaWdpdBo0dGhpcy5tYXRjaGVzKCdeW2EtejAtOV0oW2EtejAtOS1dezAsMzB9W2EtejAtOV0pPyQnKRIYCgRwYXRoGAIgASgJQgq6SAdyBRABGIAEEhIKCnNpemVfYnl0ZXMYAyABKAQSLgoGYmFja3VwGAQgASgLMh4ud2FycmVuLmNvbW1vbi52MS5CYWNrdXBQb2xpY3kibwoMQmFja3VwUG9saWN5EjsKBWV2ZXJ5GAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiAmp4BMgIIChIVCgRrZWVwGAIgASgNQge6SAQqAhhkEgsKA29mZhgDIAEoCCLzAQoLVm9sdW1lU3RhdGUSDgoGdGVuYW50GAEgASgJEgwKBG5hbWUYAiABKAkSCgoCaWQYAyABKAkSDAoEbm9kZRgEIAEoCRIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRtYWRlGAYgASgIEikKB2JhY2t1cHMYByADKAsyGC53YXJyZW4uY29tbW9uLnYxLkJhY2t1cBIPCgdyZXN0b3JlGAggASgJEjIKDnJlc3RvcmVkX2FzX29mGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKQAQoGQmFja3VwEgoKAmlkGAEgASgJEikKBWFzX29mGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgVwYXJ0cxgDIAMoCzIcLndhcnJlbi5jb21tb24udjEuQmFja3VwUGFydBINCgVieXRlcxgEIAEoBBITCgtmaW5nZXJwcmludBgFIAEoCSI5CgpCYWNrdXBQYXJ0EgwKBGJsb2IYASABKAkSDQoFYnl0ZXMYAiABKAQSDgoGZGlnZXN0GAMgASgJIq4BCg1TdG9yYWdlUmVwb3J0Eg4KBnZvbHVtZRgBIAEoCRIOCgZ0ZW5hbnQYAiABKAkSDAoEbmFtZRgDIAEoCRIMCgRub2RlGAQgASgJEiYKAmF0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgp1c2VkX2J5dGVzGAYgASgEEhQKDGJ5dGVfc2Vjb25kcxgHIAEoBBIPCgdyZW1vdmVkGAggASgIIqcBCg1Wb2x1bWVDaGFuZ2VkEg4KBnRlbmFudBgBIAEoCRIMCgRuYW1lGAIgASgJEi4KBmNoYW5nZRgDIAEoDjIeLndhcnJlbi5jb21tb24udjEuVm9sdW1lQ2hhbmdlEgwKBG5vZGUYBCABKAkSKQoFYXNfb2YYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB21lc3NhZ2UYBiABKAkq2gEKDFZvbHVtZUNoYW5nZRIdChlWT0xVTUVfQ0hBTkdFX1VOU1BFQ0lGSUVEEAASGQoVVk9MVU1FX0NIQU5HRV9DUkVBVEVEEAESGgoWVk9MVU1FX0NIQU5HRV9SRVNUT1JFRBACEhsKF1ZPTFVNRV9DSEFOR0VfRElTUExBQ0VEEAMSGwoXVk9MVU1FX0NIQU5HRV9CQUNLRURfVVAQBBIfChtWT0xVTUVfQ0hBTkdFX0JBQ0tVUF9GQUlMRUQQBRIZChVWT0xVTUVfQ0hBTkdFX1JFTU9WRUQQBmIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * A directory of a tenant's own that outlives its instances: kept over stops, evictions, deploys and restarts of agents.
@@ -48,9 +48,9 @@ export type Volume = Message<"warren.common.v1.Volume"> & {
   /**
    * How it is backed up. Absent: every hour in which it changed, the last 7 are kept.
    *
-   * @generated from field: warren.common.v1.VolumeBackup backup = 4;
+   * @generated from field: warren.common.v1.BackupPolicy backup = 4;
    */
-  backup?: VolumeBackup | undefined;
+  backup?: BackupPolicy | undefined;
 };
 
 /**
@@ -63,9 +63,9 @@ export const VolumeSchema: GenMessage<Volume> = /*@__PURE__*/
 /**
  * How a volume is backed up to the cluster's blob store.
  *
- * @generated from message warren.common.v1.VolumeBackup
+ * @generated from message warren.common.v1.BackupPolicy
  */
-export type VolumeBackup = Message<"warren.common.v1.VolumeBackup"> & {
+export type BackupPolicy = Message<"warren.common.v1.BackupPolicy"> & {
   /**
    * Between two backups; one that would be the same as the last is not made. Default 1 h.
    *
@@ -89,9 +89,358 @@ export type VolumeBackup = Message<"warren.common.v1.VolumeBackup"> & {
 };
 
 /**
- * Describes the message warren.common.v1.VolumeBackup.
- * Use `create(VolumeBackupSchema)` to create a new message.
+ * Describes the message warren.common.v1.BackupPolicy.
+ * Use `create(BackupPolicySchema)` to create a new message.
  */
-export const VolumeBackupSchema: GenMessage<VolumeBackup> = /*@__PURE__*/
+export const BackupPolicySchema: GenMessage<BackupPolicy> = /*@__PURE__*/
   messageDesc(file_warren_common_v1_volume, 1);
+
+/**
+ * Where a volume lies, as the scheduler's log records it.
+ *
+ * @generated from message warren.common.v1.VolumeState
+ */
+export type VolumeState = Message<"warren.common.v1.VolumeState"> & {
+  /**
+   * Its tenant's key.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * Its name, as the spec has it.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * ULID of this copy of it: another one when it is restored.
+   *
+   * @generated from field: string id = 3;
+   */
+  id: string;
+
+  /**
+   * The node that holds it; empty while it has no place: the next start gives it one.
+   *
+   * @generated from field: string node = 4;
+   */
+  node: string;
+
+  /**
+   * When the volume was first given a place.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 5;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * The copy is known to exist on its node: nothing may be started there without it.
+   *
+   * @generated from field: bool made = 6;
+   */
+  made: boolean;
+
+  /**
+   * Backups, the newest first.
+   *
+   * @generated from field: repeated warren.common.v1.Backup backups = 7;
+   */
+  backups: Backup[];
+
+  /**
+   * The backup that is brought back before the next start, in a new copy; empty for none.
+   *
+   * @generated from field: string restore = 8;
+   */
+  restore: string;
+
+  /**
+   * Of what age the content of this copy was when it was restored from a backup; absent: it was never restored.
+   *
+   * @generated from field: google.protobuf.Timestamp restored_as_of = 9;
+   */
+  restoredAsOf?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message warren.common.v1.VolumeState.
+ * Use `create(VolumeStateSchema)` to create a new message.
+ */
+export const VolumeStateSchema: GenMessage<VolumeState> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_volume, 2);
+
+/**
+ * One backup of a volume.
+ *
+ * @generated from message warren.common.v1.Backup
+ */
+export type Backup = Message<"warren.common.v1.Backup"> & {
+  /**
+   * ULID.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * When its content was as it is: what was written later is not in it.
+   *
+   * @generated from field: google.protobuf.Timestamp as_of = 2;
+   */
+  asOf?: Timestamp | undefined;
+
+  /**
+   * Its compressed bytes, in order, as blobs.
+   *
+   * @generated from field: repeated warren.common.v1.BackupPart parts = 3;
+   */
+  parts: BackupPart[];
+
+  /**
+   * Bytes of all parts.
+   *
+   * @generated from field: uint64 bytes = 4;
+   */
+  bytes: bigint;
+
+  /**
+   * Tells a volume that has not changed since.
+   *
+   * @generated from field: string fingerprint = 5;
+   */
+  fingerprint: string;
+};
+
+/**
+ * Describes the message warren.common.v1.Backup.
+ * Use `create(BackupSchema)` to create a new message.
+ */
+export const BackupSchema: GenMessage<Backup> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_volume, 3);
+
+/**
+ * A part of a backup.
+ *
+ * @generated from message warren.common.v1.BackupPart
+ */
+export type BackupPart = Message<"warren.common.v1.BackupPart"> & {
+  /**
+   * Name of the blob.
+   *
+   * @generated from field: string blob = 1;
+   */
+  blob: string;
+
+  /**
+   * Its size.
+   *
+   * @generated from field: uint64 bytes = 2;
+   */
+  bytes: bigint;
+
+  /**
+   * Digest of its bytes, "sha256:" and 64 hex digits.
+   *
+   * @generated from field: string digest = 3;
+   */
+  digest: string;
+};
+
+/**
+ * Describes the message warren.common.v1.BackupPart.
+ * Use `create(BackupPartSchema)` to create a new message.
+ */
+export const BackupPartSchema: GenMessage<BackupPart> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_volume, 4);
+
+/**
+ * What one copy of a volume holds and has held, as its node measures it. Cumulative: the highest value counts.
+ *
+ * @generated from message warren.common.v1.StorageReport
+ */
+export type StorageReport = Message<"warren.common.v1.StorageReport"> & {
+  /**
+   * ULID of the copy.
+   *
+   * @generated from field: string volume = 1;
+   */
+  volume: string;
+
+  /**
+   * Its tenant's key.
+   *
+   * @generated from field: string tenant = 2;
+   */
+  tenant: string;
+
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * The node that holds it.
+   *
+   * @generated from field: string node = 4;
+   */
+  node: string;
+
+  /**
+   * When it was read, by the node's clock.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 5;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * Bytes that its files hold now.
+   *
+   * @generated from field: uint64 used_bytes = 6;
+   */
+  usedBytes: bigint;
+
+  /**
+   * The same integrated over time since the copy was made, in byte-seconds.
+   *
+   * @generated from field: uint64 byte_seconds = 7;
+   */
+  byteSeconds: bigint;
+
+  /**
+   * The copy was removed: this is the last that is told of it.
+   *
+   * @generated from field: bool removed = 8;
+   */
+  removed: boolean;
+};
+
+/**
+ * Describes the message warren.common.v1.StorageReport.
+ * Use `create(StorageReportSchema)` to create a new message.
+ */
+export const StorageReportSchema: GenMessage<StorageReport> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_volume, 5);
+
+/**
+ * What became of a volume.
+ *
+ * @generated from message warren.common.v1.VolumeChanged
+ */
+export type VolumeChanged = Message<"warren.common.v1.VolumeChanged"> & {
+  /**
+   * Its tenant's key.
+   *
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * What became of it.
+   *
+   * @generated from field: warren.common.v1.VolumeChange change = 3;
+   */
+  change: VolumeChange;
+
+  /**
+   * The node that it lies on, or lay on until now.
+   *
+   * @generated from field: string node = 4;
+   */
+  node: string;
+
+  /**
+   * Of the backup that this is about: when its content was as it is.
+   *
+   * @generated from field: google.protobuf.Timestamp as_of = 5;
+   */
+  asOf?: Timestamp | undefined;
+
+  /**
+   * One sentence for a person.
+   *
+   * @generated from field: string message = 6;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message warren.common.v1.VolumeChanged.
+ * Use `create(VolumeChangedSchema)` to create a new message.
+ */
+export const VolumeChangedSchema: GenMessage<VolumeChanged> = /*@__PURE__*/
+  messageDesc(file_warren_common_v1_volume, 6);
+
+/**
+ * What became of a volume.
+ *
+ * @generated from enum warren.common.v1.VolumeChange
+ */
+export enum VolumeChange {
+  /**
+   * Not known.
+   *
+   * @generated from enum value: VOLUME_CHANGE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It was given a place on a node, empty.
+   *
+   * @generated from enum value: VOLUME_CHANGE_CREATED = 1;
+   */
+  CREATED = 1,
+
+  /**
+   * It was brought back from a backup.
+   *
+   * @generated from enum value: VOLUME_CHANGE_RESTORED = 2;
+   */
+  RESTORED = 2,
+
+  /**
+   * It lost its place: its node was forgotten, or somebody asked for a backup to be restored.
+   *
+   * @generated from enum value: VOLUME_CHANGE_DISPLACED = 3;
+   */
+  DISPLACED = 3,
+
+  /**
+   * A backup of it was made.
+   *
+   * @generated from enum value: VOLUME_CHANGE_BACKED_UP = 4;
+   */
+  BACKED_UP = 4,
+
+  /**
+   * A backup of it could not be made.
+   *
+   * @generated from enum value: VOLUME_CHANGE_BACKUP_FAILED = 5;
+   */
+  BACKUP_FAILED = 5,
+
+  /**
+   * It was removed with its backups.
+   *
+   * @generated from enum value: VOLUME_CHANGE_REMOVED = 6;
+   */
+  REMOVED = 6,
+}
+
+/**
+ * Describes the enum warren.common.v1.VolumeChange.
+ */
+export const VolumeChangeSchema: GenEnum<VolumeChange> = /*@__PURE__*/
+  enumDesc(file_warren_common_v1_volume, 0);
 
