@@ -190,7 +190,7 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
     if (!(value > 0)) throw bad(option, `${value} must be more than 0`);
     return value;
   };
-  const durable = root.startsWith("/run/")
+  const durable = /^(\/var)?\/run\//.test(root)
     ? join("/var/lib/warren/volumes", options.node)
     : join(root, "volumes");
   const volumesDirectory = options.volumesDirectory ?? durable;
