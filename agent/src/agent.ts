@@ -208,6 +208,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       instancesOf: (tenant) => instances.of(tenant),
       signal: abandon.signal,
     };
+    const snapshots = new Snapshots(mechanism, o.paths.bin);
     const instances: Instances = new Instances(mechanism, {
       allowDirectories: o.allowDirectories,
       maxInstances: o.capacity.maxInstances,
@@ -246,7 +247,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       log,
       metrics: metrics.registry,
       routes: (router) => {
-        const snapshots = new Snapshots(mechanism, o.paths.bin);
         const parts = { incarnation, fence, instances, releases, logs, volumes, snapshots };
         router.service(AgentService, agentService(parts));
       },

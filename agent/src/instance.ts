@@ -77,6 +77,7 @@ export class Instance {
   #span: StartSpan | undefined;
   #directory = "";
   #files: Files | undefined;
+  #preparing: Promise<void> = Promise.resolve();
   #group: Group;
   #counters: Counters;
   /** Monotonic ms at which its process would have been spawned, were it counted by this agent's clock. */
@@ -337,7 +338,7 @@ export class Instance {
   #perform(effect: Effect): void {
     switch (effect.kind) {
       case "prepare":
-        void this.#prepare();
+        this.#preparing = this.#prepare();
         return;
       case "spawn":
         this.#spawn();
@@ -418,13 +419,14 @@ export class Instance {
       const queueMs = this.#m.clock.monotonic() - fetched;
       this.#patch({ phases: { fetchMs: fetched - began, queueMs, spawnMs: 0, listenMs: 0, answerMs: 0 } });
     } catch (error) {
+      if (signal.aborted) this.#letGoOfFiles();
       if (error instanceof SpawnError) this.dispatch({ kind: "unstartable", message: error.message });
       else this.dispatch({ kind: "refused", error: ourFault(error) });
       return;
     }
     if (signal.aborted) {
       this.#leaveGate?.();
-      if (this.#files) this.#removeFiles(); // what was made after the stop
+      if (this.#files) this.#letGoOfFiles(); // what was taken after the stop
     } else if (this.#leaveGate) this.dispatch({ kind: "prepared" });
   }
 
@@ -730,14 +732,17 @@ export class Instance {
     this.#contact.close();
     removeTree(socketDirectory(this.#m, ref.id));
     this.#m.records.remove(ref.id);
-    void this.#removeRemains().then(() => this.#m.ports.release(port, ref.id));
+    // Nor is anything given to its uid any more.
+    void Promise.all([this.#preparing, this.#removeRemains()]).then(() =>
+      this.#m.ports.release(port, ref.id),
+    );
     this.#m.caches.release(ref);
-    for (const { id } of this.#record.volumes ?? []) this.#m.volumes.release(id, ref.id);
     this.#m.logs.ended(ref.tenant, ref.id);
-    this.#removeFiles();
+    this.#letGoOfFiles();
   }
 
-  #removeFiles(): void {
+  #letGoOfFiles(): void {
+    for (const { id } of this.#record.volumes ?? []) this.#m.volumes.release(id, this.id);
     for (const path of [this.#home, join(this.#m.views, this.id)]) {
       rm(path, { recursive: true, force: true }).catch((error: unknown) =>
         this.#log.warn({ why: messageOf(error), path }, "an instance's files could not be removed"),

@@ -7,7 +7,7 @@ import { resolveCommand, tenantEnvironment } from "./command.ts";
 import type { Group } from "./host/host.ts";
 import type { LivenessPolicy } from "./liveness.ts";
 import type { Mechanism } from "./mechanism.ts";
-import { type Mount, type Mounted, makeWritable, mountAll } from "./mounts/mounts.ts";
+import { checkPlace, type Mount, type Mounted, makeWritable, mountAll } from "./mounts/mounts.ts";
 import type { ReadinessSpec } from "./readiness.ts";
 import type { HeldVolume, InstanceLimits, InstanceRecord } from "./records.ts";
 import { type Identity, makeHome, uidOf } from "./sandbox.ts";
@@ -72,14 +72,19 @@ export async function prepareFiles(
   const identity = identityOf(m, plan, port);
   const owner = plan.rung >= Isolation.USER ? identity : undefined;
   const home = makeHome(m.homes, id, owner);
+  const isRelease = plan.source.kind === "release";
+  for (const path of [...plan.writable, ...plan.volumes.map(({ path }) => path)])
+    await checkPlace(directory, path);
   const mounts = [
-    ...(await makeWritable(plan.writable, directory, home, owner)),
+    // A directory of the host may hold what its tenant must not read.
+    ...(await makeWritable(plan.writable, isRelease ? directory : undefined, home, owner)),
     ...(await takeVolumes(m, plan, owner, take)),
   ];
-  const isRelease = plan.source.kind === "release";
   const gid = owner && isRelease ? identity.gid : undefined;
   const view = join(m.views, id);
-  const mounted = await mountAll({ level: plan.rung, directory, isRelease, gid, view, mounts });
+  const { bun } = m.sandbox;
+  const others = [home, bun.path, bun.binDirectory];
+  const mounted = await mountAll({ level: plan.rung, directory, isRelease, gid, view, mounts, others });
   return { ...mounted, port };
 }
 

@@ -81,9 +81,9 @@ export function agentService(parts: ServiceParts): ServiceImpl<typeof AgentServi
       return { cached };
     },
 
-    async *backupVolume({ epoch, volume, unlessFingerprint }, context) {
-      fence.check(epoch);
-      yield* snapshots.backup(volume, unlessFingerprint, context.signal);
+    async *backupVolume(request, context) {
+      fence.check(request.epoch);
+      yield* snapshots.backup(request, context.signal);
     },
 
     async restoreVolume(parts) {

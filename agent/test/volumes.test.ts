@@ -10,6 +10,7 @@ import {
   readFileSync,
   rmSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -201,8 +202,9 @@ test.skipIf(!isRoot)("a volume may be mounted at an absolute path, in a mount na
     isRelease: true,
     gid: undefined,
     view: "",
+    others: ["/home/x"],
   };
-  for (const path of ["/srv", "/srv/releases/r/data"]) {
+  for (const path of ["/srv", "/srv/releases/r/data", "/home"]) {
     const mounting = mountAll({ ...plan, mounts: [{ path, source: "/volume" }] });
     expect((await mounting.catch((error: Error) => error)) as Error).toHaveProperty("name", "SpawnError");
   }
@@ -306,4 +308,55 @@ test("an instance that starts does not wait for the backup of its idle volume", 
   };
   expect((await failure(rest())).code).toBe(Code.Aborted);
   rmSync(join(data, "deep"), { recursive: true });
+});
+
+test("a volume is closed to all others while no instance has it", async () => {
+  const t = await site.agent(scheduler.url);
+  const id = ulid();
+  const mode = () => lstatSync(copyOf(t, id)).mode & 0o777;
+  const one = await start(t, { id });
+  expect(mode()).toBe(0o711);
+  await t.stop(one.ref!.id);
+  expect(mode()).toBe(0o700);
+  await backup(t, id);
+  expect(mode()).toBe(0o700);
+});
+
+test("files whose holes would fill a disk are not backed up, and it is said why", async () => {
+  const t = await site.agent(scheduler.url);
+  const id = ulid();
+  await start(t, { id });
+  const path = join(copyOf(t, id), "data/holes");
+  writeFileSync(path, "");
+  truncateSync(path, 10 * 1024 * 1024);
+  const read = async () => {
+    for await (const _ of t.rpc.backupVolume({ epoch: 1n, volume: id, maxBytes: 1_000_000n }));
+  };
+  expect((await failure(read())).rawMessage).toContain(
+    "more than 1000000 bytes long together, holes in them included",
+  );
+});
+
+test("a stop in the middle of a start gives the volume back, wherever it comes", async () => {
+  const t = await site.agent(scheduler.url);
+  const id = ulid();
+  await t.stop((await start(t, { id })).ref!.id);
+  for (let afterMs = 0; afterMs < 40; afterMs += 4) {
+    const ref = t.ref("app", { release: digest });
+    const starting = t.rpc.startInstance({
+      epoch: t.epoch,
+      instance: ref,
+      spec: {
+        key: "app",
+        source: { case: "release", value: digest },
+        command: ["bun", "files.ts"],
+        volumes: [{ name: "data", path: "data" }],
+      },
+      volumes: [{ name: "data", id, mustExist: true }],
+    });
+    await Bun.sleep(afterMs); // not to wait for anything: each time the stop meets it elsewhere
+    await t.stop(ref.id, ExitReason.KILLED, 0);
+    await starting.catch(() => undefined);
+  }
+  expect((await start(t, { id, mustExist: true })).state).toBe(InstanceState.READY);
 });

@@ -1,6 +1,6 @@
 /** `writable`: directories of a read-only release that an instance may write to, on each isolation level. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code } from "@warren/common/rpc/errors";
@@ -126,6 +126,18 @@ test("what stands in the way of a writable directory is named", async () => {
   const t = await site.agent(scheduler.url);
   const { exit } = await start(t, { writable: ["files.ts/cache"] });
   expect(exit?.message).toBe("nothing can be mounted at files.ts/cache: files.ts is a file in its release");
+  // The agent follows no link, wherever it leads: it would copy from there.
+  const apps = site.path("apps");
+  mkdirSync(apps);
+  mkdirSync(site.path("secret/cache"), { recursive: true });
+  symlinkSync(site.path("secret"), join(apps, "linked"));
+  const linked = await t.start("files.ts", {
+    source: { case: "directory", value: apps },
+    writable: ["linked/cache"],
+  });
+  expect(linked.exit?.message).toBe(
+    "nothing can be mounted at linked/cache: linked is a link in its release",
+  );
   const error = await failure(start(t, { writable: ["../outside"] }));
   expect(error.code).toBe(Code.FailedPrecondition);
   expect(error.rawMessage).toContain(

@@ -57,6 +57,7 @@ export class BackupBytes {
     readonly id: string;
     readonly backup: string;
     readonly fingerprint: string;
+    readonly maxBytes: number;
     readonly agentUrl: string;
   }): Promise<BackupOutcome> {
     const { agents, epoch, signal } = this.#options;
@@ -66,7 +67,12 @@ export class BackupBytes {
         .connection(effect.agentUrl)
         .client(AgentService)
         .backupVolume(
-          { epoch, volume: effect.id, unlessFingerprint: effect.fingerprint },
+          {
+            epoch,
+            volume: effect.id,
+            unlessFingerprint: effect.fingerprint,
+            maxBytes: BigInt(effect.maxBytes),
+          },
           { timeoutMs: backupMs, signal: AbortSignal.any([signal, stop.signal]) },
         );
       const messages = stream[Symbol.asyncIterator]();
@@ -117,11 +123,18 @@ export class BackupBytes {
       if (volume.restore) await this.#restore(ref.tenant, volume, volume.restore, agentUrl);
   }
 
-  async #restore(tenant: string, { name, id }: StartVolume, backup: Backup, agentUrl: string): Promise<void> {
+  async #restore(
+    tenant: string,
+    { name, id, maxBytes }: StartVolume,
+    backup: Backup,
+    agentUrl: string,
+  ): Promise<void> {
     const { agents, blobs, epoch, signal } = this.#options;
     let damaged: Error | undefined;
     const messages = async function* (): AsyncGenerator<MessageInitShape<typeof RestoreVolumeRequestSchema>> {
-      yield { part: { case: "header", value: { epoch, volume: id, tenant, name } } };
+      yield {
+        part: { case: "header", value: { epoch, volume: id, tenant, name, maxBytes: BigInt(maxBytes) } },
+      };
       for (const part of backup.parts) {
         const hash = createHash("sha256");
         for await (const bytes of blobs.get(part.blob, signal)) {

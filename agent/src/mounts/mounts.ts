@@ -41,13 +41,14 @@ export interface MountPlan {
   /** Where a view may be made; there is nothing yet. */
   readonly view: string;
   readonly mounts: readonly Mount[];
+  /** What is mounted besides, and must not be hidden. */
+  readonly others: readonly string[];
 }
 
 /** @throws SpawnError by the tenant's fault, Error by the node's */
 export async function mountAll(plan: MountPlan): Promise<Mounted> {
   const { level, directory, isRelease, gid, view, mounts } = plan;
-  if (mounts.length === 0) return { directory, binds: [] };
-  for (const { path } of mounts) await checkPlace(directory, path);
+  for (const { path } of mounts) checkAbsolute(plan, path);
   if (level >= Isolation.NAMESPACE) {
     const binds = [];
     for (const { path, source } of mounts) binds.push({ source, target: await mountPoint(plan, path) });
@@ -67,15 +68,21 @@ export async function mountAll(plan: MountPlan): Promise<Mounted> {
   return { directory: view, binds: [] };
 }
 
-/** The agent must not be led elsewhere by a link, and a file in the way would be hidden. */
-async function checkPlace(directory: string, path: string): Promise<void> {
-  if (isAbsolute(path)) {
-    if (isBelow(directory, path) || isBelow(path, directory))
-      throw new SpawnError(
-        `its volume cannot be mounted at ${path}, where its release is: take another path, such as /data`,
-      );
-    return;
-  }
+function checkAbsolute({ directory, others }: MountPlan, path: string): void {
+  if (!isAbsolute(path)) return;
+  const hidden = [directory, ...others].find((other) => isBelow(other, path) || isBelow(path, other));
+  if (hidden === undefined) return;
+  throw new SpawnError(
+    `its volume cannot be mounted at ${path}, where the node has its release and its home: take another path, such as /data`,
+  );
+}
+
+/**
+ * The agent must not be led elsewhere by a link, and a file in the way would be hidden.
+ * @throws SpawnError naming what is in the way
+ */
+export async function checkPlace(directory: string, path: string): Promise<void> {
+  if (isAbsolute(path)) return;
   let at = directory;
   for (const part of path.split("/")) {
     at = join(at, part);
@@ -105,10 +112,13 @@ async function mountPoint({ directory, isRelease }: MountPlan, path: string): Pr
 
 const isBelow = (path: string, parent: string): boolean => path === parent || path.startsWith(`${parent}/`);
 
-/** Directories that an instance may write to while it lives: each begins as its release has it. */
+/**
+ * Directories that an instance may write to while it lives, each checked before ({@link checkPlace}).
+ * @param release what they begin with; undefined: they begin empty
+ */
 export async function makeWritable(
   paths: readonly string[],
-  directory: string,
+  release: string | undefined,
   home: string,
   owner: Identity | undefined,
 ): Promise<Mount[]> {
@@ -116,8 +126,8 @@ export async function makeWritable(
   for (const [i, path] of paths.entries()) {
     const source = join(home, "writable", `${i}`);
     await mkdir(source, { recursive: true, mode: 0o700 });
-    const found = join(directory, path);
-    if ((await statOf(found))?.isDirectory()) await copyTree(found, source, owner);
+    const found = release && join(release, path);
+    if (found && (await statOf(found))?.isDirectory()) await copyTree(found, source, owner);
     if (owner) for (const made of [dirname(source), source]) chownSync(made, owner.uid, owner.gid);
     mounts.push({ path, source });
   }

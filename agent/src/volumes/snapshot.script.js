@@ -2,7 +2,7 @@
 // files can reach further than the tenant could; alone, without anything beside it. SQLite databases are copied by SQLite
 // itself (VACUUM INTO), write-ahead log and all, so that one that is being written to comes out consistent.
 //
-//     bun snapshot.script.js DATA STAGING
+//     bun snapshot.script.js DATA STAGING MOST-BYTES
 import { Database } from "bun:sqlite";
 import {
   closeSync,
@@ -16,7 +16,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 
-const [data, staging] = process.argv.slice(2);
+const [data, staging, mostBytes] = process.argv.slice(2);
+let total = 0;
 const block = 512;
 const chunk = Buffer.alloc(256 * 1024);
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
@@ -79,6 +80,9 @@ function entry(name, facts) {
 
 /** One that grows or shrinks meanwhile is told with the length that it had: what is missing is zeros. */
 function file(name, path, stat) {
+  total += stat.size;
+  if (total > Number(mostBytes))
+    throw new Error(`its files are more than ${mostBytes} bytes long together, holes in them included`);
   const fd = openSync(path, "r");
   try {
     entry(name, { mode: stat.mode, size: stat.size, mtime: stat.mtimeMs / 1000 });

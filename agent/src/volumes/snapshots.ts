@@ -1,7 +1,7 @@
 /** Backups of volumes: out as a compressed tar, made by a process of the tenant's own user; and in again. */
 import { chmodSync, chownSync, createWriteStream, lstatSync, mkdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createZstdCompress, createZstdDecompress } from "node:zlib";
@@ -10,6 +10,7 @@ import { Code, rpcError } from "@warren/common/rpc/errors";
 import { rpcLimits } from "@warren/common/rpc/limits";
 import { toTimestamp } from "@warren/common/time";
 import type {
+  BackupVolumeRequest,
   BackupVolumeResponseSchema,
   RestoreVolumeHeader,
   RestoreVolumeRequest,
@@ -50,8 +51,7 @@ export class Snapshots {
    * RESOURCE_EXHAUSTED, UNAVAILABLE
    */
   async *backup(
-    id: string,
-    unlessFingerprint: string,
+    { volume: id, unlessFingerprint, maxBytes }: BackupVolumeRequest,
     signal: AbortSignal,
   ): AsyncGenerator<MessageInitShape<typeof BackupVolumeResponseSchema>> {
     const data = this.#m.volumes.dataOf(id);
@@ -64,7 +64,8 @@ export class Snapshots {
     try {
       const work = await this.#begin(id, data);
       try {
-        yield* this.#copy(id, data, work, AbortSignal.any([signal, work.signal]));
+        const most = Number(maxBytes) || mostBytes;
+        yield* this.#copy(id, data, work, most, AbortSignal.any([signal, work.signal]));
       } finally {
         await work.end();
       }
@@ -85,7 +86,8 @@ export class Snapshots {
     if (header?.case !== "header")
       throw rpcError(Code.InvalidArgument, "a restore is one header, then chunks, then the end");
     check(header.value);
-    const { volume: id, tenant, name } = header.value;
+    const { volume: id, tenant, name, maxBytes } = header.value;
+    const bounds = { bytes: Number(maxBytes) || mostBytes, entries: mostEntries };
     this.#enter();
     try {
       return await this.#m.volumes.restore({ id, tenant, name }, async (data) => {
@@ -94,9 +96,9 @@ export class Snapshots {
           await pipeline(
             Readable.from(chunksOf(iterator)),
             createZstdDecompress(),
+            atMost(tarBytes(bounds.bytes)),
             createWriteStream(tar, { mode: 0o600 }),
           );
-          const bounds = { bytes: mostBytes, entries: mostEntries };
           await unpack(tar, data, bounds, this.#m.signal, "it was");
         } finally {
           await rm(tar, { force: true });
@@ -146,18 +148,42 @@ export class Snapshots {
     }
   }
 
+  /** Walled in as the tenant's instances are at most: what is in its databases is the tenant's doing. */
+  #command(data: string, staging: string, most: number, identity: Identity | undefined): string[] {
+    const { sandbox } = this.#m;
+    const command = [sandbox.bun.path, this.#program, data, staging, `${most}`];
+    if (!identity) return command;
+    const confined = sandbox.confine({
+      rung: sandbox.highest,
+      identity,
+      limits: { memoryBytes: 0, cpuMillis: 0, pids: 0, openFiles: 0 },
+      sharesUid: false,
+      command,
+      tenant: "backup",
+      directory: dirname(this.#program),
+      home: staging,
+      cache: undefined,
+      binds: [{ source: data, target: data }],
+      readable: [sandbox.bun.path],
+    });
+    return [...confined.command];
+  }
+
   async *#copy(
     id: string,
     data: string,
     { identity }: Work,
+    most: number,
     signal: AbortSignal,
   ): AsyncGenerator<MessageInitShape<typeof BackupVolumeResponseSchema>> {
     const { bun } = this.#m.sandbox;
     const staging = join(data, "..", "staging");
     await rm(staging, { recursive: true, force: true });
-    mkdirSync(staging, { mode: 0o700 });
-    if (identity) chownSync(staging, identity.uid, identity.gid);
-    const child = Bun.spawn([bun.path, this.#program, data, staging], {
+    for (const path of [staging, join(staging, "tmp")]) {
+      mkdirSync(path, { mode: 0o700 });
+      if (identity) chownSync(path, identity.uid, identity.gid);
+    }
+    const child = Bun.spawn(this.#command(data, staging, most, identity), {
       cwd: "/",
       env: { PATH: "/usr/bin:/bin", HOME: staging, BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0", ...bun.env },
       ...identity,
@@ -169,7 +195,7 @@ export class Snapshots {
     });
     const said = new Response(child.stderr).text();
     try {
-      const compressed = Readable.fromWeb(child.stdout as never).pipe(createZstdCompress());
+      const compressed = Readable.from(atMost(tarBytes(most))(child.stdout)).pipe(createZstdCompress());
       for await (const bytes of compressed as AsyncIterable<Buffer>) {
         for (let at = 0; at < bytes.length; at += rpcLimits.chunkBytes)
           yield { part: { case: "chunk", value: bytes.subarray(at, at + rpcLimits.chunkBytes) } };
@@ -194,6 +220,20 @@ export class Snapshots {
     }
   }
 }
+
+/** Ends a stream that is longer than it can be. */
+const atMost = (most: number) =>
+  async function* (source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    let bytes = 0;
+    for await (const chunk of source) {
+      bytes += chunk.byteLength;
+      if (bytes > most) throw rpcError(Code.ResourceExhausted, `the backup is more than ${most} bytes long`);
+      yield chunk;
+    }
+  };
+
+/** Of a tar with so many bytes in its files: each has a header or two, and is padded. */
+const tarBytes = (bytes: number): number => bytes + mostEntries * 4 * 512;
 
 interface Work {
   readonly identity: Identity | undefined;

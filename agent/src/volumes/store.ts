@@ -7,7 +7,7 @@
  *  V3  Where a copy is missing that was there before, nothing is started, rather than with an empty one.
  *  V4  What it has held only grows: it is written down each minute, and goes on over agents and boots.
  */
-import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { create, fromJsonString, toJsonString } from "@bufbuild/protobuf";
@@ -76,6 +76,9 @@ const mostEntries = 200_000;
 /** A measurement that takes long is made less often: it may have this share of the time. */
 const measuringShare = 0.05;
 
+/** Others may pass through it, to what is theirs below. */
+const passable = 0o711;
+
 export class VolumeStore {
   readonly #options: VolumeStoreOptions;
   readonly #copies = new Map<string, Copy>();
@@ -89,7 +92,9 @@ export class VolumeStore {
     for (const name of readdirSync(options.directory)) this.#find(name);
   }
 
+  /** Once those that were adopted have what they had. */
   start(): void {
+    for (const [id, copy] of this.#copies) if (!this.#holders.has(id)) this.#close(copy);
     this.#running = this.#run();
   }
 
@@ -130,7 +135,7 @@ export class VolumeStore {
     try {
       return await this.#takeHeld(wanted, limitBytes);
     } catch (error) {
-      this.#holders.delete(id);
+      this.release(id, instance);
       throw error;
     }
   }
@@ -147,6 +152,7 @@ export class VolumeStore {
     }
     const copy = this.#copies.get(id)!;
     copy.isStale = true;
+    chmodSync(copy.path, passable);
     const over = overSize(name, await this.measure(id), limitBytes);
     if (over !== undefined) throw new SpawnError(`${over}: raise its size in the spec`);
     this.#options.report(this.#describe(copy)); // so that it is known at once where it lies
@@ -163,8 +169,20 @@ export class VolumeStore {
   release(id: string, instance: string): void {
     if (this.#holders.get(id)?.who !== instance) return;
     this.#holders.delete(id);
+    const copy = this.#copies.get(id);
+    if (!copy) return;
+    this.#close(copy);
     // What its last instance wrote is counted, and told at once.
-    if (this.#copies.has(id) && !this.#stopped.signal.aborted) void this.#measureAndReport(id);
+    if (!this.#stopped.signal.aborted) void this.#measureAndReport(id);
+  }
+
+  /** While nobody has it nobody gets in: its last instance's uid will be another tenant's. */
+  #close({ path, id }: Copy): void {
+    try {
+      chmodSync(path, 0o700);
+    } catch (error) {
+      this.#options.log.error({ volume: id, err: error }, "a volume could not be closed to other users");
+    }
   }
 
   /** Whether an instance has it. */
@@ -181,9 +199,12 @@ export class VolumeStore {
       return done.promise;
     };
     const release = this.#hold(id, { who: what, isInstance: false, giveWay });
+    const copy = this.#copies.get(id);
+    if (copy) chmodSync(copy.path, passable);
     return {
       signal: wanted.signal,
       release: () => {
+        if (copy) this.#close(copy);
         release();
         done.resolve();
       },
@@ -310,10 +331,10 @@ export class VolumeStore {
     return join(this.#options.directory, `${tenant}.${name}.${id}`);
   }
 
-  /** Tenants with uids of their own pass through; only `data` is theirs. */
+  /** Only `data` is a tenant's, and reached only while one has it. */
   #makeDirectories(path: string): void {
-    mkdirSync(this.#options.directory, { recursive: true, mode: 0o711 });
-    mkdirSync(path, { mode: 0o711 });
+    mkdirSync(this.#options.directory, { recursive: true, mode: passable });
+    mkdirSync(path, { mode: 0o700 });
     mkdirSync(join(path, "data"), { mode: 0o700 });
   }
 

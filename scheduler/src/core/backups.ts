@@ -1,11 +1,11 @@
 /** When volumes are backed up, and what of it is kept. Bytes go from agent to blob store by the shell. */
 import { create } from "@bufbuild/protobuf";
 import { fromDuration, fromTimestamp } from "@warren/common/time";
-import { type Backup, BackupSchema, type Volume, VolumeChange } from "@warren/proto/common";
+import { type Backup, BackupSchema, type Volume, VolumeChange, type VolumeState } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
 import type { BackupOutcome } from "./inputs.ts";
 import { type HeldVolume, type Node, type State, serving } from "./model.ts";
-import { allVolumes, patchVolume, volumeChanged, volumesOf } from "./volumes.ts";
+import { allVolumes, backupBytes, patchVolume, volumeChanged, volumesOf } from "./volumes.ts";
 
 /** Where the spec says nothing. */
 const defaultEveryMs = 3_600_000;
@@ -23,9 +23,13 @@ export interface BackupTimes {
 
 /** How the spec that serves has it backed up; nothing for one that is not. */
 export function backupTimes(state: State, { record }: HeldVolume): BackupTimes | undefined {
-  const tenant = state.tenants.get(record.tenant);
-  const volume = tenant && serving(tenant).spec.volumes.find(({ name }) => name === record.name);
+  const volume = inSpec(state, record);
   return volume && timesOf(volume);
+}
+
+function inSpec(state: State, { tenant: key, name }: VolumeState): Volume | undefined {
+  const tenant = state.tenants.get(key);
+  return tenant && serving(tenant).spec.volumes.find((volume) => volume.name === name);
 }
 
 export function timesOf({ backup }: Volume): BackupTimes | undefined {
@@ -71,6 +75,11 @@ export function startBackup(ctx: Context, held: HeldVolume, node: Node): void {
     id,
     backup: ctx.newId(),
     fingerprint: backups[0]?.fingerprint ?? "",
+    // Of one that no spec names its size is not known.
+    maxBytes: Math.max(
+      2 * Number(held.used?.bytes ?? 0n),
+      backupBytes(inSpec(ctx.state, held.record) ?? { sizeBytes: 0n }),
+    ),
     agentUrl: node.agentUrl,
   });
 }

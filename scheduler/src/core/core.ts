@@ -31,7 +31,7 @@ import { slept } from "./sleep.ts";
 import { applied, apply, deleted, deleteFailed, install, notDurable } from "./tenants.ts";
 import { tick } from "./tick.ts";
 import { touch } from "./touch.ts";
-import { backUpVolume, removeVolume, restoreVolume, volumeRemoved } from "./volume-rpcs.ts";
+import { backUpVolume, removeVolume, restoreVolume, volumeRemoved } from "./volume-calls.ts";
 import { resumeVolumes } from "./volumes.ts";
 
 export interface CoreOptions {

@@ -52,6 +52,8 @@ export interface StartVolume {
   readonly mustExist: boolean;
   /** To be brought to the node first. */
   readonly restore: Backup | undefined;
+  /** Of what is brought back, all files together. */
+  readonly maxBytes: number;
 }
 
 export type Effect =
@@ -101,6 +103,8 @@ export type Effect =
       readonly backup: string;
       /** Of the last one. */
       readonly fingerprint: string;
+      /** Of all files together. */
+      readonly maxBytes: number;
       readonly agentUrl: string;
     }
   /** Then feed `volume-removed`. */

@@ -11,7 +11,7 @@ import { abandonMove } from "./replace.ts";
 import { settleOwed } from "./restart.ts";
 import { cutShort } from "./rollout.ts";
 import { beginStop, condemn } from "./stop.ts";
-import { removeVolumesOf } from "./volume-rpcs.ts";
+import { removeVolumesOf } from "./volume-calls.ts";
 import { volumesOf } from "./volumes.ts";
 import { refuseWaiters } from "./waiters.ts";
 

@@ -8,11 +8,13 @@
  *  W3  A volume is removed only by RemoveVolume, or by DeleteTenant where that says so.
  */
 import { clone, create } from "@bufbuild/protobuf";
+import { volumeBytes } from "@warren/common/tenant-files";
 import { fromTimestamp, toTimestamp } from "@warren/common/time";
 import {
   type Backup,
   type StorageReport,
   type TenantSpec,
+  type Volume,
   VolumeChange,
   VolumeChangedSchema,
   type VolumeState,
@@ -103,13 +105,20 @@ export function giveVolumes(ctx: Context, tenant: string, node: Node, spec: Tena
 
 /** What an instance of this spec is started with. */
 export function startVolumes(state: State, tenant: string, spec: TenantSpec): StartVolume[] {
-  return spec.volumes.flatMap(({ name }) => {
+  return spec.volumes.flatMap((volume) => {
+    const { name } = volume;
     const record = volumesOf(state, tenant).get(name)?.record;
     if (!record) return [];
     const restore = record.backups.find(({ id }) => id === record.restore);
-    return [{ name, id: record.id, mustExist: record.made, restore }];
+    return [{ name, id: record.id, mustExist: record.made, restore, maxBytes: backupBytes(volume) }];
   });
 }
+
+/**
+ * What a backup may hold: a volume may be over its size for some seconds, and of a file with holes only what is written counts
+ * for that, while a backup has all of it.
+ */
+export const backupBytes = (volume: Pick<Volume, "sizeBytes">): number => 2 * volumeBytes(volume);
 
 /** Bringing backups back takes this much longer, in ms. */
 export function restoreMs(volumes: readonly StartVolume[]): number {
