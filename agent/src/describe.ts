@@ -104,12 +104,14 @@ const asksForOutput: readonly ExitReason[] = [
 /** @param directory where it ran from, or "" where that is not known */
 export function describeExit(exit: Outcome, lastOutput: () => string[], directory = ""): Exit {
   const lines = asksForOutput.includes(exit.reason) ? lastOutput() : [];
-  const messages = [exit.message, writeHint(lines, directory)].filter((text) => text);
+  const hint = writeHint(lines, directory) ?? "";
+  const messages = [exit.message, hint].filter((text) => text);
   return create(ExitSchema, {
     reason: exit.reason,
     code: exit.code,
     signal: exit.signal ?? "",
     message: messages.join("; "),
+    hint,
     lastOutput: lines,
   });
 }

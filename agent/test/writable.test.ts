@@ -109,6 +109,7 @@ test.skipIf(!isRoot)(
         const { exit } = await start(t, { isolation }, args);
         expect(exit?.reason).toBe(ExitReason.CRASHED);
         expect(exit?.message).toContain("HOME and TMPDIR");
+        expect(exit?.message).toEndWith(exit?.hint ?? "?");
         expect(exit?.message).toContain("`writable`");
         expect(exit?.message).toContain("`volumes`");
       }
