@@ -32,17 +32,23 @@ const mostAtOnce = 2;
 export class Snapshots {
   readonly #m: Mechanism;
   readonly #program: string;
+  #isPlaced = false;
   #running = 0;
 
   constructor(m: Mechanism, binDirectory: string) {
     this.#m = m;
-    // In a directory that tenants' users may read: Bun looks there for what a program imports.
-    const directory = join(binDirectory, "snapshot");
+    this.#program = join(binDirectory, "snapshot", "snapshot.js");
+  }
+
+  /** At the first backup: an agent starts on a full disk, too. In a directory that tenants' users may read, as Bun does. */
+  #place(): void {
+    if (this.#isPlaced) return;
+    const directory = dirname(this.#program);
     mkdirSync(directory, { recursive: true });
     chmodSync(directory, 0o755);
-    this.#program = join(directory, "snapshot.js");
     writeWhole(this.#program, program);
     chmodSync(this.#program, 0o644);
+    this.#isPlaced = true;
   }
 
   /**
@@ -177,6 +183,7 @@ export class Snapshots {
     signal: AbortSignal,
   ): AsyncGenerator<MessageInitShape<typeof BackupVolumeResponseSchema>> {
     const { bun } = this.#m.sandbox;
+    this.#place();
     const staging = join(data, "..", "staging");
     await rm(staging, { recursive: true, force: true });
     for (const path of [staging, join(staging, "tmp")]) {
