@@ -196,13 +196,31 @@ describe("backups", () => {
       until: c.now + 60_000,
     }));
     c.run(15_000);
-    expect(c.granted(call)).toMatchObject({ kind: "drained", stopped: 1 });
+    expect(c.granted(call)).toMatchObject({ kind: "drained", stopped: 1, unsaved: [] });
     expect(c.backups.get(held(c).record.backups[0]!.id)).toEqual(contentOf(c));
     // It waits there, and runs nowhere else.
     c.ensure("a", 1_000);
     c.run(2_000);
     expect(c.live()).toEqual([]);
   });
+});
+
+test("a drain says which volumes could not be backed up, and does not take an older backup for the last", () => {
+  const c = site();
+  const home = started(c);
+  const earlier = ask.backup(c); // still under way when the drain begins
+  c.backupError = "the store is full"; // from the next one on
+  const call = c.ask((call) => ({
+    type: "drain",
+    call,
+    node: home,
+    deadline: c.now + 40_000,
+    until: c.now + 30_000,
+  }));
+  c.run(100);
+  expect(c.granted(earlier)).toMatchObject({ kind: "backup" });
+  c.run(35_000);
+  expect(c.granted(call)).toMatchObject({ kind: "drained", unsaved: ["a/data"] });
 });
 
 describe("a node that is gone for good", () => {

@@ -76,16 +76,21 @@ export function placingCommands(program: Command): void {
         };
         show().catch(() => {});
         try {
-          const { moved, stopped } = await warren.scheduler.drainNode(
+          const { moved, stopped, unsavedVolumes } = await warren.scheduler.drainNode(
             { node, deadline: toDuration(within) },
             { signal, timeoutMs: options.timeout ?? within + drainSlackMs },
           );
           progress("");
-          if (options.json) printJson({ node, moved, stopped });
+          if (options.json) printJson({ node, moved, stopped, unsavedVolumes });
           else
             process.stdout.write(
               `${pc.green("drained")} ${node} ${pc.dim(`${moved} moved, ${stopped} stopped`)}\n`,
             );
+          for (const volume of options.json ? [] : unsavedVolumes) {
+            process.stderr.write(
+              `${pc.yellow("!")} volume ${volume} is not backed up as it was left: 'warren volumes' says why\n`,
+            );
+          }
         } finally {
           looking.abort();
         }

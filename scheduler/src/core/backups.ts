@@ -40,29 +40,25 @@ export function timesOf({ backup }: Volume): BackupTimes | undefined {
 /** Begins those that are due. */
 export function beginBackups(ctx: Context): void {
   const { state, at } = ctx;
-  if (state.volumes.size === 0) return;
-  const running = runningByNode(state);
-  let inAll = [...running.values()].reduce((sum, n) => sum + n, 0);
   for (const held of allVolumes(state)) {
-    if (inAll >= mostInAll) return;
     const node = state.nodes.get(held.record.node);
     const times = backupTimes(state, held);
-    if (!times || !held.record.made || held.task || !node?.confirmed || node.lost) continue;
+    if (!times || !held.record.made || !node?.confirmed || node.lost) continue;
     const last = fromTimestamp(held.record.backups[0]?.asOf ?? held.record.createdAt, 0);
-    if (at.wall < last + times.everyMs || at.mono < held.backupAt) continue;
-    if ((running.get(node.name) ?? 0) >= mostPerNode) continue;
-    running.set(node.name, (running.get(node.name) ?? 0) + 1);
-    inAll++;
-    startBackup(ctx, held, node);
+    if (at.wall >= last + times.everyMs && mayBackUp(ctx, held, node)) startBackup(ctx, held, node);
   }
 }
 
-function runningByNode(state: State): Map<string, number> {
-  const running = new Map<string, number>();
+/** Whether nothing is done with it, it has not failed just now, and not too many are under way. */
+export function mayBackUp({ state, at }: Context, held: HeldVolume, node: Node): boolean {
+  if (held.task !== undefined || at.mono < held.backupAt) return false;
+  let [here, inAll] = [0, 0];
   for (const { record, task } of allVolumes(state)) {
-    if (task === "backup") running.set(record.node, (running.get(record.node) ?? 0) + 1);
+    if (task !== "backup") continue;
+    inAll++;
+    if (record.node === node.name) here++;
   }
-  return running;
+  return here < mostPerNode && inAll < mostInAll;
 }
 
 export function startBackup(ctx: Context, held: HeldVolume, node: Node): void {

@@ -4,7 +4,7 @@
  */
 import { hasVolumes, isAtMostOne } from "@warren/common/tenant-files";
 import { ExitReason, NodeChange } from "@warren/proto/common";
-import { backupTimes, startBackup } from "./backups.ts";
+import { backupTimes, mayBackUp, startBackup } from "./backups.ts";
 import type { Context } from "./context.ts";
 import { setCordon } from "./cordon.ts";
 import { takeLate } from "./late.ts";
@@ -57,6 +57,7 @@ export function drainNode(
       moved: 0,
       stopped: 0,
       againAt: 0,
+      saving: new Set(),
       saved: new Set(),
     };
   stepDrain(ctx, node);
@@ -79,7 +80,9 @@ export function stepDrain(ctx: Context, node: Node): void {
   if (!draining) return;
   const here = instancesOn(ctx.state, node).filter(({ lost }) => !lost);
   if (here.length === 0) {
-    if (ctx.at.mono >= draining.until || saveVolumes(ctx, node, draining)) finish(ctx, node);
+    saveVolumes(ctx, node, draining);
+    const unsaved = unsavedOf(ctx, node, draining);
+    if (unsaved.length === 0 || ctx.at.mono >= draining.until) finish(ctx, node, unsaved);
     return;
   }
   const over = ctx.at.mono >= draining.until;
@@ -116,25 +119,33 @@ export function stepDrain(ctx: Context, node: Node): void {
   }
 }
 
-/** Begins backups of what lies there, now that nothing writes to it. @returns whether all are done */
-function saveVolumes(ctx: Context, node: Node, { saved }: NodeDrain): boolean {
-  let isDone = true;
-  for (const held of allVolumes(ctx.state)) {
-    const { id, made } = held.record;
-    if (held.record.node !== node.name || !made || saved.has(id) || !backupTimes(ctx.state, held)) continue;
-    isDone = false;
-    if (held.task === undefined && node.confirmed && !node.lost && ctx.at.mono >= held.backupAt)
-      startBackup(ctx, held, node);
-  }
-  return isDone;
+/** Volumes on it that are to be backed up, and are not yet as their last instance left them. */
+function unsavedOf({ state }: Context, node: Node, { saved }: NodeDrain): HeldVolume[] {
+  return [...allVolumes(state)].filter(
+    (held) =>
+      held.record.node === node.name &&
+      held.record.made &&
+      !saved.has(held.record.id) &&
+      backupTimes(state, held) !== undefined,
+  );
 }
 
-/** A backup has ended; one of a node on which nothing ran is the last before it goes. */
+/** Begins their backups, now that nothing writes to them; as many at once as the node takes. */
+function saveVolumes(ctx: Context, node: Node, draining: NodeDrain): void {
+  if (!node.confirmed || node.lost) return;
+  for (const held of unsavedOf(ctx, node, draining)) {
+    if (!mayBackUp(ctx, held, node)) continue;
+    draining.saving.add(held.record.id);
+    startBackup(ctx, held, node);
+  }
+}
+
+/** A backup has ended. One that was begun while something ran there is not the last. */
 export function volumeSaved(ctx: Context, { record, backupError }: HeldVolume): void {
   const node = ctx.state.nodes.get(record.node);
   if (!node?.draining) return;
-  const isQuiet = instancesOn(ctx.state, node).every(({ lost }) => lost);
-  if (isQuiet && backupError === undefined) node.draining.saved.add(record.id);
+  const { saving, saved } = node.draining;
+  if (saving.delete(record.id) && backupError === undefined) saved.add(record.id);
   stepDrain(ctx, node);
 }
 
@@ -167,16 +178,19 @@ export function drainProgress(ctx: Context, nodeName: string): void {
   stepDrain(ctx, node);
 }
 
-function finish(ctx: Context, node: Node): void {
+function finish(ctx: Context, node: Node, volumes: readonly HeldVolume[]): void {
   const { draining } = node;
   if (!draining) return;
   node.draining = undefined;
   const moved = draining.moved;
   const stopped = Math.max(0, draining.stopped - moved);
+  const unsaved = volumes.map(({ record: { tenant, name } }) => `${tenant}/${name}`);
   for (const { call } of draining.calls) {
-    ctx.emit({ type: "answer", call, answer: { kind: "drained", moved, stopped } });
+    ctx.emit({ type: "answer", call, answer: { kind: "drained", moved, stopped, unsaved } });
   }
-  nodeChanged(ctx, node.name, NodeChange.DRAINED, `${moved} instances were moved, ${stopped} stopped`);
+  const without = unsaved.length > 0 ? `; not backed up: ${unsaved.join(", ")}` : "";
+  const message = `${moved} instances were moved, ${stopped} stopped${without}`;
+  nodeChanged(ctx, node.name, NodeChange.DRAINED, message);
 }
 
 /** Callers whose own deadline has passed; the drain goes on. */

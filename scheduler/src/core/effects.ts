@@ -11,7 +11,13 @@ export type Answer =
   | { readonly kind: "ensured"; readonly instance: string; readonly cold: boolean }
   | { readonly kind: "stopped"; readonly stopped: readonly InstanceRef[] }
   | { readonly kind: "reloaded"; readonly instances: readonly InstanceRef[] }
-  | { readonly kind: "drained"; readonly moved: number; readonly stopped: number }
+  | {
+      readonly kind: "drained";
+      readonly moved: number;
+      readonly stopped: number;
+      /** Volumes, "tenant/name", that could not be backed up by the deadline. */
+      readonly unsaved: readonly string[];
+    }
   | { readonly kind: "backup"; readonly backup: Backup; readonly unchanged: boolean }
   | { readonly kind: "forgotten"; readonly volumes: readonly Displaced[] }
   | { readonly kind: "done" };

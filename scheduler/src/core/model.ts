@@ -305,7 +305,8 @@ export interface NodeDrain {
   stopped: number;
   /** When what could not be moved is tried again (mono). */
   againAt: number;
-  /** Ids of volumes that were backed up once nothing ran there, or could not be. */
+  /** Ids of volumes whose backup was begun, and was made, once nothing ran there. */
+  readonly saving: Set<string>;
   readonly saved: Set<string>;
 }
 

@@ -12,7 +12,7 @@ import { settleOwed } from "./restart.ts";
 import { cutShort } from "./rollout.ts";
 import { beginStop, condemn } from "./stop.ts";
 import { removeVolumesOf } from "./volume-calls.ts";
-import { volumesOf } from "./volumes.ts";
+import { patchVolume, volumesOf } from "./volumes.ts";
 import { refuseWaiters } from "./waiters.ts";
 
 const reasons = {
@@ -79,12 +79,20 @@ export function completeOperations(ctx: Context, key: string, ended?: InstanceRe
   persistDeletion(ctx, key, deletes);
 }
 
+const removesVolumes = (operations: readonly Operation[]): boolean =>
+  operations.some(({ volumes }) => volumes === "remove");
+
 /** Their callers go on waiting, each to its own deadline, while the store takes the deletion. */
 function persistDeletion(ctx: Context, key: string, deletes: readonly Operation[]): void {
   if (deletes.length === 0) return;
   const underWay = deletes.some(({ persisting }) => persisting);
   for (const operation of deletes) operation.persisting = true;
   if (underWay) return;
+  // Ahead of the tenant: a tenant made anew must not get what was to go, whenever this scheduler dies.
+  if (removesVolumes(deletes)) {
+    for (const name of volumesOf(ctx.state, key).keys())
+      ctx.emit({ type: "persist", write: { kind: "volume-gone", tenant: key, name } });
+  }
   ctx.emit({
     type: "persist",
     write: { kind: "tenant-gone", key },
@@ -98,7 +106,10 @@ export function settleDeletes(ctx: Context, key: string, refusal?: Refusal): voi
   const pending = ctx.state.operations.get(key) ?? [];
   ctx.state.operations.delete(key);
   // Their bytes go from their nodes in their own time: the record is what gives them to a tenant.
-  if (!refusal && pending.some(({ volumes }) => volumes === "remove")) removeVolumesOf(ctx, key);
+  if (removesVolumes(pending)) {
+    if (!refusal) removeVolumesOf(ctx, key);
+    else for (const held of volumesOf(ctx.state, key).values()) patchVolume(ctx, held, {});
+  }
   for (const { call, late } of pending) {
     if (late) continue;
     if (refusal) ctx.emit({ type: "refuse", call, refusal });

@@ -117,7 +117,9 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
       const deadline = deadlineOf(context, at);
       const until = at.mono + fromDuration(within, drainNodeMs);
       const answer = await engine.ask((call) => ({ type: "drain", call, node, deadline, until }));
-      return answer.kind === "drained" ? { moved: answer.moved, stopped: answer.stopped } : {};
+      if (answer.kind !== "drained") return {};
+      const { moved, stopped, unsaved } = answer;
+      return { moved, stopped, unsavedVolumes: [...unsaved] };
     },
     async forgetNode({ node, loseVolumes }) {
       const answer = await engine.ask((call) => ({ type: "forget", call, node, loseVolumes }));
