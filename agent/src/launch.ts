@@ -98,10 +98,12 @@ async function takeVolumes(
   take: (taken: Partial<Taken>) => void,
 ): Promise<Mount[]> {
   take({ volumes: volumes.map(({ id, name, limitBytes }) => ({ id, name, limitBytes })) });
+  // Without a uid of its own an instance is the agent's; the files must be, too, to be told from others' at the next start.
+  const whose = owner ?? (process.getuid?.() === 0 ? { uid: 0, gid: 0 } : undefined);
   const mounts: Mount[] = [];
   for (const { path, limitBytes, ...wanted } of volumes) {
     const source = await m.volumes.take({ tenant: ref.tenant, ...wanted }, limitBytes, ref.id);
-    if (owner) await handOver(source, owner);
+    if (whose) await handOver(source, whose);
     mounts.push({ path, source });
   }
   return mounts;

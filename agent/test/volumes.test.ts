@@ -310,6 +310,35 @@ test("an instance that starts does not wait for the backup of its idle volume", 
   rmSync(join(data, "deep"), { recursive: true });
 });
 
+test.skipIf(!isRoot)(
+  "files written at one isolation level can be read and written at any other",
+  async () => {
+    const t = await site.agent(scheduler.url, { isolation: "auto" });
+    const id = ulid();
+    const levels = [Isolation.USER, Isolation.NONE, Isolation.NAMESPACE, Isolation.NONE, Isolation.USER];
+    for (const [n, isolation] of levels.entries()) {
+      const instance = await start(t, { id, mustExist: n > 0 }, { isolation });
+      expect(await ask(instance, "insert", "data/app.db")).toEqual({ ok: true, value: n + 1 });
+      expect(await ask(instance, "write", `data/of-${n}/file`, "x")).toEqual({ ok: true });
+      expect(await ask(instance, "write", "data/of-0/file", "again")).toEqual({ ok: true });
+      await t.stop(instance.ref!.id);
+    }
+  },
+);
+
+test("what an agent that died left half made, half restored or half removed is neither a volume nor in the way", async () => {
+  const t = await site.agent(scheduler.url);
+  const [made, half] = [ulid(), ulid()];
+  await t.stop((await start(t, { id: made })).ref!.id);
+  await t.agent.stop();
+  rmSync(join(copyOf(t, made), "volume.json")); // it died before it could write this
+  const left = join(t.options.runtimeDirectory, "volumes", `.half.${half}`);
+  mkdirSync(join(left, "data"), { recursive: true });
+  const next = await site.agent(scheduler.url, t.options);
+  expect(existsSync(left)).toBe(false);
+  expect((await start(next, { id: made })).state).toBe(InstanceState.READY);
+});
+
 test("a volume is closed to all others while no instance has it", async () => {
   const t = await site.agent(scheduler.url);
   const id = ulid();

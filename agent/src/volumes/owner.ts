@@ -11,6 +11,8 @@ export async function handOver(directory: string, { uid, gid }: Identity): Promi
   const before = lstatSync(directory).uid;
   if (before === uid) return;
   const command = ["find", directory, "-xdev", "-mindepth", "1", "-uid", `${before}`];
+  // What is root's may be a second name of a file elsewhere, where the kernel lets tenants make one.
+  if (before === 0) command.push("(", "-type", "d", "-o", "-links", "1", ")");
   const child = Bun.spawn([...command, "-exec", "chown", "-h", `${uid}:${gid}`, "{}", "+"], {
     cwd: "/",
     env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },

@@ -8,7 +8,7 @@
  *  V4  What it has held only grows: it is written down each minute, and goes on over agents and boots.
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { create, fromJsonString, toJsonString } from "@bufbuild/protobuf";
 import type { Logger } from "@warren/common/log";
@@ -16,7 +16,7 @@ import { Code, rpcError } from "@warren/common/rpc/errors";
 import { type Clock, fromTimestamp, pause, toTimestamp } from "@warren/common/time";
 import { type StorageReport, StorageReportSchema } from "@warren/proto/common";
 import { type DiskUse, diskUse } from "../disk.ts";
-import { messageOf, readIfThere, writeWhole } from "../files.ts";
+import { messageOf, readIfThere, removeTree, writeWhole } from "../files.ts";
 import { SpawnError } from "../spawn.ts";
 
 export interface VolumeStoreOptions {
@@ -75,6 +75,9 @@ interface Copy {
 const mostEntries = 200_000;
 /** A measurement that takes long is made less often: it may have this share of the time. */
 const measuringShare = 0.05;
+
+/** Of a directory that is being filled or removed: what an agent that died left of it goes. */
+const halfMark = ".half.";
 
 /** Others may pass through it, to what is theirs below. */
 const passable = 0o711;
@@ -255,10 +258,11 @@ export class VolumeStore {
     if (!copy) return;
     await this.#withHeld(id, "its removal", async () => {
       this.#integrate(copy);
-      // First: half of it must not pass for a volume when the agent dies meanwhile.
-      await rm(join(copy.path, "volume.json"), { force: true });
-      await rm(copy.path, { recursive: true, force: true });
+      // First: half of it must not pass for a volume when the agent dies meanwhile; the next one goes on.
+      const going = join(this.#options.directory, `${halfMark}${id}`);
+      await rename(copy.path, going);
       this.#copies.delete(id);
+      await rm(going, { recursive: true, force: true });
       this.#options.report({ ...this.#describe(copy), usedBytes: 0n, removed: true });
     });
   }
@@ -274,16 +278,19 @@ export class VolumeStore {
     const { id } = wanted;
     if (!this.#copies.has(id)) {
       await this.#withHeld(id, "its restoring", async () => {
-        const path = this.#pathOf(wanted);
-        await rm(path, { recursive: true, force: true }); // half of one, of an agent that died
-        this.#makeDirectories(path);
+        const half = join(this.#options.directory, `${halfMark}${id}`);
+        await rm(half, { recursive: true, force: true });
+        this.#makeDirectories(half);
         try {
-          await fill(join(path, "data"));
+          await fill(join(half, "data"));
+          const copy = this.#new(wanted);
+          this.#write(copy, half);
+          await rename(half, copy.path);
+          this.#copies.set(id, copy);
         } catch (error) {
-          await rm(path, { recursive: true, force: true });
+          await rm(half, { recursive: true, force: true });
           throw error;
         }
-        this.#enter(wanted, path);
       });
     }
     return (await this.measure(id)).bytes;
@@ -316,10 +323,11 @@ export class VolumeStore {
   }
 
   #make(wanted: Omit<WantedCopy, "mustExist">): void {
-    const path = this.#pathOf(wanted);
+    const copy = this.#new(wanted);
     try {
-      this.#makeDirectories(path);
-      this.#enter(wanted, path);
+      this.#makeDirectories(copy.path);
+      this.#write(copy);
+      this.#copies.set(copy.id, copy);
     } catch (error) {
       throw new Error(
         `volume ${wanted.name} cannot be made in ${this.#options.directory}: ${messageOf(error)}; give the agent another --volumes-dir`,
@@ -327,32 +335,30 @@ export class VolumeStore {
     }
   }
 
-  #pathOf({ tenant, name, id }: Pick<WantedCopy, "tenant" | "name" | "id">): string {
-    return join(this.#options.directory, `${tenant}.${name}.${id}`);
-  }
-
   /** Only `data` is a tenant's, and reached only while one has it. */
   #makeDirectories(path: string): void {
     mkdirSync(this.#options.directory, { recursive: true, mode: passable });
-    mkdirSync(path, { mode: 0o700 });
-    mkdirSync(join(path, "data"), { mode: 0o700 });
+    for (const made of [path, join(path, "data")]) mkdirSync(made, { recursive: true, mode: 0o700 });
   }
 
-  #enter({ tenant, name, id }: Omit<WantedCopy, "mustExist">, path: string): void {
+  #new({ tenant, name, id }: Omit<WantedCopy, "mustExist">): Copy {
+    const path = join(this.#options.directory, `${tenant}.${name}.${id}`);
     const use = { bytes: 0, entries: 0, isMore: false };
     const at = this.#options.clock.now();
-    const times = { tookMs: 0, measuredAt: 0 };
-    const copy: Copy = { tenant, name, id, path, use, at, byteMs: 0n, isStale: true, ...times };
-    this.#copies.set(id, copy);
-    writeWhole(join(path, "volume.json"), toJsonString(StorageReportSchema, this.#describe(copy)));
+    return { tenant, name, id, path, use, at, byteMs: 0n, isStale: true, tookMs: 0, measuredAt: 0 };
   }
 
   /** What an agent before this one made. */
   #find(name: string): void {
     const path = join(this.#options.directory, name);
     try {
+      if (name.startsWith(halfMark)) {
+        removeTree(path);
+        return;
+      }
       const text = readIfThere(join(path, "volume.json"));
-      if (text === undefined || !statSync(join(path, "data")).isDirectory()) return; // half of one: see restore, remove
+      // Nothing was ever started with one that has none: the start that is asked for again makes it whole.
+      if (text === undefined || !statSync(join(path, "data")).isDirectory()) return;
       const report = fromJsonString(StorageReportSchema, text, { ignoreUnknownFields: true });
       this.#copies.set(report.volume, {
         tenant: report.tenant,
@@ -390,9 +396,13 @@ export class VolumeStore {
     });
   }
 
+  #write(copy: Copy, directory = copy.path): void {
+    writeWhole(join(directory, "volume.json"), toJsonString(StorageReportSchema, this.#describe(copy)));
+  }
+
   #save(copy: Copy): void {
     try {
-      writeWhole(join(copy.path, "volume.json"), toJsonString(StorageReportSchema, this.#describe(copy)));
+      this.#write(copy);
     } catch (error) {
       // A full disk. What it held until then is told the scheduler all the same.
       this.#options.log.warn(
