@@ -117,6 +117,19 @@ describe("where a tenant with a volume runs", () => {
     expect(started(c)).toBe("n2");
   });
 
+  test("one that could not even be mounted was never made: it need not exist at the next start", () => {
+    const c = site();
+    c.behaviour.set("a", "crashes"); // answered without a process
+    c.ensure("a", 1_000);
+    c.run(1_500);
+    expect(held(c).record.made).toBe(false);
+    for (const { volumes } of c.nodes.values()) volumes?.clear();
+    c.behaviour.set("a", "ready");
+    c.run(5_000);
+    started(c);
+    expect(held(c).record.made).toBe(true);
+  });
+
   test("a volume that a later spec adds lies where the others lie", () => {
     const c = site();
     const home = started(c);

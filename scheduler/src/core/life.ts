@@ -128,7 +128,9 @@ export function placementFailed(ctx: Context, instance: Instance, message: strin
 export function started(ctx: Context, instance: Instance, outcome: StartOutcome): void {
   switch (outcome.kind) {
     case "answered":
-      volumesMade(ctx, instance);
+      // Without a process nothing was made for it, perhaps not even its volumes.
+      if (outcome.instance.pid > 0 || outcome.instance.state === InstanceState.READY)
+        volumesMade(ctx, instance);
       observe(ctx, instance, outcome.instance);
       return;
     case "refused": {

@@ -129,24 +129,28 @@ export function restoreMs(volumes: readonly StartVolume[]): number {
   );
 }
 
-/** Its node has started it, or tried to: the volumes are there. */
+/** Its node has made a process for it, and so its volumes are there. */
 export function volumesMade(ctx: Context, { ref }: Instance): void {
   const tenant = ctx.state.tenants.get(ref.tenant);
   if (!tenant) return;
   for (const { name } of specOf(tenant, ref).volumes) {
     const held = volumesOf(ctx.state, ref.tenant).get(name);
-    if (!held || held.record.made || held.record.node !== ref.node) continue;
-    const { backups, restore } = held.record;
-    const restored = backups.find(({ id }) => id === restore);
-    patchVolume(ctx, held, { made: true, restore: "", restoredAsOf: restored?.asOf });
-    held.restoreError = undefined;
-    if (restored) {
-      volumeChanged(ctx, held.record, VolumeChange.RESTORED, {
-        asOf: restored.asOf,
-        message: `it is as it was ${ageText(ctx, restored)}; what was written since is lost`,
-      });
-    } else volumeChanged(ctx, held.record, VolumeChange.CREATED, { message: "it is empty" });
+    if (held?.record.node === ref.node) volumeMade(ctx, held);
   }
+}
+
+function volumeMade(ctx: Context, held: HeldVolume): void {
+  const { made, backups, restore } = held.record;
+  if (made) return;
+  const restored = backups.find(({ id }) => id === restore);
+  patchVolume(ctx, held, { made: true, restore: "", restoredAsOf: restored?.asOf });
+  held.restoreError = undefined;
+  if (restored) {
+    volumeChanged(ctx, held.record, VolumeChange.RESTORED, {
+      asOf: restored.asOf,
+      message: `it is as it was ${ageText(ctx, restored)}; what was written since is lost`,
+    });
+  } else volumeChanged(ctx, held.record, VolumeChange.CREATED, { message: "it is empty" });
 }
 
 /** Nothing was started there: what was never made may be made elsewhere. */
@@ -165,6 +169,7 @@ export function noteStorage(ctx: Context, node: Node, report: StorageReport): vo
   else node.copies.set(report.volume, report);
   const held = volumesOf(ctx.state, report.tenant).get(report.name);
   if (held?.record.id !== report.volume || held.record.node !== node.name) return;
+  if (!report.removed) volumeMade(ctx, held); // also where the answer to the start was lost
   held.used = { bytes: report.usedBytes, wall: fromTimestamp(report.at, ctx.at.wall) };
 }
 
