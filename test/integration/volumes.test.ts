@@ -64,6 +64,15 @@ async function kill(name: string): Promise<void> {
   const pid = child.pid!;
   process.kill(pid, "SIGKILL");
   await waitUntil(() => child.pid !== pid, deadline(`${name} to be started again`));
+  // A gateway that has not come back does not hear of a stop, and passes a request on to what is about to go.
+  await waitUntil(
+    () =>
+      cell.warren.scheduler.getStats({}, { timeoutMs: 2_000 }).then(
+        ({ gateways, nodesUp }) => gateways === 1 && nodesUp === 2,
+        () => false,
+      ),
+    deadline("gateway and nodes to be back"),
+  );
 }
 
 /** Of the volume itself, not of copies that are left over. */
