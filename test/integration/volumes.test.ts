@@ -145,7 +145,9 @@ test("a node that is gone for good: its volume comes back elsewhere as it was ba
   expect(node).not.toBe(home);
   expect(restoredAsOf).toBeTruthy();
   expect(await text("explain", "notes")).toContain("It was restored as it was at");
-  const changes = (await json("events", "notes", "-n", "1000")).flatMap((event) => event.volume?.change ?? []);
+  const changes = (await json("events", "notes", "-n", "1000")).flatMap(
+    (event) => event.volume?.change ?? [],
+  );
   expect(changes).toEqual([
     "VOLUME_CHANGE_CREATED",
     "VOLUME_CHANGE_BACKED_UP",
