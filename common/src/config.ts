@@ -34,21 +34,6 @@ export function parseSize(text: string): number | undefined {
   return match ? Math.round(Number(match[1]) * sizes[match[2]!]!) : undefined;
 }
 
-/** "90s" of 90,000: in the largest unit that gives a whole number, as {@link parseDuration} takes it. */
-export function durationText(ms: number): string {
-  const unit = Object.entries(units).findLast(([, size]) => ms % size === 0) ?? ["ms", 1];
-  return ms === 0 ? "0s" : `${ms / unit[1]}${unit[0]}`;
-}
-
-/** "4MiB" of 4,194,304: in the largest unit that gives a whole number, as {@link parseSize} takes it. */
-export function sizeText(bytes: number): string {
-  for (const unit of ["GiB", "MiB", "KiB"]) {
-    const size = sizes[unit]!;
-    if (bytes >= size && bytes % size === 0) return `${bytes / size}${unit}`;
-  }
-  return `${bytes}`;
-}
-
 /** The parts of "a, b,c". */
 export function listOf(text: string): string[] {
   return text

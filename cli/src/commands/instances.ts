@@ -2,8 +2,10 @@
 import type { Warren } from "@warren/client";
 import { fromDuration } from "@warren/common/time";
 import type { TenantSpec } from "@warren/proto/common";
+import { VolumesOnDelete } from "@warren/proto/scheduler";
 import type { Command } from "commander";
 import pc from "../colors.ts";
+import { UserError } from "../exit.ts";
 import { printJson } from "../output.ts";
 import { startPatience } from "../patience.ts";
 import { servesNone } from "../served.ts";
@@ -103,13 +105,31 @@ export function instanceCommands(program: Command): void {
     );
 
   asVerb(program.command("rm").alias("delete"))
-    .description("stop tenants and forget them")
+    .description("stop tenants and forget them; one that has volumes only if it is said what becomes of them")
     .argument("<tenants...>")
-    .action(
-      onEach(async (warren, tenant, signal, options) => {
+    .option(
+      "--keep-volumes",
+      "their volumes stay: a tenant of that name that has them in its spec gets them again",
+    )
+    .option("--remove-volumes", "their volumes go with them, with their backups")
+    .action((tenants: readonly string[], options: RemoveOptions) => {
+      const volumes = volumesOnDelete(options);
+      return onEach(async (warren, tenant, signal) => {
         const timeoutMs = options.timeout ?? (await stopMs(warren, tenant, signal));
-        await warren.scheduler.deleteTenant({ tenant }, { signal, timeoutMs });
+        await warren.scheduler.deleteTenant({ tenant, volumes }, { signal, timeoutMs });
         say(options, { tenant, removed: true }, `${pc.green("removed")} ${tenant}`);
-      }),
-    );
+      })(tenants, options);
+    });
+}
+
+interface RemoveOptions extends VerbOptions {
+  readonly keepVolumes?: boolean;
+  readonly removeVolumes?: boolean;
+}
+
+function volumesOnDelete({ keepVolumes, removeVolumes }: RemoveOptions): VolumesOnDelete {
+  if (keepVolumes && removeVolumes)
+    throw new UserError("--keep-volumes and --remove-volumes contradict each other: give one of them");
+  if (keepVolumes) return VolumesOnDelete.KEEP;
+  return removeVolumes ? VolumesOnDelete.REMOVE : VolumesOnDelete.UNSPECIFIED;
 }

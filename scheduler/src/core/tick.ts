@@ -1,5 +1,6 @@
 /** What happens because time has passed. */
 import { ExitReason } from "@warren/proto/common";
+import { beginBackups } from "./backups.ts";
 import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
 import { expireDrainCalls, stepDrain } from "./drain.ts";
@@ -11,7 +12,7 @@ import { watchNodes } from "./nodes.ts";
 import { expireOperations } from "./operations.ts";
 import { periodsOf } from "./periods.ts";
 import { isQueued, unqueue } from "./queue.ts";
-import { cancelAttempt } from "./quiesce.ts";
+import { cancelAttempt, settleQuiet } from "./quiesce.ts";
 import { rebalance } from "./rebalance.ts";
 import type { Refusal } from "./refusal.ts";
 import { expireMoves } from "./replace.ts";
@@ -57,6 +58,7 @@ function sweep(ctx: Context): void {
   forgetGateways(ctx);
   watchNodes(ctx);
   expireMoves(ctx);
+  beginBackups(ctx);
   for (const node of state.roster) {
     if (!node.draining) continue;
     expireDrainCalls(ctx, node);
@@ -89,7 +91,10 @@ function lookAtInstance(ctx: Context, instance: Instance): void {
       return;
     case "draining":
       if (ctx.at.mono >= phase.until) drainOver(ctx, instance);
-      else armInstance(ctx, instance, phase.until);
+      else {
+        armInstance(ctx, instance, phase.until);
+        settleQuiet(ctx, instance); // gateways may have had the time to come back
+      }
       return;
     case "stopping":
       askToStop(ctx, instance, phase);
