@@ -57,7 +57,7 @@ sim: $(STAMP) ## the scheduler's core under faults in virtual time: STEPS=100000
 bench: $(STAMP_DEV) ## side-by-side measurements: NAME=agent; without a name, which there are
 	@$(BUN) bench/src/harness/main.ts $(NAME)
 
-client: $(STAMP) ## bundle the client library for Node into client/dist
+client: $(STAMP) ## make the client library as an npm package in client/dist
 	@$(BUN) client/build.ts
 
 worker: $(STAMP) ## build the tenants' library for Node and Bun into worker/dist

@@ -4,49 +4,13 @@
  */
 import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { parseDuration, parseSize } from "./quantities.ts";
+
+export { durationText, parseDuration, parseSize, sizeText } from "./quantities.ts";
 
 /** The configuration is wrong; the message names each field, its source and what it should be. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
-}
-
-const units: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** ms of "250ms", "30s", "5m", "1h", "7d"; nothing for what is none. */
-export function parseDuration(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
-  return match ? Number(match[1]) * units[match[2]!]! : undefined;
-}
-
-const sizes: Record<string, number> = {
-  "": 1,
-  k: 2 ** 10,
-  m: 2 ** 20,
-  g: 2 ** 30,
-  KiB: 2 ** 10,
-  MiB: 2 ** 20,
-  GiB: 2 ** 30,
-};
-
-/** Bytes of "512MiB", "512m" (the same), "2GiB" or a plain number; nothing for what is none. */
-export function parseSize(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)(KiB|MiB|GiB|k|m|g|)$/.exec(text.trim());
-  return match ? Math.round(Number(match[1]) * sizes[match[2]!]!) : undefined;
-}
-
-/** "90s" of 90,000: in the largest unit that gives a whole number, as {@link parseDuration} takes it. */
-export function durationText(ms: number): string {
-  const unit = Object.entries(units).findLast(([, size]) => ms % size === 0) ?? ["ms", 1];
-  return ms === 0 ? "0s" : `${ms / unit[1]}${unit[0]}`;
-}
-
-/** "4MiB" of 4,194,304: in the largest unit that gives a whole number, as {@link parseSize} takes it. */
-export function sizeText(bytes: number): string {
-  for (const unit of ["GiB", "MiB", "KiB"]) {
-    const size = sizes[unit]!;
-    if (bytes >= size && bytes % size === 0) return `${bytes / size}${unit}`;
-  }
-  return `${bytes}`;
 }
 
 /** The parts of "a, b,c". */

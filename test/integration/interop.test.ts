@@ -1,6 +1,6 @@
 /** Clients that are not ours, against a real cell. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
@@ -132,61 +132,6 @@ test("a field that there is not is refused by its name, and nothing is applied",
   });
   expect(await curl("GetTenant", { tenant: "typo" })).toMatchObject({ code: "not_found" });
 });
-
-test("the client library deploys, ensures and watches under Node", async () => {
-  const bundle = join(directory, "client");
-  const built = Bun.spawnSync([process.execPath, join(import.meta.dir, "../../client/build.ts"), bundle], {
-    stderr: "inherit",
-  });
-  expect(built.exitCode).toBe(0);
-  const app = await writeApp(directory, "from-node", "hello");
-  const script = join(directory, "control-plane.mjs");
-  await writeFile(
-    script,
-    `import { loadCredentials, Warren, Code, isRpcCode } from ${JSON.stringify(join(bundle, "index.js"))};
-const warren = new Warren({ url: process.env.URL, meteringUrl: process.env.METERING, credentials: loadCredentials(process.env.CREDENTIALS) });
-const events = warren.events({ tenant: "from-node" });
-const first = events.next();
-const release = await warren.upload("from-node", process.env.APP);
-await warren.apply({ key: "from-node", source: { case: "release", value: release.digest } });
-const ensured = await warren.scheduler.ensure({ tenant: "from-node" });
-const refused = await warren.scheduler.ensure({ tenant: "nobody" }).catch((error) => isRpcCode(error, Code.NotFound));
-const event = (await first).value;
-const { rows } = await warren.metering.getUsage({ tenant: "nobody" });
-await events.return();
-console.log(JSON.stringify({ node: process.versions.bun ? "no" : "yes", digest: release.digest, url: ensured.url, refused, event: event.payload.case, rows: rows.length }));
-warren.close();
-`,
-  );
-  const child = Bun.spawn(["node", script], {
-    env: {
-      PATH: process.env.PATH ?? "",
-      URL: cell.cell.cluster.scheduler,
-      METERING: cell.cell.cluster.metering,
-      CREDENTIALS: cell.cell.cluster.credentials,
-      APP: app,
-    },
-    stdout: "pipe",
-    stderr: "pipe",
-    timeout: 30_000,
-  });
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  expect(code, stderr).toBe(0);
-  const said = JSON.parse(stdout) as Record<string, unknown>;
-  expect(said).toMatchObject({
-    node: "yes",
-    refused: true,
-    event: "release",
-    rows: 0,
-    url: cell.url("from-node", ""),
-  });
-  // The same files give the same digest under Bun.
-  expect((await cell.warren.upload("from-node", app)).digest).toBe(said.digest as string);
-}, 60_000);
 
 test("buf curl finds the contract by reflection and calls over gRPC", async () => {
   const child = Bun.spawn(
