@@ -5,6 +5,8 @@ export * from "@warren/proto/common";
 export * from "@warren/proto/metering";
 export * from "@warren/proto/scheduler";
 export { type Listing, PackError, type PackOptions, pack } from "./pack.ts";
+export { SpecError } from "./spec/error.ts";
+export { parseSpec, plainSpec, specFromJson } from "./spec/from-json.ts";
 export { cores, duration, size } from "./spec/quantities.ts";
 export {
   type EventsOptions,

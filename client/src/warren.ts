@@ -23,6 +23,7 @@ import {
 import { MeteringService } from "@warren/proto/metering";
 import { EnrolService, type LogLine, NodeService, SchedulerService } from "@warren/proto/scheduler";
 import { type PackOptions, pack } from "./pack.ts";
+import { checkSpecInit } from "./spec/check-init.ts";
 
 export interface WarrenOptions {
   /** The scheduler: "https://host:port". With several in the cell, any of them, or better all: the leader is found. */
@@ -168,11 +169,12 @@ export class Warren implements Disposable {
   }
 
   /**
-   * Applies a spec.
+   * Applies a spec: an object of the contract's fields, or what `specFromJson` made of JSON.
    * @param expectedVersion only if the tenant is at this version; else ABORTED
-   * @throws ConnectError
+   * @throws SpecError naming a field that there is not, ConnectError
    */
   async apply(spec: MessageInitShape<typeof TenantSpecSchema>, expectedVersion?: bigint): Promise<Tenant> {
+    checkSpecInit(spec);
     const { tenant } = await this.scheduler.applyTenant({ spec: spec as TenantSpec, expectedVersion });
     return tenant!;
   }
