@@ -32,13 +32,10 @@ await runBench("density", budgetMs, async (bench) => {
     rows.push(rowOf(holder.name, figures));
     bench.say(rows.at(-1)!.join(" · "));
   };
-  {
-    await using pool = processPool(apps.smallest);
+  for (const pool of [processPool(apps.smallest), threadPool(apps.thread)]) {
+    bench.later(`ending ${pool.name}`, () => pool.end());
     await measure(pool);
-  }
-  {
-    await using pool = threadPool(apps.thread);
-    await measure(pool);
+    await pool.end(); // it must not share the machine with the next one
   }
   const warren = await WarrenHolder.start(bench, `${gib}GiB`, count + 300);
   bench.say(`deploying ${count} tenants`);

@@ -9,6 +9,8 @@ import type { Holder } from "./crowd.ts";
 /** Where the pinned `bun` is. */
 const bunBin = join(import.meta.dir, "../../../tools/node_modules/.bin");
 
+const startMs = 20_000;
+
 /** A running tenant of a pool. */
 interface Running {
   readonly port: number;
@@ -45,13 +47,16 @@ class Pool implements Holder {
   live = async () => this.#running.size;
   evictions = async () => this.#evictions;
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([...this.#running.values()].map((one) => one.end()));
+  /** Ends all of them. */
+  async end(): Promise<void> {
+    const left = [...this.#running.values()];
+    this.#running.clear();
+    await Promise.all(left.map((one) => one.end()));
   }
 }
 
 /** `@absolutejs/runtime` 0.1: 100 processes of `bun run start`, each asked every 100 ms whether it answers. */
-export function processPool(directory: string): Pool & AsyncDisposable {
+export function processPool(directory: string): Pool {
   return new Pool("@absolutejs/runtime's defaults (100 × `bun run start`)", 100, async () => {
     const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const { port } = listener;
@@ -66,7 +71,7 @@ export function processPool(directory: string): Pool & AsyncDisposable {
       if (child.exitCode === null) process.kill(-child.pid, "SIGKILL");
       await child.exited;
     };
-    for (const deadline = performance.now() + 20_000; ; await pause(100)) {
+    for (const deadline = performance.now() + startMs; ; await pause(100)) {
       if ((await textOf(port)) !== undefined) return { port, end };
       if (performance.now() > deadline) {
         await end();
@@ -77,7 +82,7 @@ export function processPool(directory: string): Pool & AsyncDisposable {
 }
 
 /** Buntime: up to 500 Worker threads in one process. */
-export function threadPool(file: string): Pool & AsyncDisposable {
+export function threadPool(file: string): Pool {
   return new Pool("Buntime's pool (500 threads of one process)", 500, async () => {
     const worker = new Worker(file);
     const port = await new Promise<number>((resolve, reject) => {

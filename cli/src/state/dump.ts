@@ -2,9 +2,8 @@
 import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import type { Warren } from "@warren/client";
 import { type Release, ReleaseSchema, type Tenant, TenantSpecSchema } from "@warren/proto/common";
+import { allReleases, allTenants } from "../pages.ts";
 import type { Entry } from "./archive.ts";
-
-const pageSize = 500;
 
 export interface Kept {
   readonly tenants: readonly Tenant[];
@@ -14,21 +13,11 @@ export interface Kept {
 }
 
 export async function keptBy(warren: Warren, signal: AbortSignal): Promise<Kept> {
-  const tenants: Tenant[] = [];
-  for (let pageToken = ""; ; ) {
-    const page = await warren.scheduler.listTenants({ pageSize, pageToken }, { signal });
-    tenants.push(...page.tenants);
-    pageToken = page.nextPageToken;
-    if (!pageToken) break;
-  }
-  const wanted = new Set(tenants.map((tenant) => releaseOf(tenant)));
+  const tenants = await Array.fromAsync(allTenants(warren, signal));
+  const wanted = new Set(tenants.map(releaseOf));
   const releases: Release[] = [];
-  for (let pageToken = ""; ; ) {
-    const page = await warren.scheduler.listReleases({ pageSize, pageToken }, { signal });
-    releases.push(...page.releases.filter(({ digest }) => wanted.has(digest)));
-    pageToken = page.nextPageToken;
-    if (!pageToken) break;
-  }
+  for await (const release of allReleases(warren, signal))
+    if (wanted.has(release.digest)) releases.push(release);
   const { nodes } = await warren.scheduler.listNodes({}, { signal });
   return { tenants, releases, cordoned: nodes.filter((node) => node.cordoned).map(({ name }) => name) };
 }

@@ -8,6 +8,7 @@ import { equals, fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { Code, isRpcCode, type Warren } from "@warren/client";
 import { type Release, ReleaseSchema, TenantSpecSchema } from "@warren/proto/common";
 import { exitCodes, UserError } from "../exit.ts";
+import { allReleases } from "../pages.ts";
 import { type ReadEntry, readArchive } from "./archive.ts";
 
 export interface Restored {
@@ -55,12 +56,8 @@ export async function restore(warren: Warren, path: string, options: RestoreOpti
 
 async function digestsOf(warren: Warren, signal: AbortSignal): Promise<Set<string>> {
   const digests = new Set<string>();
-  for (let pageToken = ""; ; ) {
-    const page = await warren.scheduler.listReleases({ pageSize: 500, pageToken }, { signal });
-    for (const { digest } of page.releases) digests.add(digest);
-    pageToken = page.nextPageToken;
-    if (!pageToken) return digests;
-  }
+  for await (const { digest } of allReleases(warren, signal)) digests.add(digest);
+  return digests;
 }
 
 /** By way of a file, since an upload may have to be made again. */

@@ -1,5 +1,5 @@
 /** `warren up`: a whole cell in one command, until Ctrl-C. */
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { loadCredentials, Warren } from "@warren/client";
 import { envName, listOf } from "@warren/common/config";
 import { ports } from "@warren/common/ports";
@@ -227,6 +227,7 @@ async function up(options: UpOptions): Promise<void> {
     say(`
 tenants  ${(options.publicUrl?.pattern ?? cluster.gateway.replace("://", "://{tenant}.")).replace("{tenant}", "<tenant>")}
 try      warren deploy examples/hello${options.state ? ` --state ${options.state}` : ""}
+metrics  ${cluster.gatewayAdmin}/metrics, and of the others above; token: ${join(state, "credentials", "metrics", "token")}
 stop     Ctrl-C`);
     const { host, trustForwarded } = options;
     const port = Number(new URL(cluster.gateway).port || 80);
