@@ -36,8 +36,9 @@ fmt: $(STAMP) ## mend format, imports and what lint can mend
 	@$(BUNX) biome check --write .
 	@$(BUNX) buf format -w
 
-gen: $(STAMP) ## generate TypeScript from the contracts
+gen: $(STAMP) ## generate TypeScript from the contracts, and docs/json.md
 	@$(BUNX) buf generate
+	@$(BUN) cli/src/json/write.ts
 
 baseline: $(STAMP) ## take today's contracts as those that later ones must not break
 	@$(BUNX) buf build proto --exclude-source-info -o proto/baseline.binpb

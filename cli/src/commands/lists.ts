@@ -2,6 +2,7 @@
 import type { Warren } from "@warren/client";
 import { fromDuration, fromTimestamp } from "@warren/common/time";
 import {
+  BackoffSchema,
   type Instance,
   InstanceMode,
   InstanceSchema,
@@ -27,7 +28,11 @@ export function listCommands(program: Command): void {
           warren.scheduler.listInstances({ tenant }),
         ]);
         if (options.json) {
-          for (const instance of instances) printJson(messageJson(InstanceSchema, instance));
+          for (const instance of instances) {
+            const json = messageJson(InstanceSchema, instance) as object;
+            printJson({ tenant: instance.ref?.tenant, ...json });
+          }
+          for (const tenant of withoutInstance(tenants, instances)) printJson(coldJson(tenant));
           return;
         }
         printTable(
@@ -46,7 +51,7 @@ export function listCommands(program: Command): void {
             "MEMORY",
             "CPU",
           ],
-          [...instances.map(instanceRow), ...cold(tenants, instances)],
+          [...instances.map(instanceRow), ...withoutInstance(tenants, instances).map(coldRow)],
         );
       }),
     );
@@ -96,11 +101,26 @@ function instanceRow(instance: Instance): string[] {
   ];
 }
 
-function cold(tenants: readonly Tenant[], instances: readonly Instance[]): string[][] {
+function withoutInstance(tenants: readonly Tenant[], instances: readonly Instance[]): Tenant[] {
   const warm = new Set(instances.map((instance) => instance.ref?.tenant));
-  return tenants
-    .filter((tenant) => !warm.has(tenant.spec?.key))
-    .map((tenant) => [tenant.spec?.key ?? "", "-", "-", coldText(tenant), ...Array<string>(9).fill("-")]);
+  return tenants.filter((tenant) => !warm.has(tenant.spec?.key));
+}
+
+function coldRow(tenant: Tenant): string[] {
+  return [tenant.spec?.key ?? "", "-", "-", coldText(tenant), ...Array<string>(9).fill("-")];
+}
+
+/** A line of `ps --json` without an instance: it has no `ref`, and its state is in other words than an instance's. */
+export function coldJson({ spec, version, url, backoff, evicted }: Tenant): unknown {
+  const what = backoff?.crashLoop ? "crash-loop" : "back-off";
+  return {
+    tenant: spec?.key,
+    state: backoff ? what : "cold",
+    version: Number(version),
+    url,
+    evicted: evicted || undefined,
+    backoff: backoff && messageJson(BackoffSchema, backoff),
+  };
 }
 
 /** "cold", or until when it is not started, or why it was evicted. */

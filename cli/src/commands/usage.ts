@@ -43,7 +43,7 @@ export function usageCommand(program: Command): void {
       metersOption,
     )
     .option("--top <n>", "tenants shown, those with the highest use", countOption, 50)
-    .option("--csv", "print CSV, with exact numbers")
+    .addOption(new Option("--csv", "print CSV, with exact numbers").conflicts("json"))
     .option("--plot", "plot, even where nobody looks (default: on a terminal with colours)")
     .option("--no-plot", "do not plot")
     .action((tenant: string | undefined, options: UsageOptions) =>
