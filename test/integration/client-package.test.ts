@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { EventsOptions } from "@warren/client";
 import { writeApp } from "../src/apps.ts";
 import { startCell, type TestCell } from "../src/cell.ts";
 import { type Ran, run } from "../src/cli.ts";
@@ -155,3 +156,20 @@ test("a control plane deploys and ensures with it, under Node and under Bun", as
     expect((await cell.get(key)).status).toBe(200);
   }
 }, 60_000);
+
+test("events of the past are all that there are, unless fewer are asked for", async () => {
+  const count = async (options: EventsOptions) => {
+    let n = 0;
+    for await (const _ of cell.warren.events({ tenant: "from-node", ...options })) n++;
+    return n;
+  };
+  const all = await count({ follow: false });
+  expect(all).toBeGreaterThan(3);
+  expect(await count({ follow: false, since: new Date(0) })).toBeGreaterThanOrEqual(all);
+  expect(await count({ follow: false, since: new Date(Date.now() + 60_000) })).toBe(0);
+  expect(await count({ follow: false, tail: 2 })).toBe(2);
+  // With `follow` they come first, and then it goes on.
+  const first = cell.warren.events({ tenant: "from-node", since: new Date(0) });
+  expect((await first.next()).value).toMatchObject({ payload: { case: "release" } });
+  await first.return(undefined);
+});
