@@ -6,3 +6,4 @@ export * from "./gen/warren/common/v1/node_pb.ts";
 export * from "./gen/warren/common/v1/release_pb.ts";
 export * from "./gen/warren/common/v1/role_pb.ts";
 export * from "./gen/warren/common/v1/tenant_pb.ts";
+export * from "./gen/warren/common/v1/volume_pb.ts";

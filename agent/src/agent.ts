@@ -36,6 +36,8 @@ import { Sandbox } from "./sandbox.ts";
 import { agentService } from "./service.ts";
 import { Spool } from "./spool.ts";
 import { Tallies } from "./tallies.ts";
+import { Snapshots } from "./volumes/snapshots.ts";
+import { VolumeStore } from "./volumes/store.ts";
 
 /** A running agent. */
 export interface Agent extends AsyncDisposable {
@@ -117,6 +119,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       o.paths.homes,
       o.paths.sockets,
       o.paths.releases,
+      o.paths.views,
       o.paths.bin,
       o.paths.caches,
     ];
@@ -172,10 +175,19 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       bounds: o.releaseBounds,
       ...(sandbox.highest > Isolation.NONE ? { gidBase: o.uidBase + firstReleaseGid } : {}),
     });
+    const volumes = new VolumeStore({
+      directory: o.paths.volumes,
+      node: o.node,
+      clock: agentClock,
+      log,
+      report: (value) => spool.append({ case: "storage", value }, agentClock.now()),
+      everyMs: o.volumeIntervalMs,
+    });
     const mechanism: Mechanism = {
       node: o.node,
       tenantHost,
       homes: o.paths.homes,
+      views: o.paths.views,
       sockets: o.paths.sockets,
       uidBase: o.uidBase,
       clock: agentClock,
@@ -189,6 +201,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       gate,
       releases,
       caches: new TranspilerCaches(o.paths.caches, log),
+      volumes,
       exits,
       records,
       logs,
@@ -198,6 +211,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       instancesOf: (tenant) => instances.of(tenant),
       signal: abandon.signal,
     };
+    const snapshots = new Snapshots(mechanism, o.paths.bin);
     const instances: Instances = new Instances(mechanism, {
       allowDirectories: o.allowDirectories,
       maxInstances: o.capacity.maxInstances,
@@ -206,6 +220,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const taken = instances.adopt(left);
     if (taken.adopted + taken.buried > 0) log.info(taken, "took over what the agent before this one left");
     sweep(o.paths.homes, instances);
+    sweep(o.paths.views, instances);
     sweep(o.paths.sockets, instances);
     host.sweep(new Set(instances.all().map((instance) => instance.group.path)));
     logs.prune();
@@ -235,16 +250,19 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       log,
       metrics: metrics.registry,
       routes: (router) => {
-        router.service(AgentService, agentService({ incarnation, fence, instances, releases, logs }));
+        const parts = { incarnation, fence, instances, releases, logs, volumes, snapshots };
+        router.service(AgentService, agentService(parts));
       },
     });
     const connection = connectLeader({ urls: o.schedulerUrls, credentials: o.credentials });
     later("closing the connection to the scheduler", () => connection.close());
+    volumes.start();
+    later("writing down what volumes have held", () => volumes.stop());
     const reporter: Reporter = new Reporter({
       connection,
       spool,
       fence,
-      inventory: () => instances.list(),
+      inventory: () => ({ instances: instances.list(), volumes: volumes.list() }),
       pressure: () => observer.pressure(),
       metrics,
       log,

@@ -21,6 +21,7 @@ import { loopback } from "./address.ts";
 import { type Effect, modeOf, type Outcome } from "./machine.ts";
 import type { InstanceRecord, StartPhases } from "./records.ts";
 import { type Counters, toUsage } from "./usage.ts";
+import { writeHint } from "./write-hint.ts";
 
 export function describeInstance(
   record: InstanceRecord,
@@ -101,13 +102,18 @@ const asksForOutput: readonly ExitReason[] = [
   ExitReason.UNKNOWN,
 ];
 
-export function describeExit(exit: Outcome, lastOutput: () => string[]): Exit {
+/** @param directory where it ran from, or "" where that is not known */
+export function describeExit(exit: Outcome, lastOutput: () => string[], directory = ""): Exit {
+  const lines = asksForOutput.includes(exit.reason) ? lastOutput() : [];
+  const hint = writeHint(lines, directory) ?? "";
+  const messages = [exit.message, hint].filter((text) => text);
   return create(ExitSchema, {
     reason: exit.reason,
     code: exit.code,
     signal: exit.signal ?? "",
-    message: exit.message ?? "",
-    lastOutput: asksForOutput.includes(exit.reason) ? lastOutput() : [],
+    message: messages.join("; "),
+    hint,
+    lastOutput: lines,
   });
 }
 

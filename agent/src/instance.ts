@@ -26,7 +26,14 @@ import { freezeProcesses, isFrozen, thawProcesses } from "./freeze.ts";
 import type { Group } from "./host/host.ts";
 import { isAlive, type PortOwner } from "./host/kernel.ts";
 import { endProcesses, type KillTarget, membersOf, processesOf } from "./kill.ts";
-import { prepareLaunch, type StartPlan, socketDirectory } from "./launch.ts";
+import {
+  type Files,
+  prepareFiles,
+  prepareLaunch,
+  type StartPlan,
+  socketDirectory,
+  type Taken,
+} from "./launch.ts";
 import type { InstanceLogs } from "./logs.ts";
 import {
   begin,
@@ -54,6 +61,7 @@ import { type Child, type ChildExit, SpawnError } from "./spawn.ts";
 import { StartSpan } from "./start-span.ts";
 import { thawedSince } from "./thawed.ts";
 import { type Counters, extend, noCounters, observe, type Sample, thawed } from "./usage.ts";
+import { overSize } from "./volumes/store.ts";
 import { type Whereabouts, whereabouts } from "./whereabouts.ts";
 
 export class Instance {
@@ -70,6 +78,8 @@ export class Instance {
   /** Of its start, until that has come out. */
   #span: StartSpan | undefined;
   #directory = "";
+  #files: Files | undefined;
+  #preparing: Promise<void> = Promise.resolve();
   #group: Group;
   #counters: Counters;
   /** Monotonic ms at which its process would have been spawned, were it counted by this agent's clock. */
@@ -294,10 +304,14 @@ export class Instance {
     if (memoryBytes !== undefined) this.#counters = { ...this.#counters, memoryBytes };
   }
 
-  /** Looks at what its directory holds, if that is limited. */
+  /** Looks at what its volumes hold, and its directory, if that is limited. */
   async checkDisk(): Promise<void> {
     const { diskBytes } = this.#record.limits;
     const runs = () => this.state.phase === "ready" || this.state.phase === "starting";
+    for (const { id, name, limitBytes } of this.#record.volumes ?? []) {
+      const over = runs() ? overSize(name, await this.#m.volumes.measure(id), limitBytes) : undefined;
+      if (over && runs()) void this.stop({ reason: ExitReason.LIMIT, message: over }, this.graceMs);
+    }
     if (diskBytes === 0 || !runs()) return;
     const uses = [await diskUse(this.#home), await diskUse(this.#m.caches.directoryOf(this.ref))];
     const over = overDiskLimit(uses, diskBytes);
@@ -329,7 +343,7 @@ export class Instance {
   #perform(effect: Effect): void {
     switch (effect.kind) {
       case "prepare":
-        void this.#prepare();
+        this.#preparing = this.#prepare();
         return;
       case "spawn":
         this.#spawn();
@@ -401,23 +415,32 @@ export class Instance {
       const { source } = this.#plan!;
       this.#directory =
         source.kind === "directory" ? source.path : await this.#m.releases.ensure(source.digest);
+      if (signal.aborted) return;
+      const take = (taken: Partial<Taken>) => this.#patch(taken);
+      this.#files = await prepareFiles(this.#m, this.#plan!, this.#directory, take);
+      this.#directory = this.#files?.directory ?? this.#directory;
       const fetched = this.#m.clock.monotonic();
       this.#leaveGate = await this.#m.gate.enter(signal);
       const queueMs = this.#m.clock.monotonic() - fetched;
       this.#patch({ phases: { fetchMs: fetched - began, queueMs, spawnMs: 0, listenMs: 0, answerMs: 0 } });
     } catch (error) {
-      this.dispatch({ kind: "refused", error: ourFault(error) });
+      if (signal.aborted) this.#letGoOfFiles();
+      if (error instanceof SpawnError) this.dispatch({ kind: "unstartable", message: error.message });
+      else this.dispatch({ kind: "refused", error: ourFault(error) });
       return;
     }
-    if (signal.aborted) this.#leaveGate?.();
-    else if (this.#leaveGate) this.dispatch({ kind: "prepared" });
+    if (signal.aborted) {
+      this.#leaveGate?.();
+      if (this.#files) this.#letGoOfFiles(); // what was taken after the stop
+    } else if (this.#leaveGate) this.dispatch({ kind: "prepared" });
   }
 
   #spawn(): void {
     const plan = this.#plan!;
     const began = this.#m.clock.monotonic();
     try {
-      const launch = prepareLaunch(this.#m, plan, this.#directory, this.#span?.traceparent, (taken) =>
+      const files = { ...this.#files, directory: this.#directory };
+      const launch = prepareLaunch(this.#m, plan, files, this.#span?.traceparent, (taken) =>
         this.#patch(taken),
       );
       this.#group = launch.group;
@@ -671,7 +694,7 @@ export class Instance {
 
   #tell(tell: Extract<Effect, { kind: "tell" }>): void {
     const { exit, to, from, toMode } = tell;
-    if (exit) this.#exit = describeExit(exit, () => this.logs.lastOutput());
+    if (exit) this.#exit = describeExit(exit, () => this.logs.lastOutput(), this.#directory);
     // Up to this moment: one that dies before its first observation, agent and all, has at least its time on record.
     this.#catchUp();
     if (isThaw(tell)) this.#counters = thawed(this.#counters);
@@ -745,12 +768,22 @@ export class Instance {
     this.#contact.close();
     removeTree(socketDirectory(this.#m, ref.id));
     this.#m.records.remove(ref.id);
-    void this.#removeRemains().then(() => this.#m.ports.release(port, ref.id));
+    // Nor is anything given to its uid any more.
+    void Promise.all([this.#preparing, this.#removeRemains()]).then(() =>
+      this.#m.ports.release(port, ref.id),
+    );
     this.#m.caches.release(ref);
     this.#m.logs.ended(ref.tenant, ref.id, this.#exit && endRemark(this.#exit));
-    rm(this.#home, { recursive: true, force: true }).catch((error: unknown) =>
-      this.#log.warn({ why: messageOf(error), home: this.#home }, "an instance's files could not be removed"),
-    );
+    this.#letGoOfFiles();
+  }
+
+  #letGoOfFiles(): void {
+    for (const { id } of this.#record.volumes ?? []) this.#m.volumes.release(id, this.id);
+    for (const path of [this.#home, join(this.#m.views, this.id)]) {
+      rm(path, { recursive: true, force: true }).catch((error: unknown) =>
+        this.#log.warn({ why: messageOf(error), path }, "an instance's files could not be removed"),
+      );
+    }
   }
 
   get #home(): string {
@@ -761,6 +794,7 @@ export class Instance {
     const { port, uid, sharesPort, ref } = this.#record;
     if (port > 0) this.#m.ports.adopt(port, ref.id, sharesPort ? ref.tenant : undefined);
     this.#m.caches.adopt(ref, uid);
+    for (const { id } of this.#record.volumes ?? []) this.#m.volumes.adopt(id, ref.id);
   }
 
   /** What its processes are known by. */

@@ -1,11 +1,12 @@
 /** All instances of this node: accepts, joins, stops, adopts. */
 import { statSync } from "node:fs";
 import { isAbsolute } from "node:path";
-import { chosenRung, rungName } from "@warren/common/isolation";
+import { chosenRung, rungName, rungOfLimits } from "@warren/common/isolation";
 import { Code, ConnectError, rpcError } from "@warren/common/rpc/errors";
 import { patience } from "@warren/common/rpc/patience";
+import { filesProblem, volumeBytes } from "@warren/common/tenant-files";
 import { fromDuration } from "@warren/common/time";
-import type { StartInstanceRequest } from "@warren/proto/agent";
+import type { StartInstanceRequest, VolumeMount } from "@warren/proto/agent";
 import {
   ExitReason,
   type Instance as InstanceMessage,
@@ -294,7 +295,7 @@ export class Instances {
   }
 
   /** @throws ConnectError naming the field */
-  #plan({ instance: ref, spec, hostName }: StartInstanceRequest): StartPlan {
+  #plan({ instance: ref, spec, volumes, hostName }: StartInstanceRequest): StartPlan {
     const invalid = (field: string, why: string) => rpcError(Code.InvalidArgument, `${field}: ${why}`);
     if (!ref || !spec) throw invalid("instance, spec", "are required");
     if (ref.node !== this.m.node)
@@ -302,6 +303,8 @@ export class Instances {
     if (spec.key !== ref.tenant)
       throw invalid("spec.key", `is ${spec.key}, but the instance is ${ref.tenant}'s`);
     const rung = this.#rung(spec);
+    const files = filesProblem(spec, rung);
+    if (files) throw rpcError(Code.FailedPrecondition, `spec.${files.field}: ${files.message}`);
     if (spec.instances?.sharePort && rung > Isolation.NONE && this.m.host.kind === "none") {
       // The kernel lets only processes of one uid share a port, and without groups nothing else tells them apart.
       throw rpcError(
@@ -314,6 +317,8 @@ export class Instances {
       rung,
       limits: limitsOf(spec.limits),
       sharesPort: spec.instances?.sharePort ?? false,
+      writable: spec.writable,
+      volumes: plannedVolumes(spec, volumes),
       source: this.#source(spec, ref.release),
       command: spec.command,
       env: spec.env,
@@ -336,7 +341,12 @@ export class Instances {
     const { highest, missing } = this.m.sandbox;
     const rung = chosenRung(spec, highest);
     if (rung <= highest) return rung;
-    const field = spec.isolation === rung ? "spec.isolation" : "spec.limits";
+    const field =
+      spec.isolation === rung
+        ? "spec.isolation"
+        : rungOfLimits(spec) === rung
+          ? "spec.limits"
+          : "spec.volumes";
     throw rpcError(
       Code.FailedPrecondition,
       `${field}: the tenant needs the rung ${rungName(rung)}, and this node has ${rungName(highest)} at most (${missing.join("; ")})`,
@@ -383,6 +393,20 @@ export class Instances {
       throw bad(`cannot be read by the agent (${errnoOf(error)})`);
     }
   }
+}
+
+/** @throws ConnectError when the spec names one of which no copy was given */
+function plannedVolumes(spec: TenantSpec, given: readonly VolumeMount[]): StartPlan["volumes"] {
+  return spec.volumes.map((volume) => {
+    const { name, path } = volume;
+    const mount = given.find((one) => one.name === name);
+    if (!mount)
+      throw rpcError(
+        Code.InvalidArgument,
+        `volumes: no copy was given of volume ${name}: is the scheduler older?`,
+      );
+    return { name, path, id: mount.id, mustExist: mount.mustExist, limitBytes: volumeBytes(volume) };
+  });
 }
 
 function limitsOf(limits: Limits | undefined): InstanceLimits {

@@ -7,10 +7,18 @@ import { resolveCommand, tenantEnvironment } from "./command.ts";
 import type { Group } from "./host/host.ts";
 import type { LivenessPolicy } from "./liveness.ts";
 import type { Mechanism } from "./mechanism.ts";
+import { checkPlace, type Mount, type Mounted, makeWritable, mountAll } from "./mounts/mounts.ts";
 import type { ReadinessSpec } from "./readiness.ts";
-import type { InstanceLimits, InstanceRecord } from "./records.ts";
-import { makeHome, uidOf } from "./sandbox.ts";
+import type { HeldVolume, InstanceLimits, InstanceRecord } from "./records.ts";
+import { type Identity, makeHome, uidOf } from "./sandbox.ts";
 import { type Child, SpawnError } from "./spawn.ts";
+import { handOver } from "./volumes/owner.ts";
+
+export interface PlannedVolume extends HeldVolume {
+  readonly path: string;
+  /** It was made before: without it nothing is started. */
+  readonly mustExist: boolean;
+}
 
 /** What is to be run; only needed until the spawn, and never written to disk. */
 export interface StartPlan {
@@ -23,6 +31,10 @@ export interface StartPlan {
   readonly rung: Isolation;
   readonly limits: InstanceLimits;
   readonly sharesPort: boolean;
+  /** Directories of its release that it may write to. */
+  readonly writable: readonly string[];
+  /** Its volumes, and where it is to find them. */
+  readonly volumes: readonly PlannedVolume[];
   readonly readiness: ReadinessSpec;
   readonly liveness: LivenessPolicy | undefined;
   readonly graceMs: number;
@@ -30,13 +42,85 @@ export interface StartPlan {
 }
 
 /** What the record must say before there is a process. */
-export type Taken = Pick<InstanceRecord, "port" | "group" | "uid" | "wrapper">;
+export type Taken = Pick<InstanceRecord, "port" | "group" | "uid" | "wrapper" | "volumes">;
 
 export interface Launch {
   readonly taken: Taken;
   readonly group: Group;
   /** @throws SpawnError, Error */
   spawn(stdout: string, stderr: string): Child;
+}
+
+/** What must be done ahead of a launch, since it takes time: with its port, which makes its uid. */
+export interface Files extends Mounted {
+  readonly port: number;
+}
+
+/**
+ * Makes the directories that the instance is to have besides its home, and puts them where it finds them.
+ * @throws SpawnError by the tenant's fault, ConnectError or Error by the node's
+ */
+export async function prepareFiles(
+  m: Mechanism,
+  plan: StartPlan,
+  directory: string,
+  take: (taken: Partial<Taken>) => void,
+): Promise<Files | undefined> {
+  if (!needsFiles(plan)) return undefined;
+  const { id } = plan.ref;
+  const port = takePort(m, plan, take);
+  const identity = identityOf(m, plan, port);
+  const owner = plan.rung >= Isolation.USER ? identity : undefined;
+  const home = makeHome(m.homes, id, owner);
+  const isRelease = plan.source.kind === "release";
+  for (const path of [...plan.writable, ...plan.volumes.map(({ path }) => path)])
+    await checkPlace(directory, path);
+  const mounts = [
+    // A directory of the host may hold what its tenant must not read.
+    ...(await makeWritable(plan.writable, isRelease ? directory : undefined, home, owner)),
+    ...(await takeVolumes(m, plan, owner, take)),
+  ];
+  const gid = owner && isRelease ? identity.gid : undefined;
+  const view = join(m.views, id);
+  const { bun } = m.sandbox;
+  const others = [home, bun.path, bun.binDirectory];
+  const mounted = await mountAll({ level: plan.rung, directory, isRelease, gid, view, mounts, others });
+  return { ...mounted, port };
+}
+
+const needsFiles = ({ writable, volumes }: StartPlan): boolean => writable.length + volumes.length > 0;
+
+/** Each is on record before it is taken: it is given back with the instance, whatever comes in between. */
+async function takeVolumes(
+  m: Mechanism,
+  { ref, volumes }: StartPlan,
+  owner: Identity | undefined,
+  take: (taken: Partial<Taken>) => void,
+): Promise<Mount[]> {
+  take({ volumes: volumes.map(({ id, name, limitBytes }) => ({ id, name, limitBytes })) });
+  // Without a uid of its own an instance is the agent's; the files must be, too, to be told from others' at the next start.
+  const whose = owner ?? (process.getuid?.() === 0 ? { uid: 0, gid: 0 } : undefined);
+  const mounts: Mount[] = [];
+  for (const { path, limitBytes, ...wanted } of volumes) {
+    const source = await m.volumes.take({ tenant: ref.tenant, ...wanted }, limitBytes, ref.id);
+    if (whose) await handOver(source, whose);
+    mounts.push({ path, source });
+  }
+  return mounts;
+}
+
+function takePort(m: Mechanism, plan: StartPlan, take: (taken: Partial<Taken>) => void): number {
+  const { id, tenant } = plan.ref;
+  const port = plan.sharesPort ? m.ports.takeShared(tenant, id) : m.ports.take(id);
+  take({ port });
+  return port;
+}
+
+/** Those that share a port share the uid too: the kernel deals out connections among processes of one uid only. */
+function identityOf(m: Mechanism, { source }: StartPlan, port: number): Identity {
+  const uid = uidOf(m.uidBase, port);
+  const gid = source.kind === "release" ? m.releases.gid(source.digest) : undefined;
+  return { uid, gid: gid ?? uid };
 }
 
 /**
@@ -47,22 +131,18 @@ export interface Launch {
 export function prepareLaunch(
   m: Mechanism,
   plan: StartPlan,
-  directory: string,
+  { directory, binds, port: taken }: Partial<Files> & { directory: string },
   traceparent: string | undefined,
   take: (taken: Partial<Taken>) => void,
 ): Launch {
   const { id, tenant } = plan.ref;
   const { bun } = m.sandbox;
   const command = resolveCommand(directory, plan.command, bun.path);
-  const port = plan.sharesPort ? m.ports.takeShared(tenant, id) : m.ports.take(id);
-  take({ port });
-  // Those that share a port share the uid too: the kernel deals out connections among processes of one uid only.
-  const uid = uidOf(m.uidBase, port);
+  const port = taken ?? takePort(m, plan, take);
+  const identity = identityOf(m, plan, port);
   const isOwned = plan.rung >= Isolation.USER;
-  take(isOwned ? { uid } : {});
-  const gid = plan.source.kind === "release" ? m.releases.gid(plan.source.digest) : undefined;
+  take(isOwned ? { uid: identity.uid } : {});
   const home = join(m.homes, id);
-  const identity = { uid, gid: gid ?? uid };
   const cache = m.caches.hold(plan.ref, isOwned ? identity : undefined);
   const confinement = m.sandbox.confine({
     rung: plan.rung,
@@ -74,6 +154,7 @@ export function prepareLaunch(
     directory,
     home,
     cache,
+    binds: binds ?? [],
     readable: [bun.path, bun.binDirectory, ...(usesChannel(plan) ? [makeSocketDirectory(m, id)] : [])],
   });
   const env = tenantEnvironment({

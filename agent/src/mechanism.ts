@@ -17,6 +17,7 @@ import type { ReleaseCache } from "./releases.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { Spawner } from "./spawn.ts";
 import type { Spool } from "./spool.ts";
+import type { VolumeStore } from "./volumes/store.ts";
 
 /** How it is learnt that an instance is ready; `said` aborts when the tenant says so. */
 export type ReadinessChooser = (spec: ReadinessSpec, port: number, said: AbortSignal) => Readiness;
@@ -27,6 +28,8 @@ export interface Mechanism {
   readonly tenantHost: string;
   /** HOME and TMPDIR of instances are made below this. */
   readonly homes: string;
+  /** Instances' own views of their releases are made below this. */
+  readonly views: string;
   /** Sockets by which tenants talk to the agent are made below this. */
   readonly sockets: string;
   /** A tenant's uid is this plus a port that is its own. */
@@ -42,6 +45,7 @@ export interface Mechanism {
   readonly gate: Gate;
   readonly releases: ReleaseCache;
   readonly caches: TranspilerCaches;
+  readonly volumes: VolumeStore;
   readonly exits: ExitWatcher;
   readonly records: RecordStore;
   readonly logs: LogStore;

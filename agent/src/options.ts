@@ -29,6 +29,13 @@ export interface AgentOptions {
   readonly runtimeDirectory: string;
   /** Unpacked releases; default `<runtimeDirectory>/releases`. Give a disk where /run is memory. */
   readonly cacheDirectory?: string;
+  /**
+   * Tenants' volumes, on a disk that outlives the host's boot; default `<runtimeDirectory>/volumes`, and
+   * `/var/lib/warren/volumes/<node>` where that is below /run. One agent's alone.
+   */
+  readonly volumesDirectory?: string;
+  /** Between two records of what a volume holds, ms; default 60000. */
+  readonly volumeIntervalMs?: number;
   /** "https://host:port" of the cell's schedulers; any one suffices to find the leader. */
   readonly schedulerUrls: readonly string[];
   /** Of role agent; with certificate and key, since the agent serves too. */
@@ -113,6 +120,7 @@ export interface ResolvedOptions {
   readonly onStop: "keep" | "stop";
   readonly observeIntervalMs: number;
   readonly usageIntervalMs: number;
+  readonly volumeIntervalMs: number;
   readonly bunPath: string;
   readonly releaseBounds: ReleaseBounds;
   readonly simultaneousStarts: number;
@@ -138,6 +146,9 @@ export interface Paths {
   readonly ballast: string;
   readonly logs: string;
   readonly releases: string;
+  /** Views of releases, on the same disk: they are made of hard links. */
+  readonly views: string;
+  readonly volumes: string;
   readonly bin: string;
   readonly spool: string;
   readonly tallies: string;
@@ -179,6 +190,13 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
     if (!(value > 0)) throw bad(option, `${value} must be more than 0`);
     return value;
   };
+  const durable = /^(\/var)?\/run\//.test(root)
+    ? join("/var/lib/warren/volumes", options.node)
+    : join(root, "volumes");
+  const volumesDirectory = options.volumesDirectory ?? durable;
+  if (!isAbsolute(volumesDirectory)) {
+    throw bad("volumesDirectory", `${volumesDirectory} must be an absolute path`);
+  }
   const logBounds = { ...defaultLogBounds, ...options.logBounds };
   for (const name of ["rawBytes", "fileBytes", "files", "bytesPerSecond", "burstBytes"] as const) {
     positive(`logBounds.${name}`, logBounds[name]);
@@ -198,6 +216,8 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
       sockets: join(root, "sock"), // short: a unix socket's path has 107 bytes
       logs: join(root, "logs"),
       releases: options.cacheDirectory ?? join(root, "releases"),
+      views: `${options.cacheDirectory ?? join(root, "releases")}.views`,
+      volumes: volumesDirectory,
       bin: join(root, "bin"),
       spool: join(root, "spool.jsonl"),
       tallies: join(root, "tallies"),
@@ -217,6 +237,7 @@ export function resolveOptions(options: AgentOptions): ResolvedOptions {
     onStop: options.onStop ?? "keep",
     observeIntervalMs: positive("observeIntervalMs", options.observeIntervalMs ?? 1_000),
     usageIntervalMs: positive("usageIntervalMs", options.usageIntervalMs ?? 5_000),
+    volumeIntervalMs: positive("volumeIntervalMs", options.volumeIntervalMs ?? 60_000),
     bunPath,
     releaseBounds: {
       ...defaultReleaseBounds,

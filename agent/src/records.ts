@@ -59,9 +59,17 @@ export interface InstanceRecord {
   readonly saidReady?: boolean;
   /** When SIGKILL is due, ms on the agent's monotonic clock, once it is being stopped. */
   readonly killBy?: number;
+  /** The copies of volumes that it has, and what each may hold, in bytes. */
+  readonly volumes?: readonly HeldVolume[];
   readonly readiness: ReadinessSpec;
   readonly liveness?: LivenessPolicy;
   readonly counters: Counters;
+}
+
+export interface HeldVolume {
+  readonly id: string;
+  readonly name: string;
+  readonly limitBytes: number;
 }
 
 /** What its spec limits; 0 means nothing of its own. */

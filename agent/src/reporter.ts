@@ -7,13 +7,7 @@ import type { Logger } from "@warren/common/log";
 import { type RpcConnection, streaming } from "@warren/common/rpc/client";
 import { Code, ConnectError, isRpcCode } from "@warren/common/rpc/errors";
 import { backoff, fromDuration, pause } from "@warren/common/time";
-import type {
-  Instance as InstanceMessage,
-  Isolation,
-  NodeCapacitySchema,
-  NodeHostSchema,
-  NodePressure,
-} from "@warren/proto/common";
+import type { Isolation, NodeCapacitySchema, NodeHostSchema, NodePressure } from "@warren/proto/common";
 import { InventorySchema, NodeService, ReportRequestSchema } from "@warren/proto/scheduler";
 import type { Fence } from "./fence.ts";
 import { messageOf } from "./files.ts";
@@ -40,7 +34,7 @@ export interface ReporterOptions {
   readonly join: JoinFacts;
   readonly spool: Spool;
   readonly fence: Fence;
-  readonly inventory: () => InstanceMessage[];
+  readonly inventory: () => MessageInitShape<typeof InventorySchema>;
   readonly pressure: () => NodePressure;
   readonly metrics: AgentMetrics;
   readonly log: Logger;
@@ -175,7 +169,7 @@ export class Reporter {
         fencedEpoch: fence.highest,
         records,
         pressure: this.options.pressure(),
-        inventory: first ? create(InventorySchema, { instances: this.options.inventory() }) : undefined,
+        inventory: first ? create(InventorySchema, this.options.inventory()) : undefined,
       }),
       { signal: this.#stopped.signal, timeoutMs: callMs },
     );

@@ -12,6 +12,7 @@ import { placeBun, type TenantBun } from "./command.ts";
 import { errnoOf, messageOf, removeTree } from "./files.ts";
 import type { GroupLimits, Host } from "./host/host.ts";
 import type { ProcessEnd } from "./machine.ts";
+import type { Bind } from "./mounts/mounts.ts";
 import { forbidNewPrivileges, limited, ownLimits } from "./rlimits.ts";
 
 /** Who an instance is to the kernel. */
@@ -48,6 +49,8 @@ export interface ConfinementPlan {
   readonly home: string;
   /** Bun's cache: the other directory that it may write to. */
   readonly cache: string | undefined;
+  /** Directories of its own that are mounted over its release, or beside it. */
+  readonly binds: readonly Bind[];
   /** Other files and directories that it may read. */
   readonly readable: readonly string[];
 }
@@ -132,6 +135,7 @@ export class Sandbox {
             home,
             cache: undefined,
             sharesUid: false,
+            binds: [],
             readable: [bun.path],
           }),
           home,
@@ -213,7 +217,7 @@ const systemFiles = [
 
 /** The command with bubblewrap around it. Not `--die-with-parent`: tenants outlive their agent. */
 function bubblewrap(bwrap: string, plan: ConfinementPlan): string[] {
-  const { home, directory } = plan;
+  const { home, directory, binds } = plan;
   // "/bin" and the like: links into /usr on most systems, directories on others.
   const roots = ["/bin", "/sbin", "/lib", "/lib64"].flatMap((path) => {
     if (!existsSync(path)) return [];
@@ -228,6 +232,7 @@ function bubblewrap(bwrap: string, plan: ConfinementPlan): string[] {
     ...["--proc", "/proc", "--dev", "/dev", "--bind", join(home, "tmp"), "/tmp"],
     ...[home, plan.cache].flatMap((path) => (path === undefined ? [] : ["--bind", path, path])),
     ...[directory, ...plan.readable].flatMap((path) => ["--ro-bind", path, path]),
+    ...binds.flatMap(({ source, target }) => ["--bind", source, target]),
     ...["--remount-ro", "/", "--chdir", directory, "--"],
     ...plan.command,
   ];

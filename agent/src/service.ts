@@ -7,6 +7,8 @@ import type { Fence } from "./fence.ts";
 import type { Instances } from "./instances.ts";
 import type { LogStore } from "./logs.ts";
 import type { ReleaseCache } from "./releases.ts";
+import type { Snapshots } from "./volumes/snapshots.ts";
+import type { VolumeStore } from "./volumes/store.ts";
 
 export interface ServiceParts {
   readonly incarnation: string;
@@ -14,10 +16,12 @@ export interface ServiceParts {
   readonly instances: Instances;
   readonly releases: ReleaseCache;
   readonly logs: LogStore;
+  readonly volumes: VolumeStore;
+  readonly snapshots: Snapshots;
 }
 
 export function agentService(parts: ServiceParts): ServiceImpl<typeof AgentService> {
-  const { fence, instances, releases, logs } = parts;
+  const { fence, instances, releases, logs, volumes, snapshots } = parts;
   const later = (what: string) => rpcError(Code.Unimplemented, `this agent cannot ${what} yet`);
   return {
     async startInstance(request, context) {
@@ -77,6 +81,21 @@ export function agentService(parts: ServiceParts): ServiceImpl<typeof AgentServi
       const cached = releases.has(digest);
       await releases.ensure(digest);
       return { cached };
+    },
+
+    async *backupVolume(request, context) {
+      fence.check(request.epoch);
+      yield* snapshots.backup(request, context.signal);
+    },
+
+    async restoreVolume(parts) {
+      return { usedBytes: BigInt(await snapshots.restore(parts, ({ epoch }) => fence.check(epoch))) };
+    },
+
+    async removeVolume({ epoch, volume }) {
+      fence.check(epoch);
+      await volumes.remove(volume);
+      return {};
     },
 
     // biome-ignore lint/correctness/useYield: it refuses before it has anything to say

@@ -13,7 +13,7 @@ import { InstanceState, type Transition } from "@warren/proto/common";
 import { type NodeRecord, NodeRecordSchema } from "@warren/proto/scheduler";
 import { messageOf } from "./files.ts";
 
-export type What = NonNullable<NodeRecord["what"]> & { case: "transition" | "usage" };
+export type What = NonNullable<NodeRecord["what"]> & { case: "transition" | "usage" | "storage" };
 
 interface Entry {
   /** Which run of numbers its own belongs to. */
@@ -147,7 +147,7 @@ export class Spool {
     return count > 0;
   }
 
-  /** Of each instance only the newest usage stays; and if that is not enough, none that is older than a transition. */
+  /** Of each instance and each volume only the newest counters stay; and if that is not enough, none that is older than a transition. */
   #dropUsage(): void {
     const newest = new Set<string>();
     const kept: Entry[] = [];
@@ -158,6 +158,9 @@ export class Spool {
         // A transition carries the counters too, so that usage before it says nothing more.
         if (what.case === "usage" && newest.has(id)) continue;
         newest.add(id);
+      } else if (what.case === "storage") {
+        if (newest.has(what.value.volume)) continue;
+        newest.add(what.value.volume);
       }
       kept.push(entry);
     }

@@ -30,6 +30,9 @@ export class UnpackError extends Error {
   override readonly name = "UnpackError";
 }
 
+/** How files come out: read-only as a release is, or with their modes and with links that lead anywhere, as a volume was. */
+export type UnpackAs = "a release" | "it was";
+
 /**
  * Unpacks into a directory that exists and is empty.
  * @returns bytes of all its files
@@ -40,6 +43,7 @@ export async function unpack(
   root: string,
   bounds: UnpackBounds,
   signal: AbortSignal,
+  as: UnpackAs = "a release",
 ): Promise<number> {
   const links: string[] = [];
   const linked = new Set<string>();
@@ -93,13 +97,14 @@ export async function unpack(
             }
           }
           // Read-only, as a release is immutable; executable where it was.
-          chmodSync(path, header.mode && header.mode & 0o100 ? 0o555 : 0o444);
+          if (as === "it was") chmodSync(path, 0o600 | ((header.mode ?? 0) & 0o777));
+          else chmodSync(path, header.mode && header.mode & 0o100 ? 0o555 : 0o444);
           files.add(name);
           break;
         }
         case "symlink": {
           const target = header.linkname ?? "";
-          safeName(posix.join(posix.dirname(name), target), target);
+          if (as === "a release") safeName(posix.join(posix.dirname(name), target), target);
           makeDirectory(dirname(path));
           symlinkSync(target, path);
           links.push(path);
@@ -126,6 +131,7 @@ export async function unpack(
     }
     entry.resume();
   }
+  if (as === "it was") return bytes; // nothing was written through a link: whoever follows it is the tenant
   // By its text each link stays inside; through other links it may still not.
   const real = realpathSync(root);
   for (const link of links) {

@@ -13,6 +13,7 @@ const unitOf: Readonly<Partial<Record<UsageMeter, string>>> = {
   [UsageMeter.ACTIVE_SECONDS]: "s",
   [UsageMeter.FROZEN_SECONDS]: "s",
   [UsageMeter.BYTES_OUT]: "B",
+  [UsageMeter.VOLUME_GIB_HOURS]: "GiB·h",
 };
 
 /** One tenant's, line by line. */

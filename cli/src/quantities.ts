@@ -18,7 +18,7 @@ export function durationText(ms: number): string {
 }
 
 /** "200MiB" */
-export function sizeText(bytes: bigint): string {
+export function sizeText(bytes: bigint | number): string {
   const units = [
     ["GiB", 2 ** 30],
     ["MiB", 2 ** 20],

@@ -18,6 +18,7 @@ import {
   type UsageLimit,
   UsageMeter,
   UsagePeriod,
+  type Volume,
   type WarmWindow,
 } from "@warren/proto/common";
 import type { ClusterDefaults } from "@warren/proto/scheduler";
@@ -59,6 +60,8 @@ const settings: readonly Setting[] = [
   setting("pids", "limits.pids", count, "its isolation's"),
   setting("open-files", "limits.openFiles", count, "its isolation's"),
   setting("disk", "limits.diskBytes", sizeText, "no limit"),
+  setting<Volume[]>("volume", "volumes", (volumes) => volumes.map(volumeText).join(", "), "none"),
+  setting<string[]>("writable", "writable", (paths) => paths.join(", "), "none"),
   setting<ReadinessKind>("ready-kind", "readiness.kind", (value) => enumText(ReadinessKind[value]), "port"),
   setting("ready", "readiness.path", asIs, "no path: that it listens is enough"),
   setting("ready-status", "readiness.status", count, "200 to 399"),
@@ -194,6 +197,11 @@ const days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 function warmText({ days: on, from, until, timeZone }: WarmWindow): string {
   const when = on.length === 0 ? "daily" : on.map((day) => days[day - 1] ?? `${day}`).join("+");
   return `${when} ${from}-${until} ${timeZone || "UTC"}`;
+}
+
+/** As --volume takes it. */
+function volumeText({ name, path, sizeBytes }: Volume): string {
+  return `${name}:${path}${sizeBytes > 0n ? `:${sizeText(sizeBytes)}` : ""}`;
 }
 
 function limitText({ meter, period, max }: UsageLimit): string {

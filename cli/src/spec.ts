@@ -22,6 +22,7 @@ import { envPair, readEnvFile, withoutBom } from "./env.ts";
 import { UserError } from "./exit.ts";
 import { type RungName, rungOf } from "./names.ts";
 import { parseUsageLimit } from "./usage-limit.ts";
+import { parseVolume } from "./volume-flag.ts";
 
 export interface SpecFlags {
   readonly name?: string;
@@ -43,6 +44,8 @@ export interface SpecFlags {
   readonly pids?: number;
   readonly openFiles?: number;
   readonly disk?: number;
+  readonly writable?: readonly string[];
+  readonly volume?: readonly string[];
   readonly freeze?: number;
   readonly pageOut?: number;
   readonly neverFreeze?: boolean;
@@ -112,6 +115,8 @@ export function applyFlags(spec: TenantSpec, flags: SpecFlags): void {
   if (flags.isolation !== undefined) spec.isolation = rungOf[flags.isolation];
   if (flags.priority !== undefined) spec.priority = flags.priority;
   if (flags.restart !== undefined) spec.restart = policyOf[flags.restart];
+  if (flags.volume?.length) spec.volumes = flags.volume.map(parseVolume);
+  if (flags.writable?.length) spec.writable = [...flags.writable];
   if (flags.usageLimit?.length) spec.usageLimits = flags.usageLimit.map(parseUsageLimit);
   if (flags.atMostOne !== undefined)
     spec.availability = flags.atMostOne ? Availability.AT_MOST_ONE : Availability.UNSPECIFIED;

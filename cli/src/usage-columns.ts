@@ -25,6 +25,11 @@ const columns: Readonly<Record<Exclude<UsageMeter, UsageMeter.UNSPECIFIED>, Usag
   [UsageMeter.BYTES_OUT]: { title: "OUT", of: (row) => row.bytesOut, text: bytesText },
   [UsageMeter.STARTS]: { title: "STARTS", of: (row) => row.starts, text: countText },
   [UsageMeter.THAWS]: { title: "THAWS", of: (row) => row.thaws, text: countText },
+  [UsageMeter.VOLUME_GIB_HOURS]: {
+    title: "VOLUMES",
+    of: (row) => row.volumeByteSeconds,
+    text: memoryTimeText,
+  },
 };
 
 /** By the meters' names on the command line. */

@@ -40,6 +40,12 @@ describe("a spec from JSON", () => {
       diskBytes: 2n ** 30n,
       cpuMillis: 500,
     });
+    expect(
+      specFromJson({ volumes: [{ name: "data", sizeBytes: "2g", backup: { every: "30m" } }] }).volumes,
+    ).toMatchObject([{ sizeBytes: 2n ** 31n, backup: { every: toDuration(1_800_000) } }]);
+    expect(wrong({ volumes: [{ size: "1g" }] })).toBe(
+      "volumes[0].size: there is no such field; did you mean size_bytes?",
+    );
     expect(specFromJson({ limits: { cpuMillis: "250m" } }).limits?.cpuMillis).toBe(250);
   });
 

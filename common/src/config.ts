@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { parseDuration, parseSize } from "./quantities.ts";
 
-export { durationText, parseDuration, parseSize, sizeText } from "./quantities.ts";
+export { parseDuration, parseSize } from "./quantities.ts";
 
 /** The configuration is wrong; the message names each field, its source and what it should be. */
 export class ConfigError extends Error {

@@ -1,5 +1,6 @@
 /** The ladder of isolation: which rung a tenant's spec needs. The scheduler filters nodes by it, the agent obeys it. */
 import { Isolation, type TenantSpec } from "@warren/proto/common";
+import { levelOfFiles } from "./tenant-files.ts";
 
 /** The lowest rung that can hold what the spec limits. */
 export function rungOfLimits({ limits }: TenantSpec): Isolation {
@@ -12,7 +13,7 @@ export function rungOfLimits({ limits }: TenantSpec): Isolation {
 
 /** The rung that a node must have to run the tenant. */
 export function neededRung(spec: TenantSpec): Isolation {
-  return Math.max(Isolation.NONE, spec.isolation, rungOfLimits(spec));
+  return Math.max(Isolation.NONE, spec.isolation, rungOfLimits(spec), levelOfFiles(spec));
 }
 
 /**

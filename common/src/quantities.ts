@@ -29,18 +29,3 @@ export function parseCores(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)(m?)$/.exec(text.trim());
   return match ? Math.round(Number(match[1]) * (match[2] ? 1 : 1000)) : undefined;
 }
-
-/** "90s" of 90,000: in the largest unit that gives a whole number, as {@link parseDuration} takes it. */
-export function durationText(ms: number): string {
-  const unit = Object.entries(units).findLast(([, size]) => ms % size === 0) ?? ["ms", 1];
-  return ms === 0 ? "0s" : `${ms / unit[1]}${unit[0]}`;
-}
-
-/** "4MiB" of 4,194,304: in the largest unit that gives a whole number, as {@link parseSize} takes it. */
-export function sizeText(bytes: number): string {
-  for (const unit of ["GiB", "MiB", "KiB"]) {
-    const size = sizes[unit]!;
-    if (bytes >= size && bytes % size === 0) return `${bytes / size}${unit}`;
-  }
-  return `${bytes}`;
-}

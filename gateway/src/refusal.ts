@@ -104,7 +104,12 @@ function unstartable(error: unknown, tenant: string): Refusal {
     const reason = ExitReason[failed.exit?.reason ?? ExitReason.UNKNOWN] ?? "UNKNOWN";
     const how = reason.toLowerCase().replaceAll("_", "-");
     const code = failed.exit?.code !== undefined ? ` (exit code ${failed.exit.code})` : "";
-    return { status: 502, error: "start-failed", message: `"${tenant}" failed to start: ${how}${code}` };
+    const hint = failed.exit?.hint ? `; ${failed.exit.hint}` : "";
+    return {
+      status: 502,
+      error: "start-failed",
+      message: `"${tenant}" failed to start: ${how}${code}${hint}`,
+    };
   }
   if (detailOf(error, NoNodeSchema)) {
     return { status: 503, error: "no-node", message: `no node can take "${tenant}"`, retryAfter: 5 };

@@ -118,7 +118,13 @@ describe("a cold tenant", () => {
   });
 
   test("errors keep their meaning, and a tenant's output stays inside", async () => {
-    const exit = { reason: ExitReason.CRASHED, code: 3, lastOutput: ["SECRET=1"], message: "SECRET=2" };
+    const exit = {
+      reason: ExitReason.CRASHED,
+      code: 3,
+      lastOutput: ["SECRET=1"],
+      message: "SECRET=2",
+      hint: "do this",
+    };
     const cases: [ReturnType<typeof rpcError>, number, string, string | null][] = [
       [rpcError(Code.NotFound, "x"), 404, "no-such-tenant", null],
       [
@@ -155,7 +161,7 @@ describe("a cold tenant", () => {
       expect(body.error).toBe(name);
       expect(body.requestId).toBe(answer.headers.get("x-request-id")!);
       expect(text).not.toContain("SECRET");
-      if (name === "start-failed") expect(text).toContain("crashed (exit code 3)");
+      if (name === "start-failed") expect(text).toContain("crashed (exit code 3); do this");
     }
     const head = await house.ask("shop", "/", { method: "HEAD" });
     expect([head.status, await head.text()]).toEqual([502, ""]);

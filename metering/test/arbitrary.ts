@@ -33,6 +33,7 @@ const life: fc.Arbitrary<Life> = fc.record({
         thaws: growth(3n),
         requests: fc.constant(0n),
         bytesOut: fc.constant(0n),
+        volumeByteSeconds: fc.constant(0n),
       }),
     }),
     { minLength: 1, maxLength: 8 },

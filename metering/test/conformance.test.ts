@@ -8,7 +8,17 @@ import type { Ledger } from "../src/ledger/ledger.ts";
 import { usagePages } from "../src/ledger/pages.ts";
 import { quarantineRows } from "../src/ledger/quarantine.ts";
 import { batches, faults } from "./arbitrary.ts";
-import { hour, instanceId, stored, ten, trafficAt, transitionAt, usageAt, used } from "./events.ts";
+import {
+  hour,
+  instanceId,
+  storageAt,
+  stored,
+  ten,
+  trafficAt,
+  transitionAt,
+  usageAt,
+  used,
+} from "./events.ts";
 import { type Ledgers, ledgerKinds } from "./ledgers.ts";
 
 const shop = { tenant: "shop", instance: instanceId(1) };
@@ -74,6 +84,35 @@ for (const { kind, openLedgers, here } of ledgerKinds)
           await ledger.count("j", stored([usageAt(old, ten, { memoryByteSeconds })]));
         }
         expect((await usageOf(ledger))?.memoryByteSeconds).toBe(2n ** 63n + 5n);
+      });
+
+      test("volumes count while nothing runs, each copy for itself; a copy is no instance", async () => {
+        await using ledger = await open();
+        const [first, second] = [instanceId(7), instanceId(8)];
+        const records = [
+          storageAt("shop", ten, { volume: first, byteSeconds: 100n }),
+          storageAt("shop", ten, { volume: first, byteSeconds: 2n ** 40n }),
+          storageAt("shop", ten, { volume: first, byteSeconds: 50n }), // an older one, late
+          storageAt("shop", ten, { volume: second, byteSeconds: 7n }), // restored on another node
+        ];
+        for (let time = 0; time < 2; time++) await ledger.count("j", stored(records));
+        expect(await ledger.usage(all)).toEqual([
+          {
+            tenant: "shop",
+            bucket: 0,
+            used: used({ volumeByteSeconds: 2n ** 40n + 7n }),
+            starts: 0n,
+            instances: 0n,
+          },
+        ]);
+        await ledger.count("j", stored([storageAt("shop", ten, { volume: "none", byteSeconds: 1n })]));
+        await ledger.count("j", stored([storageAt("shop", ten, { volume: second, byteSeconds: 2n ** 63n })]));
+        expect(await ledger.quarantineCounts()).toEqual(
+          new Map([
+            ["bad-volume", 1],
+            ["usage-implausible", 1],
+          ]),
+        );
       });
 
       test("what instances and gateways count is one row; gateways are no instances", async () => {

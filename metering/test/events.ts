@@ -6,6 +6,7 @@ import {
   type InstanceMode,
   InstanceRefSchema,
   InstanceState,
+  StorageReportSchema,
   TrafficReportSchema,
   TransitionSchema,
   UsageReportSchema,
@@ -106,6 +107,22 @@ export function trafficAt(
 ): JournalRecord {
   const value = create(TrafficReportSchema, { tenant, gateway, run, at: toTimestamp(at), ...counters });
   return encodeEvent({ id, source: gateway, time: at, tenant, payload: { case: "traffic", value } });
+}
+
+export function storageAt(
+  tenant: string,
+  at: number,
+  counters: { volume: string; byteSeconds?: bigint; usedBytes?: bigint },
+  id = nextId(),
+): JournalRecord {
+  const value = create(StorageReportSchema, {
+    tenant,
+    name: "data",
+    node: "n1",
+    at: toTimestamp(at),
+    ...counters,
+  });
+  return encodeEvent({ id, source: "n1", time: at, tenant, payload: { case: "storage", value } });
 }
 
 /** As a journal gives them back that took them at `storedAt` (ms since 1970), behind its record `after`. */

@@ -174,6 +174,8 @@ describe.skipIf(!hasPostgres)("a ledger in PostgreSQL", () => {
           for (const column of accountsAdded)
             await sql.unsafe(`ALTER TABLE warren.accounts DROP COLUMN ${column}`);
           await sql`ALTER TABLE warren.postings DROP COLUMN instances`;
+          for (const table of ["accounts", "postings"])
+            await sql.unsafe(`ALTER TABLE warren.${table} DROP COLUMN volume_byte_seconds`);
           await sql`DROP TABLE warren.clock`;
           await sql`UPDATE warren.ledger SET version = 1`;
         }),

@@ -61,7 +61,7 @@ describe("the file", () => {
       expect(await ledger.usage(all)).toMatchObject([
         {
           tenant: "shop",
-          used: { ...used, thaws: 0n, requests: 0n, bytesOut: 0n },
+          used: { ...used, thaws: 0n, requests: 0n, bytesOut: 0n, volumeByteSeconds: 0n },
           starts: 1n,
           instances: 1n,
         },
@@ -85,6 +85,8 @@ describe("the file", () => {
         DELETE FROM accounts WHERE tenant = '';
         ${accountsAdded.map((column) => `ALTER TABLE accounts DROP COLUMN ${column};`).join("\n")}
         ALTER TABLE postings DROP COLUMN instances;
+        ALTER TABLE accounts DROP COLUMN volume_byte_seconds;
+        ALTER TABLE postings DROP COLUMN volume_byte_seconds;
         DROP TABLE clock;
         PRAGMA user_version = 2;
       `);

@@ -65,6 +65,7 @@ export class Agents {
   async #start({
     ref,
     spec,
+    volumes,
     agentUrl,
     incarnation,
     hostName,
@@ -74,7 +75,19 @@ export class Agents {
       const { instance } = await this.connection(agentUrl)
         .client(AgentService)
         .startInstance(
-          { epoch: this.#epoch, incarnation, instance: ref, spec, hostName },
+          {
+            epoch: this.#epoch,
+            incarnation,
+            instance: ref,
+            spec,
+            hostName,
+            volumes: volumes.map(({ name, id, mustExist, restore }) => ({
+              name,
+              id,
+              // What was brought back a moment ago must be there, too.
+              mustExist: mustExist || restore !== undefined,
+            })),
+          },
           { timeoutMs, signal: this.#signal },
         );
       return instance

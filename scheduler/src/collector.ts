@@ -7,6 +7,7 @@ import type { Logger } from "@warren/common/log";
 import { type Clock, fromTimestamp, pause } from "@warren/common/time";
 import type { Release } from "@warren/proto/common";
 import type { Blobs } from "@warren/store";
+import { blobsOfBackups } from "./core/backups.ts";
 import { namedReleases, type StoredRelease, surplus } from "./core/collect.ts";
 import type { Engine } from "./engine.ts";
 import type { Holds } from "./holds.ts";
@@ -100,8 +101,12 @@ async function removeOrphans(
   const { state, config } = engine.core;
   const { graceMs } = config.releases;
   const named = namedReleases(state);
+  const backups = blobsOfBackups(state);
   const isOrphan = (digest: string) =>
-    !state.releases.has(digest) && !named.has(digest) && !holds.isHeld(digest);
+    !state.releases.has(digest) &&
+    !named.has(digest) &&
+    !backups.has(digest.slice("sha256:".length)) &&
+    !holds.isHeld(digest);
   const now = clock.monotonic();
   const found = (await blobs.list()).map(({ name }) => `sha256:${name}`).filter(isOrphan);
   const known = new Set(found);

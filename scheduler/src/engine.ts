@@ -1,8 +1,10 @@
 /** The imperative shell around the core: feeds it inputs, performs its effects, keeps its calls and its clock. */
 import { ulid } from "@warren/common/ids";
 import type { Logger } from "@warren/common/log";
+import { ConnectError } from "@warren/common/rpc/errors";
 import type { Clock } from "@warren/common/time";
 import type { Agents } from "./agents.ts";
+import type { BackupBytes } from "./backup-bytes.ts";
 import type { CoreConfig } from "./core/config.ts";
 import { Core } from "./core/core.ts";
 import type { Answer, Effect } from "./core/effects.ts";
@@ -32,6 +34,7 @@ export interface EngineOptions {
   /** Whether this scheduler may command at this moment; from the first no on it is never asked again. */
   readonly holds: () => boolean;
   readonly agents: Agents;
+  readonly backups: BackupBytes;
   readonly publisher: Publisher;
   readonly writer: StateWriter;
   readonly watchers: Watchers;
@@ -119,6 +122,19 @@ export class Engine {
     }
   }
 
+  /** What is to be brought back comes first. */
+  async #start(effect: Extract<Effect, { type: "start" }>): Promise<Input> {
+    const { agents, backups } = this.#options;
+    try {
+      await backups.restore(effect);
+    } catch (error) {
+      const message = `a volume could not be brought back: ${ConnectError.from(error).rawMessage}`;
+      const outcome = { kind: "refused", message, elsewhere: true } as const;
+      return { type: "started", instance: effect.ref.id, outcome };
+    }
+    return agents.start(effect);
+  }
+
   #take(call: string): Call | undefined {
     const known = this.#calls.get(call);
     this.#calls.delete(call);
@@ -126,7 +142,7 @@ export class Engine {
   }
 
   #perform(effect: Effect, at: Moment): void {
-    const { agents, publisher, writer, watchers, log } = this.#options;
+    const { agents, backups, publisher, writer, watchers, log } = this.#options;
     switch (effect.type) {
       case "persist":
         writer.append(entryOf(effect.write), effect.failed === undefined).then(
@@ -138,7 +154,7 @@ export class Engine {
         );
         return;
       case "start":
-        void agents.start(effect).then((input) => {
+        void this.#start(effect).then((input) => {
           if (input.type === "started" && input.outcome.kind !== "answered") {
             log.warn(
               { instance: effect.ref.id, tenant: effect.ref.tenant, node: effect.ref.node },
@@ -156,6 +172,12 @@ export class Engine {
         return;
       case "thaw":
         void agents.thaw(effect).then((input) => this.feed(input));
+        return;
+      case "backup-volume":
+        void backups.backUp(effect).then((input) => this.feed(input));
+        return;
+      case "remove-volume":
+        void backups.remove(effect).then((input) => this.feed(input));
         return;
       case "answer":
         this.#take(effect.call)?.granted(effect.answer);

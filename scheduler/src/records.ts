@@ -7,6 +7,8 @@ import {
   ReleaseSchema,
   TenantSpecSchema,
   UsageLimitSchema,
+  type VolumeState,
+  VolumeStateSchema,
 } from "@warren/proto/common";
 import type { StateSnapshot } from "@warren/store";
 import type { Write } from "./core/effects.ts";
@@ -39,6 +41,10 @@ export function entryOf(write: Write): Entry {
         key: `limits.${write.tenant}`,
         value: write.reached.length > 0 ? encode(write.reached.map(limitText)) : null,
       };
+    case "volume":
+      return { key: volumeKey(write.record), value: encode(toJson(VolumeStateSchema, write.record)) };
+    case "volume-gone":
+      return { key: volumeKey(write), value: null };
     case "node":
       return { key: `node.${write.record.name}`, value: encode(write.record) };
     case "node-gone":
@@ -49,6 +55,8 @@ export function entryOf(write: Write): Entry {
       return { key: `placement.${write.id}`, value: null };
   }
 }
+
+const volumeKey = ({ tenant, name }: { tenant: string; name: string }): string => `volume.${tenant}.${name}`;
 
 /** A reached limit as JSON has it. */
 interface LimitText {
@@ -94,6 +102,7 @@ export function loadedFrom(snapshot: StateSnapshot): Loaded {
   const releases: Release[] = [];
   const nodes: NodeRecord[] = [];
   const placements: InstanceRef[] = [];
+  const volumes: VolumeState[] = [];
   for (const [key, bytes] of snapshot.entries) {
     try {
       const json = JSON.parse(new TextDecoder().decode(bytes)) as JsonValue;
@@ -116,6 +125,9 @@ export function loadedFrom(snapshot: StateSnapshot): Loaded {
         case "release":
           releases.push(fromJson(ReleaseSchema, json, { ignoreUnknownFields: true }));
           break;
+        case "volume":
+          volumes.push(fromJson(VolumeStateSchema, json, { ignoreUnknownFields: true }));
+          break;
         case "node":
           nodes.push(json as unknown as NodeRecord);
           break;
@@ -132,5 +144,5 @@ export function loadedFrom(snapshot: StateSnapshot): Loaded {
       });
     }
   }
-  return { tenants, limits, releases, nodes, placements };
+  return { tenants, limits, releases, nodes, placements, volumes };
 }

@@ -57,6 +57,26 @@ export function toRpcError(refusal: Refusal): ConnectError {
         `tenant ${tenant} is not at version ${expected} (${is}): read its spec again, and apply your change to that`,
       );
     }
+    case "no-volume":
+      return rpcError(
+        Code.NotFound,
+        `tenant ${refusal.tenant} has no volume ${refusal.name} ('warren volumes' lists them)`,
+      );
+    case "volume":
+      return rpcError(
+        Code.FailedPrecondition,
+        `volume ${refusal.name} of tenant ${refusal.tenant}: ${refusal.message}`,
+      );
+    case "has-volumes":
+      return rpcError(
+        Code.FailedPrecondition,
+        `tenant ${refusal.tenant} has volumes (${refusal.names.join(", ")}): say what becomes of them, --keep-volumes or --remove-volumes`,
+      );
+    case "loses-volumes":
+      return rpcError(
+        Code.FailedPrecondition,
+        `node ${refusal.node} holds volumes of which there is no backup (${refusal.volumes.join(", ")}): bring it back, or --lose-volumes gives them up`,
+      );
     case "bad-spec":
       return rpcError(Code.InvalidArgument, `spec.${refusal.field}: ${refusal.message}`);
     case "rolled-back":

@@ -11,6 +11,7 @@ import { type CertificateAuthority, hostsOf } from "@warren/common/tls/ca";
 import type { EnrolService, NodeService, SchedulerService } from "@warren/proto/scheduler";
 import type { Lease, StateSnapshot, Store } from "@warren/store";
 import { Agents } from "./agents.ts";
+import { BackupBytes } from "./backup-bytes.ts";
 import { collectReleases } from "./collector.ts";
 import type { CoreConfig } from "./core/config.ts";
 import type { State } from "./core/model.ts";
@@ -28,6 +29,7 @@ import { spendingRpcs } from "./services/spending-rpcs.ts";
 import { streamRpcs } from "./services/stream-rpcs.ts";
 import { tenantRpcs } from "./services/tenant-rpcs.ts";
 import { trafficRpcs } from "./services/traffic-rpcs.ts";
+import { volumeRpcs } from "./services/volume-rpcs.ts";
 import { spentFrom } from "./spent-tokens.ts";
 import { StateWriter } from "./state-writer.ts";
 import { Watchers } from "./watchers.ts";
@@ -103,6 +105,13 @@ export class Term {
       log,
       holds: () => this.holds,
       agents: this.#agents,
+      backups: new BackupBytes({
+        agents: this.#agents,
+        blobs: store.blobs,
+        holds: releases.holds,
+        epoch,
+        signal,
+      }),
       publisher,
       writer: this.#writer,
       watchers: this.#watchers,
@@ -138,6 +147,7 @@ export class Term {
       ...streamRpcs(services),
       ...logRpcs(services),
       ...trafficRpcs(services),
+      ...volumeRpcs(services),
     };
     this.#engine.start();
     this.#collecting = collectReleases({

@@ -5,9 +5,10 @@
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { seeded } from "@warren/common/testing/seeded";
-import { toDuration } from "@warren/common/time";
+import { toDuration, toTimestamp } from "@warren/common/time";
 import {
   Availability,
+  BackupSchema,
   EndpointSchema,
   ExitReason,
   ExitSchema,
@@ -27,8 +28,8 @@ import {
 } from "@warren/proto/common";
 import { type CoreConfig, defaultCoreConfig } from "../src/core/config.ts";
 import { Core } from "../src/core/core.ts";
-import type { Answer, Effect, Write } from "../src/core/effects.ts";
-import type { Input, Loaded, SleepOutcome } from "../src/core/inputs.ts";
+import type { Answer, Effect, StartVolume, Write } from "../src/core/effects.ts";
+import type { BackupOutcome, Input, Loaded, SleepOutcome } from "../src/core/inputs.ts";
 import type { Moment } from "../src/core/model.ts";
 import type { Refusal } from "../src/core/refusal.ts";
 
@@ -55,6 +56,8 @@ export interface ModelNode {
   isolation: readonly Isolation[];
   host?: NodeHost;
   readonly instances: Map<string, Running>;
+  /** What copies of volumes hold: the ids of the instances that had them, one after the other. */
+  readonly volumes?: Map<string, string[]>;
 }
 
 export interface ModelGateway {
@@ -73,6 +76,10 @@ export class Cluster {
   now = 1_000;
   epoch = 1n;
   storeUp = true;
+  /** Why backups fail, while they do. */
+  backupError?: string;
+  /** What each backup holds, by its id. */
+  readonly backups = new Map<string, string[]>();
   readonly nodes = new Map<string, ModelNode>();
   readonly gateways = new Map<string, ModelGateway>();
   readonly behaviour = new Map<string, Behaviour>();
@@ -437,6 +444,15 @@ export class Cluster {
       case "thaw":
         this.#sleep(effect);
         return;
+      case "backup-volume":
+        this.#backUp(effect);
+        return;
+      case "remove-volume": {
+        const { type: _, agentUrl: __, ...removed } = effect;
+        for (const { volumes } of this.nodes.values()) volumes?.delete(effect.id);
+        this.#schedule(10, () => this.feed({ type: "volume-removed", ...removed }));
+        return;
+      }
       case "answer":
         this.#settle(effect.call, { answer: effect.answer });
         return;
@@ -456,7 +472,32 @@ export class Cluster {
     this.outcomes.set(call, outcome);
   }
 
-  #start({ ref, incarnation }: Extract<Effect, { type: "start" }>): void {
+  #backUp({ tenant, name, id, backup, fingerprint }: Extract<Effect, { type: "backup-volume" }>): void {
+    const held = [...this.nodes.values()].map(({ volumes }) => volumes?.get(id)).find((one) => one);
+    const asOf = toTimestamp(this.at().wall);
+    const content = held?.join(" ") ?? "";
+    const outcome: BackupOutcome = this.backupError
+      ? { kind: "failed", message: this.backupError }
+      : content === fingerprint
+        ? { kind: "unchanged", asOf }
+        : {
+            kind: "made",
+            backup: create(BackupSchema, { id: backup, asOf, fingerprint: content, bytes: 1n }),
+          };
+    if (held) this.backups.set(backup, [...held]);
+    this.#schedule(30, () => this.feed({ type: "backed-up", tenant, name, id, outcome }));
+  }
+
+  /** As the shell and the agent do: what is to be brought back first, and never an empty one where there was one. */
+  #mount(node: ModelNode, ref: InstanceRef, { id, mustExist, restore }: StartVolume): void {
+    const volumes = node.volumes ?? new Map<string, string[]>();
+    Object.assign(node, { volumes });
+    if (restore && !volumes.has(id)) volumes.set(id, [...this.backups.get(restore.id)!]);
+    if (mustExist && !volumes.has(id)) throw new Error(`W2: ${id} must exist on ${node.name}`);
+    volumes.set(id, [...(volumes.get(id) ?? []), ref.id]);
+  }
+
+  #start({ ref, incarnation, volumes }: Extract<Effect, { type: "start" }>): void {
     const { core } = this;
     const node = this.nodes.get(ref.node)!;
     const epoch = this.epoch;
@@ -493,6 +534,7 @@ export class Cluster {
         wakes: 0n,
       };
       node.instances.set(ref.id, running);
+      for (const volume of volumes) this.#mount(node, ref, volume);
       this.check();
       if (behaviour === "hangs") return;
       this.#schedule(5 + this.random() * 50, () => {
@@ -613,6 +655,12 @@ export class Cluster {
       case "node-gone":
         this.log.delete(`node.${write.name}`);
         return;
+      case "volume":
+        this.log.set(`volume.${write.record.tenant}.${write.record.name}`, write);
+        return;
+      case "volume-gone":
+        this.log.delete(`volume.${write.tenant}.${write.name}`);
+        return;
       case "placement":
         this.log.set(`placement.${write.ref.id}`, write);
         return;
@@ -629,6 +677,7 @@ export class Cluster {
       nodes: writes.flatMap((write) => (write.kind === "node" ? [write.record] : [])),
       placements: writes.flatMap((write) => (write.kind === "placement" ? [write.ref] : [])),
       releases: [],
+      volumes: writes.flatMap((write) => (write.kind === "volume" ? [write.record] : [])),
     };
   }
 }

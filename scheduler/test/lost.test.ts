@@ -174,7 +174,7 @@ test("a node that reports is not forgotten, unless that is forced", () => {
   const refused = forget(false);
   expect(c.refused(refused)).toMatchObject({ kind: "node-reports", node: "n1" });
   expect(c.live()).toHaveLength(1);
-  expect(c.granted(forget(true)).kind).toBe("done");
+  expect(c.granted(forget(true)).kind).toBe("forgotten");
   expect(c.core.state.instances.size).toBe(0);
 });
 

@@ -106,7 +106,7 @@ export interface StateLog {
   ): Promise<bigint>;
 }
 
-/** Immutable bytes by name (a release's sha256 in hex). */
+/** Immutable bytes by name: of a release its sha256 in hex, of a backup of a volume `volume-<backup>-<part>`. */
 export interface Blobs {
   /**
    * Streams the bytes in (at most 512 MiB); visible under `name` only when complete. Putting an existing name is a

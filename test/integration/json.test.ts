@@ -135,6 +135,17 @@ test("export --json is JSON, and refused beside another format", async () => {
   }
 }, 60_000);
 
+test("volumes", async () => {
+  await one("deploy", await writeApp(directory, "kept", "hello"), "--volume", "data:data:1GiB");
+  await one("ensure", "kept");
+  expect(await one("volumes ls")).toMatchObject({ volume: { tenant: "kept", name: "data" } });
+  await one("volumes backup", "kept", "data");
+  await one("stop", "kept");
+  await one("volumes restore", "kept", "data", "--yes");
+  await one("volumes rm", "kept", "data", "--yes");
+  await one("rm", "kept");
+}, 90_000);
+
 test("nodes, snapshots, credentials and tokens", async () => {
   await one("nodes");
   await one("cordon", "n1");

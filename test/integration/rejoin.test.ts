@@ -62,7 +62,7 @@ beforeAll(async () => {
       },
       spool: new Spool(join(directory, `${node}.spool`), log),
       fence: new Fence(join(directory, `${node}.epoch`), log),
-      inventory: () => [],
+      inventory: () => ({}),
       pressure: () => create(NodePressureSchema),
       metrics,
       log,

@@ -329,6 +329,9 @@ export class Scheduler extends Actor {
       case "thaw":
         this.#thaw(effect);
         return;
+      case "backup-volume":
+      case "remove-volume":
+        return; // no tenant here has volumes
       default:
         effect satisfies never;
     }
@@ -463,6 +466,9 @@ function describeEffect(effect: Effect): string {
     case "freeze":
     case "thaw":
       return `${effect.type} ${effect.ref.id} of ${effect.ref.tenant} (command ${effect.command})`;
+    case "backup-volume":
+    case "remove-volume":
+      return `${effect.type} ${effect.name} of ${effect.tenant}`;
     case "event":
       return `event ${effect.payload.case}`;
   }

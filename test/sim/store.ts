@@ -71,13 +71,14 @@ export class Store {
   }
 
   load(): Loaded {
-    const loaded = { tenants: [], limits: [], releases: [], nodes: [], placements: [] } as {
+    const loaded = { tenants: [], limits: [], releases: [], nodes: [], placements: [], volumes: [] } as {
       -readonly [K in keyof Loaded]: Loaded[K][number][];
     };
     for (const write of this.log.values()) {
       if (write.kind === "tenant") loaded.tenants.push(write.record);
       else if (write.kind === "limits") loaded.limits.push(...write.reached);
       else if (write.kind === "node") loaded.nodes.push(write.record);
+      else if (write.kind === "volume") loaded.volumes.push(write.record);
       else if (write.kind === "placement") loaded.placements.push(write.ref);
     }
     return loaded;
@@ -98,6 +99,12 @@ export class Store {
       case "limits":
         if (write.reached.length > 0) this.log.set(`limits.${write.tenant}`, write);
         else this.log.delete(`limits.${write.tenant}`);
+        return;
+      case "volume":
+        this.log.set(`volume.${write.record.tenant}.${write.record.name}`, write);
+        return;
+      case "volume-gone":
+        this.log.delete(`volume.${write.tenant}.${write.name}`);
         return;
       case "node":
         this.log.set(`node.${write.record.name}`, write);

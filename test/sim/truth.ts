@@ -315,7 +315,9 @@ export class Truth {
   /** Power is off: what its agent had not handed over is gone with the runtime directory. */
   diskLost({ disk, processes }: Host): void {
     const ids = [...processes.keys(), ...disk.records.keys()];
-    for (const { what } of disk.spool) if (what.case !== undefined) ids.push(what.value.instance?.id ?? "");
+    for (const { what } of disk.spool) {
+      if (what.case === "transition" || what.case === "usage") ids.push(what.value.instance?.id ?? "");
+    }
     for (const id of ids) {
       const lived = this.lived.get(id);
       if (lived) lived.isLost = true;
@@ -333,7 +335,7 @@ export class Truth {
       ends.set(id, (ends.get(id) ?? 0) + 1);
     }
     for (const { case: kind, value } of [...records, ...records.toReversed()]) {
-      if (kind === undefined || !value.instance) continue;
+      if (kind === undefined || kind === "storage" || !value.instance) continue;
       const { id, tenant } = value.instance;
       const ready = kind === "transition" && value.to === InstanceState.READY;
       const used = value.usage && metersOf(value.usage);

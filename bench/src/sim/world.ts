@@ -196,6 +196,8 @@ export class World {
       case "answer":
       case "endpoints":
       case "event":
+      case "backup-volume":
+      case "remove-volume":
         return;
       default:
         effect satisfies never;

@@ -75,6 +75,16 @@ export function specOptions(command: Command): Command {
       sizeOption,
     )
     .option(
+      "--volume <name:path[:size]>",
+      "directory of the app's own whose content stays (size: 1GiB); one instance at most then; may be repeated",
+      collectOption,
+    )
+    .option(
+      "--writable <path>",
+      "directory of the release that the app may write to, emptied at each start; may be repeated",
+      collectOption,
+    )
+    .option(
       "--freeze <duration>",
       "freeze after so long without a request (default: the cluster's)",
       durationOption,

@@ -2,8 +2,10 @@
 import type { Warren } from "@warren/client";
 import { fromDuration } from "@warren/common/time";
 import type { TenantSpec } from "@warren/proto/common";
+import { VolumesOnDelete } from "@warren/proto/scheduler";
 import type { Command } from "commander";
 import pc from "../colors.ts";
+import { UserError } from "../exit.ts";
 import { printJson } from "../output.ts";
 import { startPatience } from "../patience.ts";
 import { servesNone } from "../served.ts";
@@ -94,12 +96,24 @@ export function instanceCommands(program: Command): void {
     );
 
   asVerb(program.command("rm").alias("delete"))
-    .description("stop a tenant and forget it")
+    .description("stop a tenant and forget it; one that has volumes only if it is said what becomes of them")
     .argument("<tenant>")
-    .action((tenant: string, options: VerbOptions) =>
+    .option(
+      "--keep-volumes",
+      "its volumes stay: a tenant of that name that has them in its spec gets them again",
+    )
+    .option("--remove-volumes", "its volumes go with it, with their backups")
+    .action((tenant: string, options: VerbOptions & { keepVolumes?: boolean; removeVolumes?: boolean }) =>
       withWarren(options, async (warren, signal) => {
+        if (options.keepVolumes && options.removeVolumes)
+          throw new UserError("--keep-volumes and --remove-volumes contradict each other: give one of them");
+        const volumes = options.keepVolumes
+          ? VolumesOnDelete.KEEP
+          : options.removeVolumes
+            ? VolumesOnDelete.REMOVE
+            : VolumesOnDelete.UNSPECIFIED;
         const timeoutMs = options.timeout ?? (await stopMs(warren, tenant, signal));
-        await warren.scheduler.deleteTenant({ tenant }, { signal, timeoutMs });
+        await warren.scheduler.deleteTenant({ tenant, volumes }, { signal, timeoutMs });
         say(options, { tenant, removed: true }, `${pc.green("removed")} ${tenant}`);
       }),
     );

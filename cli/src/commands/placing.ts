@@ -1,9 +1,11 @@
 /** `warren cordon | uncordon | drain | forget`: where new instances may go. */
 import { pause, toDuration } from "@warren/common/time";
+import { DisplacedVolumeSchema } from "@warren/proto/scheduler";
 import type { Command } from "commander";
 import pc from "../colors.ts";
-import { printJson, progress } from "../output.ts";
+import { messageJson, printJson, progress } from "../output.ts";
 import { asVerb, durationOption, type VerbOptions, withWarren } from "../verb.ts";
+import { agoText } from "./volumes.ts";
 
 /** As the scheduler's own default. */
 const drainMs = 600_000;
@@ -29,16 +31,32 @@ export function placingCommands(program: Command): void {
       );
   simple("cordon", "place no new instance on a node", "cordonNode", "cordoned");
   simple("uncordon", "place instances on a node again; gives up its drain", "uncordonNode", "uncordoned");
-
   asVerb(program.command("forget"))
-    .description("remove a node for good: you vouch that nothing runs on it; refused while its agent reports")
+    .description(
+      "remove a node for good: you vouch that nothing runs on it; its volumes come back elsewhere from their backups; refused while its agent reports",
+    )
     .argument("<node>")
     .option("--force", "although its agent reports: its instances end, and it joins again as a new node")
-    .action((node: string, options: VerbOptions & { force?: boolean }) =>
+    .option("--lose-volumes", "also if it holds volumes of which there is no backup: they begin empty")
+    .action((node: string, options: VerbOptions & { force?: boolean; loseVolumes?: boolean }) =>
       withWarren(options, async (warren) => {
-        await warren.scheduler.forgetNode({ node, force: options.force ?? false });
-        if (options.json) printJson({ node, done: "forgot" });
-        else process.stdout.write(`${pc.green("forgot")} ${node}\n`);
+        const { force, loseVolumes } = options;
+        const { volumes } = await warren.scheduler.forgetNode({ node, force, loseVolumes });
+        if (options.json) {
+          printJson({
+            node,
+            done: "forgot",
+            volumes: volumes.map((one) => messageJson(DisplacedVolumeSchema, one)),
+          });
+          return;
+        }
+        process.stdout.write(`${pc.green("forgot")} ${node}\n`);
+        for (const volume of volumes) {
+          const back = volume.asOf
+            ? `comes back with the next start as it was ${agoText(volume, Date.now())}`
+            : "is lost, and begins empty";
+          process.stdout.write(`volume ${volume.name} of ${volume.tenant} ${back}\n`);
+        }
       }),
     );
 
@@ -60,16 +78,21 @@ export function placingCommands(program: Command): void {
         };
         show().catch(() => {});
         try {
-          const { moved, stopped } = await warren.scheduler.drainNode(
+          const { moved, stopped, unsavedVolumes } = await warren.scheduler.drainNode(
             { node, deadline: toDuration(within) },
             { signal, timeoutMs: options.timeout ?? within + drainSlackMs },
           );
           progress("");
-          if (options.json) printJson({ node, moved, stopped });
+          if (options.json) printJson({ node, moved, stopped, unsavedVolumes });
           else
             process.stdout.write(
               `${pc.green("drained")} ${node} ${pc.dim(`${moved} moved, ${stopped} stopped`)}\n`,
             );
+          for (const volume of options.json ? [] : unsavedVolumes) {
+            process.stderr.write(
+              `${pc.yellow("!")} volume ${volume} is not backed up as it was left: 'warren volumes' says why\n`,
+            );
+          }
         } finally {
           looking.abort();
         }

@@ -2,7 +2,14 @@
 import type { Warren } from "@warren/client";
 import { listOf } from "@warren/common/config";
 import { fromDuration, fromTimestamp } from "@warren/common/time";
-import { type Event, EventSchema, type Exit, NodeChange, RolloutState } from "@warren/proto/common";
+import {
+  type Event,
+  EventSchema,
+  type Exit,
+  NodeChange,
+  RolloutState,
+  VolumeChange,
+} from "@warren/proto/common";
 import { LogLineSchema } from "@warren/proto/scheduler";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import pc from "../colors.ts";
@@ -185,6 +192,12 @@ function what(payload: Event["payload"]): string {
       return `rollout of version ${payload.value.rollout?.version} ${RolloutState[payload.value.rollout?.state ?? 0]?.toLowerCase().replace("_", " ")} ${pc.dim(payload.value.rollout?.message ?? "")}`;
     case "traffic":
       return pc.dim(`traffic: ${payload.value.requests} requests, ${payload.value.bytesOut} bytes out`);
+    case "storage":
+      return pc.dim(
+        `volume ${payload.value.name} on ${payload.value.node} holds ${payload.value.usedBytes} bytes`,
+      );
+    case "volume":
+      return `volume ${payload.value.name} ${VolumeChange[payload.value.change]?.toLowerCase().replaceAll("_", " ")}${payload.value.node ? ` on ${payload.value.node}` : ""} ${pc.dim(payload.value.message)}`;
     case "budget":
       return `${pc.yellow("budget")}: ${payload.value.percent} % of it is spent`;
     case "limit":

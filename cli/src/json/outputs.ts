@@ -1,6 +1,7 @@
 /** Every verb with --json and what it prints; docs/json.md is made from this, and a test compares it with real output. */
 import {
   BackoffSchema,
+  BackupSchema,
   EventSchema,
   InstanceSchema,
   NodeSchema,
@@ -14,6 +15,7 @@ import {
   GetStatsResponseSchema,
   LogLineSchema,
   SpentJoinTokenSchema,
+  VolumeInfoSchema,
 } from "@warren/proto/scheduler";
 import { z } from "zod";
 import { message, type Output } from "./shape.ts";
@@ -31,6 +33,7 @@ const version = count("version of the tenant's spec");
 const replaced = count("live instances that were replaced");
 const node = text("name of the node");
 const url = text("where it answers; empty for one that serves no HTTP");
+const volume = text("name of the volume");
 const directory = text("path");
 
 export const outputs: readonly Output[] = [
@@ -271,6 +274,38 @@ export const outputs: readonly Output[] = [
     ],
   },
   { verb: "invoice", lines: [{ what: "a tenant's invoice", message: InvoiceSchema }] },
+  { verb: "volumes ls", lines: [{ what: "a volume", message: VolumeInfoSchema }] },
+  {
+    verb: "volumes rm",
+    lines: [{ what: "done", fields: object({ tenant, name: volume, removed: done(true) }) }],
+  },
+  {
+    verb: "volumes backup",
+    lines: [
+      {
+        what: "once it is backed up",
+        fields: object({
+          tenant,
+          name: volume,
+          unchanged: flag("whether the last backup is as good, so that none was made"),
+          backup: message(BackupSchema).describe("the backup that has it").optional(),
+        }),
+      },
+    ],
+  },
+  {
+    verb: "volumes restore",
+    lines: [
+      {
+        what: "what the next start brings back",
+        fields: object({
+          tenant,
+          name: volume,
+          backup: message(BackupSchema).describe("the backup").optional(),
+        }),
+      },
+    ],
+  },
   {
     verb: "state dump",
     lines: [

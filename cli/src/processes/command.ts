@@ -1,8 +1,9 @@
 /** A process's command, made from its schema: each field is a flag, an environment variable and a key of a file. */
-import { durationText, envName, kebab, loadConfig, sizeText } from "@warren/common/config";
+import { envName, kebab, loadConfig } from "@warren/common/config";
 import type { Command } from "commander";
 import type { z } from "zod";
 import { fail } from "../exit.ts";
+import { durationText, sizeText } from "../quantities.ts";
 
 export function processCommand<S extends z.ZodObject>(
   program: Command,

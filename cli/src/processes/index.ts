@@ -3,6 +3,7 @@
  * its own process: a verb like `warren ps` must not wait for all of them.
  */
 import { availableParallelism, totalmem } from "node:os";
+import { resolve } from "node:path";
 import { createLogger } from "@warren/common/log";
 import { LiveCredentials, loadCredentials } from "@warren/common/rpc/credentials";
 import { nameOf } from "@warren/common/tls/ca";
@@ -122,6 +123,7 @@ export function processCommands(program: Command): void {
             simultaneousStarts: config.simultaneousStarts,
             maxActive: config.maxActive,
             cacheDirectory: config.cache,
+            volumesDirectory: config.volumesDir === undefined ? undefined : resolve(config.volumesDir),
             releaseCacheBytes: config.releaseCache,
             logBounds: {
               files: config.logFiles,

@@ -215,6 +215,12 @@ export const agentSchema = z.object({
     .describe(
       "directory for unpacked releases (default: in the runtime directory; give a disk where /run is memory)",
     ),
+  volumesDir: field
+    .text()
+    .optional()
+    .describe(
+      "directory for tenants' volumes, on a disk that outlives a reboot (default: volumes in the runtime directory; below /run that is /var/lib/warren/volumes/NODE)",
+    ),
   releaseCache: field
     .size()
     .optional()

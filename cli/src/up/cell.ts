@@ -151,6 +151,8 @@ export class Cell {
         node,
         "--runtime",
         join(state, "nodes", node),
+        "--volumes-dir",
+        join(state, "volumes", node),
         "--scheduler",
         url,
         "--credentials",

@@ -13,6 +13,8 @@ export function makeDirectories(state: string): void {
     mkdirSync(join(state, name), { recursive: true, mode: 0o700 });
     chmodSync(join(state, name), 0o700);
   }
-  mkdirSync(join(state, "nodes"), { recursive: true });
-  chmodSync(join(state, "nodes"), 0o711); // to be passed through, not read
+  for (const name of ["nodes", "volumes"]) {
+    mkdirSync(join(state, name), { recursive: true });
+    chmodSync(join(state, name), 0o711); // to be passed through, not read
+  }
 }

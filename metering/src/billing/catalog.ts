@@ -18,6 +18,8 @@ export interface Use {
   readonly bytesOut: bigint;
   readonly starts: bigint;
   readonly thaws: bigint;
+  /** Byte-seconds of volumes. */
+  readonly volumeByteSeconds: bigint;
 }
 
 export interface MeterKind {
@@ -45,6 +47,7 @@ export const meterKeys = [
   "bytes-out",
   "starts",
   "thaws",
+  "volume-gib-hours",
 ] as const;
 
 export type MeterKey = (typeof meterKeys)[number];
@@ -78,6 +81,12 @@ const kinds: Readonly<Record<MeterKey, Omit<MeterKind, "name">>> = {
   "bytes-out": { meter: UsageMeter.BYTES_OUT, title: "Traffic out", perUnit: 1n, of: (use) => use.bytesOut },
   starts: { meter: UsageMeter.STARTS, title: "Cold starts", perUnit: 1n, of: (use) => use.starts },
   thaws: { meter: UsageMeter.THAWS, title: "Thaws", perUnit: 1n, of: (use) => use.thaws },
+  "volume-gib-hours": {
+    meter: UsageMeter.VOLUME_GIB_HOURS,
+    title: "Volumes",
+    perUnit: 2n ** 30n * 3_600n,
+    of: (use) => use.volumeByteSeconds,
+  },
 };
 
 export const kindOf = (name: MeterKey): MeterKind => ({ name, ...kinds[name] });

@@ -1,13 +1,14 @@
 /**
  * Whose silence decides that an account may go: the instance's own, and of accounts of gateways the gateway's. A gateway
- * counts each tenant from its own start on, and goes on from there after months in which the tenant was idle. Pure.
+ * counts each tenant from its own start on, and goes on from there after months in which the tenant was idle; so does the
+ * node of a volume. Pure.
  */
 import type { Account } from "./account.ts";
 import { isSilent, type LedgerClock, mayHaveFolded } from "./clock.ts";
 import type { Observation } from "./observation.ts";
 import { dayMs } from "./plausible.ts";
 
-/** Accounts of gateways have it in their key, those of instances never. */
+/** Accounts of gateways and of volumes have it in their key, those of instances never. */
 export const trafficMark = "/";
 
 /** For so many horizons it is remembered of a gateway that it was there. */

@@ -1,8 +1,8 @@
 /**
  * What is metered, as bigint throughout: the contract's counters are u64, and memory in byte-seconds passes 2^53 within
- * three months of one GiB. The first five are an instance's, the others a gateway's.
+ * three months of one GiB. The first five are an instance's, the next two a gateway's, the last a volume's.
  */
-import type { TrafficReport, Usage } from "@warren/proto/common";
+import type { StorageReport, TrafficReport, Usage } from "@warren/proto/common";
 
 /** Counters of one account since its start, or what they grew by. */
 export interface Meters {
@@ -20,6 +20,8 @@ export interface Meters {
   readonly requests: bigint;
   /** Bytes of bodies and WebSocket messages that a gateway sent to clients. */
   readonly bytesOut: bigint;
+  /** What a volume held over time, in byte-seconds. */
+  readonly volumeByteSeconds: bigint;
 }
 
 export const meterNames = [
@@ -30,6 +32,7 @@ export const meterNames = [
   "thaws",
   "requests",
   "bytesOut",
+  "volumeByteSeconds",
 ] as const satisfies readonly (keyof Meters)[];
 
 export type MeterName = (typeof meterNames)[number];
@@ -43,6 +46,7 @@ export function meters(of: (name: MeterName) => bigint): Meters {
     thaws: of("thaws"),
     requests: of("requests"),
     bytesOut: of("bytesOut"),
+    volumeByteSeconds: of("volumeByteSeconds"),
   };
 }
 
@@ -56,6 +60,11 @@ export function metersOf({ cpuUs, memoryByteSeconds, wallMs, frozenMs, thaws }: 
 /** A gateway's, for one tenant. */
 export function trafficOf({ requests, bytesOut }: TrafficReport): Meters {
   return { ...nothing, requests, bytesOut };
+}
+
+/** A copy of a volume's. */
+export function storageOf({ byteSeconds: volumeByteSeconds }: StorageReport): Meters {
+  return { ...nothing, volumeByteSeconds };
 }
 
 export const plus = (a: Meters, b: Meters): Meters => meters((name) => a[name] + b[name]);

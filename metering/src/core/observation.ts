@@ -4,18 +4,19 @@ import { isKey } from "@warren/common/ids";
 import {
   type Event,
   InstanceState,
+  type StorageReport,
   type TrafficReport,
   type Transition,
   type UsageReport,
 } from "@warren/proto/common";
 import type { StoredRecord } from "@warren/store";
-import { type Meters, metersOf, trafficOf } from "./meters.ts";
+import { type Meters, metersOf, storageOf, trafficOf } from "./meters.ts";
 import { implausibleMeter, type TimeOddity, timeOddity } from "./plausible.ts";
 import { createdAt } from "./ulid.ts";
 
-/** What an event says of one account: an instance's, or one run of a gateway with one tenant. */
+/** What an event says of one account: an instance's, one run of a gateway with one tenant, or a copy of a volume's. */
 export interface Observation {
-  /** The instance's id, or `<gateway>/<run>/<tenant>`. */
+  /** The instance's id, `<gateway>/<run>/<tenant>`, or `volume-<id>/<tenant>`. */
   readonly account: string;
   readonly tenant: string;
   /** When what is counted began, by its id, in ms since 1970. */
@@ -38,6 +39,7 @@ export interface Observation {
  * - `unreadable`: no event of ours, or broken
  * - `bad-instance`: names no instance that can exist
  * - `bad-gateway`: counts for no gateway or tenant that can exist
+ * - `bad-volume`: counts for no volume or tenant that can exist
  * - `tenant-changed`: names an instance that belongs to another tenant
  * - `too-late`: names an instance or a gateway that has been silent for longer than the ledger remembers (fold.ts): it
  *   cannot be told from one that was counted and folded, so it is not counted
@@ -51,6 +53,7 @@ export type OddityKind =
   | "unreadable"
   | "bad-instance"
   | "bad-gateway"
+  | "bad-volume"
   | "tenant-changed"
   | "too-late"
   | "usage-implausible"
@@ -62,6 +65,7 @@ export const oddityKinds = [
   "unreadable",
   "bad-instance",
   "bad-gateway",
+  "bad-volume",
   "tenant-changed",
   "too-late",
   "usage-implausible",
@@ -108,6 +112,8 @@ function readEvent(event: Event, storedAt: number): Reading {
     case "usage":
     case "transition":
       return { type, time, ...ofInstance(payload.value, time, storedAt) };
+    case "storage":
+      return { type, time, ...ofVolume(payload.value, time, storedAt) };
     case "traffic":
       return { type, time, ...ofGateway(payload.value, time, storedAt) };
     default:
@@ -136,6 +142,20 @@ function ofGateway(report: TrafficReport, time: number, storedAt: number): Obser
   }
   const account = `${gateway}/${run}/${tenant}`;
   return observe({ account, tenant, ready: false, used: trafficOf(report), created, time, storedAt }, false);
+}
+
+/**
+ * An account like a gateway's, in that it counts no instance, and that it is remembered for longer than it may be silent: a
+ * node that is away for months goes on counting where it was. A restored volume is another copy, in an account of its own.
+ */
+function ofVolume(report: StorageReport, time: number, storedAt: number): Observed {
+  const { volume, tenant } = report;
+  const created = createdAt(volume);
+  if (created === undefined || !isKey(tenant)) {
+    return refused("bad-volume", `volume ${quoted(volume)} of tenant ${quoted(tenant)}`);
+  }
+  const account = `volume-${volume}/${tenant}`;
+  return observe({ account, tenant, ready: false, used: storageOf(report), created, time, storedAt }, false);
 }
 
 interface Told extends Pick<Observation, "account" | "tenant" | "created" | "ready" | "used"> {

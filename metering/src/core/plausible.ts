@@ -19,7 +19,7 @@ const slackMs = dayMs;
 /** Longest life of an instance whose age cannot be known, since the clocks contradict each other, in ms. */
 const longestLifeMs = 10 * 365 * dayMs;
 
-/** Most in one ms of a life: of an instance 4,096 CPUs, 64 TiB, a thaw; of a gateway 10,000 requests, 1 GiB. */
+/** Most in one ms of a life: of an instance 4,096 CPUs, 64 TiB, a thaw; of a gateway 10,000 requests, 1 GiB; of a volume 64 TiB. */
 const mostPerMs: Readonly<Record<MeterName, bigint>> = {
   cpuUs: 4_096n * 1_000n,
   memoryByteSeconds: 2n ** 46n / 1_000n,
@@ -28,6 +28,7 @@ const mostPerMs: Readonly<Record<MeterName, bigint>> = {
   thaws: 1n,
   requests: 10_000n,
   bytesOut: 2n ** 30n,
+  volumeByteSeconds: 2n ** 46n / 1_000n,
 };
 
 export type TimeOddity = "time-past" | "time-future";

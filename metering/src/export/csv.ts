@@ -16,6 +16,8 @@ const columns: readonly (readonly [name: string, text: (row: ExportRow) => strin
   ["starts", ({ use }) => `${use.starts}`],
   ["thaws", ({ use }) => `${use.thaws}`],
   ["instances", ({ instances }) => `${instances}`],
+  // Last: who reads columns by their number finds the others where they were.
+  ["volume_byte_seconds", ({ use }) => `${use.volumeByteSeconds}`],
 ];
 
 export const csv: RowFormat = {

@@ -9,6 +9,7 @@ export const meterColumn = {
   thaws: "thaws",
   requests: "requests",
   bytesOut: "bytes_out",
+  volumeByteSeconds: "volume_byte_seconds",
 } as const satisfies Record<MeterName, string>;
 
 /** For a list in SQL, in the order of `meterNames`. */

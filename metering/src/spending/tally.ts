@@ -45,6 +45,7 @@ export class Tally {
       requests: use.requests + growth.requests,
       bytesOut: use.bytesOut + growth.bytesOut,
       thaws: use.thaws + growth.thaws,
+      volumeByteSeconds: use.volumeByteSeconds + growth.volumeByteSeconds,
       starts: use.starts + BigInt(starts),
     });
   }

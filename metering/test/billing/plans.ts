@@ -12,6 +12,7 @@ export const useOf = (some: Partial<Use>): Use => ({
   bytesOut: 0n,
   starts: 0n,
   thaws: 0n,
+  volumeByteSeconds: 0n,
   ...some,
 });
 

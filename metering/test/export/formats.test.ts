@@ -25,16 +25,17 @@ const row: ExportRow = {
     bytesOut: 7n,
     starts: 1n,
     thaws: 2n,
+    volumeByteSeconds: 9n * 2n ** 30n * 1_800n,
   }),
   instances: 3n,
 };
 
 test("CSV has a line of names, CRLF, and every digit", () => {
   expect(csv.head).toBe(
-    "tenant,start,end,cpu_us,memory_byte_seconds,wall_ms,active_ms,frozen_ms,requests,bytes_out,starts,thaws,instances\r\n",
+    "tenant,start,end,cpu_us,memory_byte_seconds,wall_ms,active_ms,frozen_ms,requests,bytes_out,starts,thaws,instances,volume_byte_seconds\r\n",
   );
   expect(csv.row(row)).toBe(
-    "shop,2026-06-01T10:00:00.000Z,2026-06-01T11:00:00.000Z,12345678,3541774862152233910272,3600000,2999750,600250,9223372036854775808,7,1,2,3\r\n",
+    "shop,2026-06-01T10:00:00.000Z,2026-06-01T11:00:00.000Z,12345678,3541774862152233910272,3600000,2999750,600250,9223372036854775808,7,1,2,3,17394617548800\r\n",
   );
   expect(csv.row({ ...row, start: undefined, end: undefined })).toStartWith("shop,,,12345678,");
 });
@@ -76,6 +77,7 @@ describe("an event for OpenMeter", () => {
         bytes_out: "7",
         starts: "1",
         thaws: "2",
+        volume_gib_hours: "4.5",
       },
     });
     // The library does refuse what is none.

@@ -8,11 +8,12 @@
  * sleep.ts), 4 (waiters.ts), 6 (failures.ts), 7 (nodes.ts), 9 (config.ts).
  */
 
+import { backedUp } from "./backups.ts";
 import type { CoreConfig } from "./config.ts";
 import { type Context, count } from "./context.ts";
 import { cordon, cordonFailed } from "./cordon.ts";
 import { wish } from "./desire.ts";
-import { drainNode } from "./drain.ts";
+import { drainNode, volumeSaved } from "./drain.ts";
 import type { Effect } from "./effects.ts";
 import { gatewayWent, watcherCame } from "./endpoints.ts";
 import { limitsReached, resumeLimits } from "./enforce.ts";
@@ -31,6 +32,8 @@ import { slept } from "./sleep.ts";
 import { applied, apply, deleted, deleteFailed, install, notDurable } from "./tenants.ts";
 import { tick } from "./tick.ts";
 import { touch } from "./touch.ts";
+import { backUpVolume, removeVolume, restoreVolume, volumeRemoved } from "./volume-calls.ts";
+import { resumeVolumes } from "./volumes.ts";
 
 export interface CoreOptions {
   readonly config: CoreConfig;
@@ -144,6 +147,7 @@ function take(ctx: Context, input: Input): void {
     case "cordon":
       cordon(ctx, input.call, input.node, input.cordoned);
       return;
+    case "volume-durable":
     case "cordon-durable":
       ctx.emit({ type: "answer", call: input.call, answer: { kind: "done" } });
       return;
@@ -153,6 +157,23 @@ function take(ctx: Context, input: Input): void {
     case "forget":
       forgetNode(ctx, input);
       return;
+    case "remove-volume":
+      removeVolume(ctx, input);
+      return;
+    case "volume-removed":
+      volumeRemoved(ctx, input);
+      return;
+    case "restore-volume":
+      restoreVolume(ctx, input);
+      return;
+    case "backup-volume":
+      backUpVolume(ctx, input);
+      return;
+    case "backed-up": {
+      const held = backedUp(ctx, input);
+      if (held) volumeSaved(ctx, held);
+      return;
+    }
     case "watcher-up":
       watcherCame(ctx, input.watcher, input.gateway);
       return;
@@ -197,7 +218,8 @@ function ofInstance(
 }
 
 /** Takes over from the scheduler before. Its placements hold their places until their nodes have spoken. */
-function load(ctx: Context, { tenants, limits, releases, nodes, placements }: Loaded): void {
+function load(ctx: Context, { tenants, limits, releases, nodes, placements, volumes }: Loaded): void {
+  resumeVolumes(ctx.state, volumes);
   for (const record of tenants) install(ctx, record);
   resumeLimits(ctx, limits);
   for (const release of releases) ctx.state.releases.set(release.digest, release);

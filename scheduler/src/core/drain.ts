@@ -3,17 +3,30 @@
  * request starts it elsewhere. What cannot be moved stays until the drain's deadline, and is stopped then.
  */
 import { isKeptAwake } from "@warren/common/spec-check";
-import { Availability, ExitReason, NodeChange } from "@warren/proto/common";
+import { hasVolumes, isAtMostOne } from "@warren/common/tenant-files";
+import { ExitReason, NodeChange } from "@warren/proto/common";
+import { backupTimes, mayBackUp, startBackup } from "./backups.ts";
 import type { Context } from "./context.ts";
 import { setCordon } from "./cordon.ts";
 import { takeLate } from "./late.ts";
-import { type Instance, inFlight, instancesOn, type Move, type MoveEnd, type Node, specOf } from "./model.ts";
+import {
+  type HeldVolume,
+  type Instance,
+  inFlight,
+  instancesOn,
+  type Move,
+  type MoveEnd,
+  type Node,
+  type NodeDrain,
+  specOf,
+} from "./model.ts";
 import { nodeChanged } from "./node-events.ts";
 import { beginIdleStop, mayLeave } from "./quiesce.ts";
 import { crowded } from "./refusal.ts";
 import { requestMove } from "./replace.ts";
 import { isAsleep, isNeeded } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
+import { allVolumes } from "./volumes.ts";
 
 /** Used within so many ms, an instance is moved rather than stopped. */
 const inUseMs = 60_000;
@@ -38,7 +51,16 @@ export function drainNode(
   if (node.draining) {
     node.draining.calls.push({ call, deadline });
     node.draining.until = Math.min(node.draining.until, until);
-  } else node.draining = { calls: [{ call, deadline }], until, moved: 0, stopped: 0, againAt: 0 };
+  } else
+    node.draining = {
+      calls: [{ call, deadline }],
+      until,
+      moved: 0,
+      stopped: 0,
+      againAt: 0,
+      saving: new Set(),
+      saved: new Set(),
+    };
   stepDrain(ctx, node);
 }
 
@@ -59,7 +81,9 @@ export function stepDrain(ctx: Context, node: Node): void {
   if (!draining) return;
   const here = instancesOn(ctx.state, node).filter(({ lost }) => !lost);
   if (here.length === 0) {
-    finish(ctx, node);
+    saveVolumes(ctx, node, draining);
+    const unsaved = unsavedOf(ctx, node, draining);
+    if (unsaved.length === 0 || ctx.at.mono >= draining.until) finish(ctx, node, unsaved);
     return;
   }
   const over = ctx.at.mono >= draining.until;
@@ -79,16 +103,51 @@ export function stepDrain(ctx: Context, node: Node): void {
     }
     const tenant = ctx.state.tenants.get(instance.ref.tenant);
     if (!tenant || moving >= ctx.config.drainAtOnce) continue;
-    moving++;
     const spec = specOf(tenant, instance.ref);
+    if (hasVolumes(spec)) {
+      // It runs nowhere else: the sooner it stops, the sooner its files are safe.
+      beginStop(ctx, instance, ExitReason.KILLED);
+      continue;
+    }
+    moving++;
     requestMove(ctx, tenant, {
       old: instance.ref,
       why: "drain",
       revision: revisionOf(tenant, instance),
       placeBy: Math.min(draining.until, ctx.at.mono + ctx.config.moveMs),
-      stopFirst: spec.availability === Availability.AT_MOST_ONE,
+      stopFirst: isAtMostOne(spec),
     });
   }
+}
+
+/** Volumes on it that are to be backed up, and are not yet as their last instance left them. */
+function unsavedOf({ state }: Context, node: Node, { saved }: NodeDrain): HeldVolume[] {
+  return [...allVolumes(state)].filter(
+    (held) =>
+      held.record.node === node.name &&
+      held.record.made &&
+      !saved.has(held.record.id) &&
+      backupTimes(state, held) !== undefined,
+  );
+}
+
+/** Begins their backups, now that nothing writes to them; as many at once as the node takes. */
+function saveVolumes(ctx: Context, node: Node, draining: NodeDrain): void {
+  if (!node.confirmed || node.lost) return;
+  for (const held of unsavedOf(ctx, node, draining)) {
+    if (!mayBackUp(ctx, held, node)) continue;
+    draining.saving.add(held.record.id);
+    startBackup(ctx, held, node);
+  }
+}
+
+/** A backup has ended. One that was begun while something ran there is not the last. */
+export function volumeSaved(ctx: Context, { record, backupError }: HeldVolume): void {
+  const node = ctx.state.nodes.get(record.node);
+  if (!node?.draining) return;
+  const { saving, saved } = node.draining;
+  if (saving.delete(record.id) && backupError === undefined) saved.add(record.id);
+  stepDrain(ctx, node);
 }
 
 function revisionOf(tenant: Parameters<typeof specOf>[0], instance: Instance) {
@@ -120,16 +179,19 @@ export function drainProgress(ctx: Context, nodeName: string): void {
   stepDrain(ctx, node);
 }
 
-function finish(ctx: Context, node: Node): void {
+function finish(ctx: Context, node: Node, volumes: readonly HeldVolume[]): void {
   const { draining } = node;
   if (!draining) return;
   node.draining = undefined;
   const moved = draining.moved;
   const stopped = Math.max(0, draining.stopped - moved);
+  const unsaved = volumes.map(({ record: { tenant, name } }) => `${tenant}/${name}`);
   for (const { call } of draining.calls) {
-    ctx.emit({ type: "answer", call, answer: { kind: "drained", moved, stopped } });
+    ctx.emit({ type: "answer", call, answer: { kind: "drained", moved, stopped, unsaved } });
   }
-  nodeChanged(ctx, node.name, NodeChange.DRAINED, `${moved} instances were moved, ${stopped} stopped`);
+  const without = unsaved.length > 0 ? `; not backed up: ${unsaved.join(", ")}` : "";
+  const message = `${moved} instances were moved, ${stopped} stopped${without}`;
+  nodeChanged(ctx, node.name, NodeChange.DRAINED, message);
 }
 
 /** Callers whose own deadline has passed; the drain goes on. */

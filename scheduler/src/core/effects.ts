@@ -1,16 +1,25 @@
 /** Everything the core can ask of the shell. */
-import type { Event, ExitReason, InstanceRef, TenantSpec } from "@warren/proto/common";
+import type { Backup, Event, ExitReason, InstanceRef, TenantSpec, VolumeState } from "@warren/proto/common";
 import type { TenantEndpoint } from "@warren/proto/scheduler";
 import type { Input, NodeRecord, TenantRecord } from "./inputs.ts";
 import type { ReachedLimit } from "./model.ts";
 import type { Refusal } from "./refusal.ts";
+import type { Displaced } from "./volumes.ts";
 
 /** What a granted call is answered with; the service adds what the caller needs of it. */
 export type Answer =
   | { readonly kind: "ensured"; readonly instance: string; readonly cold: boolean }
   | { readonly kind: "stopped"; readonly stopped: readonly InstanceRef[] }
   | { readonly kind: "reloaded"; readonly instances: readonly InstanceRef[] }
-  | { readonly kind: "drained"; readonly moved: number; readonly stopped: number }
+  | {
+      readonly kind: "drained";
+      readonly moved: number;
+      readonly stopped: number;
+      /** Volumes, "tenant/name", that could not be backed up by the deadline. */
+      readonly unsaved: readonly string[];
+    }
+  | { readonly kind: "backup"; readonly backup: Backup; readonly unchanged: boolean }
+  | { readonly kind: "forgotten"; readonly volumes: readonly Displaced[] }
   | { readonly kind: "done" };
 
 /** What is to be persisted: a record of the state log. */
@@ -19,6 +28,8 @@ export type Write =
   | { readonly kind: "tenant-gone"; readonly key: string }
   /** All of the tenant's that are reached; none: the record goes. */
   | { readonly kind: "limits"; readonly tenant: string; readonly reached: readonly ReachedLimit[] }
+  | { readonly kind: "volume"; readonly record: VolumeState }
+  | { readonly kind: "volume-gone"; readonly tenant: string; readonly name: string }
   | { readonly kind: "node"; readonly record: NodeRecord }
   | { readonly kind: "node-gone"; readonly name: string }
   | { readonly kind: "placement"; readonly ref: InstanceRef }
@@ -39,6 +50,18 @@ export type EndpointMessage =
       readonly withdrawn: readonly string[];
     };
 
+/** A volume that an instance is started with. */
+export interface StartVolume {
+  readonly name: string;
+  /** Of the copy. */
+  readonly id: string;
+  readonly mustExist: boolean;
+  /** To be brought to the node first. */
+  readonly restore: Backup | undefined;
+  /** Of what is brought back, all files together. */
+  readonly maxBytes: number;
+}
+
 export type Effect =
   /** In order; then feed `durable`, or `failed` when the store did not take it. */
   | { readonly type: "persist"; readonly write: Write; readonly durable?: Input; readonly failed?: Input }
@@ -46,6 +69,7 @@ export type Effect =
       readonly type: "start";
       readonly ref: InstanceRef;
       readonly spec: TenantSpec;
+      readonly volumes: readonly StartVolume[];
       readonly agentUrl: string;
       readonly incarnation: string;
       /** What visitors call it. */
@@ -74,6 +98,30 @@ export type Effect =
       readonly type: "thaw";
       readonly ref: InstanceRef;
       readonly command: number;
+      readonly agentUrl: string;
+    }
+  /** Then feed `backed-up`. */
+  | {
+      readonly type: "backup-volume";
+      readonly tenant: string;
+      readonly name: string;
+      /** Of the copy. */
+      readonly id: string;
+      /** Id of the backup that is to be. */
+      readonly backup: string;
+      /** Of the last one. */
+      readonly fingerprint: string;
+      /** Of all files together. */
+      readonly maxBytes: number;
+      readonly agentUrl: string;
+    }
+  /** Then feed `volume-removed`. */
+  | {
+      readonly type: "remove-volume";
+      readonly call: string;
+      readonly tenant: string;
+      readonly name: string;
+      readonly id: string;
       readonly agentUrl: string;
     }
   | { readonly type: "answer"; readonly call: string; readonly answer: Answer }

@@ -13,11 +13,12 @@ import {
   serving,
   type Tenant,
 } from "./model.ts";
+import { volumesText } from "./volume-text.ts";
 
 export function explain(state: State, config: CoreConfig, key: string, at: Moment): string | undefined {
   const tenant = state.tenants.get(key);
   if (!tenant) return undefined;
-  return `${placeText(state, config, tenant, at)}${rolloutText(tenant)}`;
+  return `${placeText(state, config, tenant, at)}${rolloutText(tenant)}${volumesText(state, tenant, at)}`;
 }
 
 function placeText(state: State, config: CoreConfig, tenant: Tenant, at: Moment): string {

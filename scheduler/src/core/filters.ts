@@ -5,6 +5,7 @@ import type { CoreConfig } from "./config.ts";
 import { type Estimate, peakOf, plus } from "./estimate.ts";
 import type { Node } from "./model.ts";
 import type { Need } from "./peaks.ts";
+import { volumeBusyFilter, volumeFilter } from "./volume-filter.ts";
 
 /** What is to be placed. */
 export interface Wanted {
@@ -16,6 +17,9 @@ export interface Wanted {
   readonly perNode: ReadonlyMap<string, number> | undefined;
   /** Where it is to leave. */
   readonly leaves: string | undefined;
+  /** The node that its volumes lie on. */
+  readonly home?: string;
+  readonly isVolumeBusy?: boolean;
   readonly mono: number;
   /** Without a report for so long a node takes nothing. */
   readonly lateMs: number;
@@ -35,6 +39,8 @@ export interface Filter {
 const say = (text: string) => () => text;
 
 export const filters: readonly Filter[] = [
+  volumeFilter,
+  volumeBusyFilter,
   {
     name: "not_reporting",
     text: say("not reporting"),
@@ -143,7 +149,9 @@ function mostStarts(node: Node, config: CoreConfig): number {
 /** "isolation rung cgroup missing", and what asks for it where the spec does not say so by name. */
 function rungMissing(spec: TenantSpec): string {
   const needed = neededRung(spec);
-  const why = rungOfLimits(spec) > spec.isolation ? " (its limits need it)" : "";
+  const asks =
+    needed > spec.isolation && (rungOfLimits(spec) === needed ? "limits need" : "volume's path needs");
+  const why = asks ? ` (its ${asks} it)` : "";
   return `isolation rung ${rungName(needed)} missing${why}`;
 }
 

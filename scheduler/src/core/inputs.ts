@@ -1,5 +1,6 @@
 /** Everything that can happen to the core. */
 import type {
+  Backup,
   InstanceRef,
   Isolation,
   NodeCapacity,
@@ -7,9 +8,11 @@ import type {
   NodePressure,
   Release,
   Instance as ReportedInstance,
+  StorageReport,
   TenantSpec,
   Transition,
   UsageReport,
+  VolumeState,
 } from "@warren/proto/common";
 
 import type { ReachedLimit } from "./model.ts";
@@ -44,6 +47,7 @@ export interface Loaded {
   readonly releases: readonly Release[];
   readonly nodes: readonly NodeRecord[];
   readonly placements: readonly InstanceRef[];
+  readonly volumes: readonly VolumeState[];
 }
 
 export interface JoinInfo {
@@ -84,6 +88,13 @@ export type SleepOutcome =
   /** Nobody knows whether it was done, or may be yet. */
   | { readonly kind: "unknown"; readonly message: string };
 
+/** How a backup ended. */
+export type BackupOutcome =
+  | { readonly kind: "made"; readonly backup: Backup }
+  /** The volume is as it was at the last one. */
+  | { readonly kind: "unchanged"; readonly asOf: Backup["asOf"] }
+  | { readonly kind: "failed"; readonly message: string };
+
 /** How a StartInstance ended. */
 export type StartOutcome =
   | { readonly kind: "answered"; readonly instance: ReportedInstance }
@@ -112,8 +123,9 @@ export type Input =
       readonly type: "not-durable";
       readonly call: string;
       readonly message: string;
-      readonly tenant: string;
-      readonly version: number;
+      /** The spec that was offered, if it was one. */
+      readonly tenant?: string;
+      readonly version?: number;
     }
   | { readonly type: "release"; readonly release: Release }
   /** A node has it, ahead of its first start there. */
@@ -130,6 +142,8 @@ export type Input =
       readonly kind: "stop" | "restart" | "delete";
       readonly tenant: string;
       readonly deadline: number;
+      /** Of a delete: without it one that has volumes is refused. */
+      readonly volumes?: "keep" | "remove";
     }
   | { readonly type: "clear-backoff"; readonly tenant: string }
   | {
@@ -164,8 +178,11 @@ export type Input =
       readonly fencedEpoch: bigint;
       readonly transitions: readonly Transition[];
       readonly usages: readonly UsageReport[];
+      readonly storages?: readonly StorageReport[];
       readonly pressure?: NodePressure;
       readonly inventory?: readonly ReportedInstance[];
+      /** Copies of volumes that it holds, with the inventory. */
+      readonly copies?: readonly StorageReport[];
     }
   | { readonly type: "cordon"; readonly call: string; readonly node: string; readonly cordoned: boolean }
   | { readonly type: "cordon-durable"; readonly call: string }
@@ -183,7 +200,41 @@ export type Input =
       readonly deadline: number;
       readonly until: number;
     }
-  | { readonly type: "forget"; readonly call: string; readonly node: string; readonly force: boolean }
+  | {
+      readonly type: "forget";
+      readonly call: string;
+      readonly node: string;
+      /** Although its agent reports. */
+      readonly force: boolean;
+      /** Also if it holds volumes of which there is no backup. */
+      readonly loseVolumes?: boolean;
+    }
+  | { readonly type: "remove-volume"; readonly call: string; readonly tenant: string; readonly name: string }
+  | {
+      readonly type: "volume-removed";
+      readonly call: string;
+      readonly tenant: string;
+      readonly name: string;
+      readonly id: string;
+      readonly error?: string;
+    }
+  | { readonly type: "volume-durable"; readonly call: string }
+  | {
+      readonly type: "restore-volume";
+      readonly call: string;
+      readonly tenant: string;
+      readonly name: string;
+      /** "" for the newest. */
+      readonly backup: string;
+    }
+  | { readonly type: "backup-volume"; readonly call: string; readonly tenant: string; readonly name: string }
+  | {
+      readonly type: "backed-up";
+      readonly tenant: string;
+      readonly name: string;
+      readonly id: string;
+      readonly outcome: BackupOutcome;
+    }
   | {
       readonly type: "watcher-up";
       readonly watcher: string;

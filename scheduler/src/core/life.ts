@@ -35,6 +35,7 @@ import { moveEnded, successorReady } from "./replace.ts";
 import { noteDeparture, settleOwed } from "./restart.ts";
 import { setMode } from "./sleep.ts";
 import { armInstance } from "./timing.ts";
+import { giveVolumes, restoreMs, startVolumes, volumesMade, volumesNotTaken } from "./volumes.ts";
 import { answerWaiters, refuseUnserved } from "./waiters.ts";
 
 /** A generation is (epoch, number of the placement in it): it rises over epochs with nothing but the epoch persisted. */
@@ -72,6 +73,7 @@ export function placeOn(
   const instance = track(ctx, ref, { kind: "persisting", boot: node.bootId });
   instance.replaces = replaces;
   count(ctx, "placements");
+  giveVolumes(ctx, tenant.key, node, spec); // in the log before the placement
   ctx.emit({
     type: "persist",
     write: { kind: "placement", ref },
@@ -100,7 +102,8 @@ export function placementDurable(ctx: Context, instance: Instance): void {
   }
   const spec = specOf(tenant, instance.ref);
   const readiness = fromDuration(spec.readiness?.timeout, ctx.config.readinessMs);
-  const until = ctx.at.mono + readiness + 2 * startSlackMs;
+  const volumes = startVolumes(ctx.state, tenant.key, spec);
+  const until = ctx.at.mono + readiness + 2 * startSlackMs + restoreMs(volumes);
   enter(ctx, instance, { kind: "starting", since: ctx.at.mono, until });
   armInstance(ctx, instance, until);
   instance.asked = node.incarnation;
@@ -108,6 +111,7 @@ export function placementDurable(ctx: Context, instance: Instance): void {
     type: "start",
     ref: instance.ref,
     spec,
+    volumes,
     agentUrl: node.agentUrl,
     incarnation: node.incarnation,
     hostName: hostNameOf(ctx.state, tenant.key),
@@ -127,9 +131,13 @@ export function placementFailed(ctx: Context, instance: Instance, message: strin
 export function started(ctx: Context, instance: Instance, outcome: StartOutcome): void {
   switch (outcome.kind) {
     case "answered":
+      // Without a process nothing was made for it, perhaps not even its volumes.
+      if (outcome.instance.pid > 0 || outcome.instance.state === InstanceState.READY)
+        volumesMade(ctx, instance);
       observe(ctx, instance, outcome.instance);
       return;
     case "refused": {
+      volumesNotTaken(ctx, instance, outcome.message);
       const exit = create(ExitSchema, { reason: ExitReason.UNSPECIFIED, message: outcome.message });
       if (outcome.elsewhere) avoid(ctx, instance);
       else if (!instance.replaces) {

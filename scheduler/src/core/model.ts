@@ -13,9 +13,11 @@ import type {
   Release,
   RolloutState,
   StartPhases,
+  StorageReport,
   TenantSpec,
   Usage,
   UsageLimit,
+  VolumeState,
 } from "@warren/proto/common";
 import { FairQueue } from "./fair-queue.ts";
 import { Lru } from "./lru.ts";
@@ -285,10 +287,29 @@ export interface Node {
   /** Sum of what its instances are charged. */
   charged: Need;
   draining?: NodeDrain;
+  /** Copies of volumes that it holds, by id, as it measured them last; some may have been given up. */
+  copies?: Map<string, StorageReport>;
   /** Not before this moment (mono) is its memory relieved again. */
   relieveAt: number;
   /** Likewise its CPU. */
   easeAt: number;
+}
+
+/** A volume, where it lies, and what is done with it. */
+export interface HeldVolume {
+  record: VolumeState;
+  /** Something may have been started with this copy. */
+  attempted: boolean;
+  /** As its node measured last, ms since 1970. */
+  used?: { readonly bytes: bigint; readonly wall: number };
+  task?: "backup" | "removal";
+  /** Not before this moment (mono) is another backup tried. */
+  backupAt: number;
+  /** Why the last backup failed, or the last try to bring one back. */
+  backupError?: string;
+  restoreError?: string;
+  /** Those who wait for its backup. */
+  readonly calls: string[];
 }
 
 /** A node is being emptied. */
@@ -300,6 +321,9 @@ export interface NodeDrain {
   stopped: number;
   /** When what could not be moved is tried again (mono). */
   againAt: number;
+  /** Ids of volumes whose backup was begun, and was made, once nothing ran there. */
+  readonly saving: Set<string>;
+  readonly saved: Set<string>;
 }
 
 /** An Ensure that waits. */
@@ -318,6 +342,8 @@ export interface Operation {
   readonly tenant: string;
   readonly deadline: number;
   readonly stopped: InstanceRef[];
+  /** What becomes of the tenant's volumes, of a delete. */
+  readonly volumes?: "keep" | "remove";
   /** Its deadline passed and its call was refused; a delete goes on all the same. */
   late?: boolean;
   /** A delete of which nothing is left but the record, which the store is to take. */
@@ -349,6 +375,8 @@ export interface State {
   readonly lru: Lru;
   /** Those whose place will be free without anyone doing more, if their node can be told. */
   readonly leaving: Set<string>;
+  /** By tenant and name; of deleted tenants too. */
+  readonly volumes: Map<string, Map<string, HeldVolume>>;
   readonly waiters: Map<string, Waiter[]>;
   waiting: number;
   /** Tenants that want an instance. */
@@ -403,6 +431,7 @@ export function emptyState(epoch: bigint, since: number): State {
     byTenant: new Map(),
     lru: new Lru(),
     leaving: new Set(),
+    volumes: new Map(),
     waiters: new Map(),
     waiting: 0,
     queue: new FairQueue(),

@@ -3,9 +3,9 @@
  * this epoch, so what is not in it cannot come to life any more: only that frees a place.
  */
 import { create } from "@bufbuild/protobuf";
+import { isAtMostOne } from "@warren/common/tenant-files";
 import { fromDuration } from "@warren/common/time";
 import {
-  Availability,
   ExitReason,
   ExitSchema,
   InstanceState,
@@ -43,6 +43,7 @@ import { resumeRollout } from "./rollout.ts";
 import { doubt, setMode } from "./sleep.ts";
 import { beginStop } from "./stop.ts";
 import { armInstance } from "./timing.ts";
+import { displacedBy, displaceVolumes, noteCopies, noteStorage } from "./volumes.ts";
 
 export function expected(ctx: Context, record: NodeRecord): Node {
   const node: Node = {
@@ -175,6 +176,8 @@ export function report(ctx: Context, input: Extract<Input, { type: "report" }>):
       stopsByItself(ctx, instance);
     }
   }
+  if (input.copies) noteCopies(ctx, node, input.copies);
+  for (const storage of input.storages ?? []) noteStorage(ctx, node, storage);
   if (input.inventory) confirm(ctx, node, input.inventory);
   if (input.pressure) {
     relieve(ctx, node);
@@ -293,7 +296,7 @@ function keepNewest(ctx: Context, instance: Instance): void {
   alive.sort((a, b) => (a.ref.generation > b.ref.generation ? -1 : 1));
   const [newest, ...older] = alive as [Instance, ...Instance[]];
   const tenant = ctx.state.tenants.get(instance.ref.tenant);
-  const atMostOne = tenant && specOf(tenant, newest.ref).availability === Availability.AT_MOST_ONE;
+  const atMostOne = tenant && isAtMostOne(specOf(tenant, newest.ref));
   const before = older[0]!;
   if (newest.phase.kind !== "ready" && before.phase.kind === "ready" && !atMostOne) {
     // A replacement under way: the old one serves until the new one does.
@@ -335,7 +338,7 @@ function lose(ctx: Context, node: Node): void {
   const missing: Instance[] = [];
   for (const instance of instancesOn(state, node)) {
     const tenant = state.tenants.get(instance.ref.tenant);
-    const atMostOne = tenant && specOf(tenant, instance.ref).availability === Availability.AT_MOST_ONE;
+    const atMostOne = tenant && isAtMostOne(specOf(tenant, instance.ref));
     if (instance.lost || atMostOne || instance.phase.kind === "persisting") continue;
     if (routable(instance)) withdraw(ctx, instance);
     giveUp(ctx, instance);
@@ -362,7 +365,7 @@ function lose(ctx: Context, node: Node): void {
 /** Somebody vouches that the node is gone for good: that is proof. */
 export function forgetNode(
   ctx: Context,
-  { call, node: name, force }: Extract<Input, { type: "forget" }>,
+  { call, node: name, force, loseVolumes }: Extract<Input, { type: "forget" }>,
 ): void {
   const { state, at, config } = ctx;
   const node = state.nodes.get(name);
@@ -377,7 +380,15 @@ export function forgetNode(
     ctx.emit({ type: "refuse", call, refusal: { kind: "node-reports", node: name, message } });
     return;
   }
+  const displaced = displacedBy(state, name);
+  const lost = displaced.filter(({ backup }) => !backup);
+  if (lost.length > 0 && !loseVolumes) {
+    const volumes = lost.map((volume) => `${volume.tenant}/${volume.name}`);
+    ctx.emit({ type: "refuse", call, refusal: { kind: "loses-volumes", node: name, volumes } });
+    return;
+  }
   cancelDrain(ctx, node);
+  displaceVolumes(ctx, name); // before anything is placed anew
   for (const instance of instancesOn(state, node)) goneWithNode(ctx, instance, "its node was forgotten");
   forgetOwedOn(ctx, name);
   state.nodes.delete(name);
@@ -386,5 +397,8 @@ export function forgetNode(
   ctx.emit({ type: "persist", write: { kind: "node-gone", name } });
   complete(ctx, node);
   nodeChanged(ctx, name, NodeChange.FORGOTTEN, "");
-  ctx.emit({ type: "answer", call, answer: { kind: "done" } });
+  // Those who wait for their volume may be placed anywhere now.
+  ctx.retryWanted = true;
+  ctx.pumpWanted = true;
+  ctx.emit({ type: "answer", call, answer: { kind: "forgotten", volumes: displaced } });
 }

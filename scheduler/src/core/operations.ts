@@ -11,6 +11,8 @@ import { abandonMove } from "./replace.ts";
 import { settleOwed } from "./restart.ts";
 import { cutShort } from "./rollout.ts";
 import { beginStop, condemn } from "./stop.ts";
+import { removeVolumesOf } from "./volume-calls.ts";
+import { patchVolume, volumesOf } from "./volumes.ts";
 import { refuseWaiters } from "./waiters.ts";
 import { refusedByAll, wantedOf } from "./wanted.ts";
 
@@ -22,11 +24,16 @@ const reasons = {
 
 export function operate(
   ctx: Context,
-  { call, kind, tenant: key, deadline }: Omit<Operation, "stopped">,
+  { call, kind, tenant: key, deadline, volumes }: Omit<Operation, "stopped">,
 ): void {
   const tenant = ctx.state.tenants.get(key);
   if (!tenant || (tenant.deleting && kind !== "delete")) {
     ctx.emit({ type: "refuse", call, refusal: { kind: "no-tenant", tenant: key } });
+    return;
+  }
+  const names = [...volumesOf(ctx.state, key).keys()];
+  if (kind === "delete" && names.length > 0 && volumes === undefined) {
+    ctx.emit({ type: "refuse", call, refusal: { kind: "has-volumes", tenant: key, names } });
     return;
   }
   const pending = ctx.state.operations.get(key) ?? [];
@@ -55,7 +62,7 @@ export function operate(
     tenant.deleting = true;
     refuseWaiters(ctx, key, { kind: "no-tenant", tenant: key });
   }
-  pending.push({ call, kind, tenant: key, deadline, stopped: [] });
+  pending.push({ call, kind, tenant: key, deadline, volumes, stopped: [] });
   ctx.state.operations.set(key, pending);
   for (const instance of instancesOf(ctx.state, key)) {
     if (instance.lost) condemn(ctx, instance, reasons[kind]);
@@ -80,12 +87,20 @@ export function completeOperations(ctx: Context, key: string, ended?: InstanceRe
   persistDeletion(ctx, key, deletes);
 }
 
+const removesVolumes = (operations: readonly Operation[]): boolean =>
+  operations.some(({ volumes }) => volumes === "remove");
+
 /** Their callers go on waiting, each to its own deadline, while the store takes the deletion. */
 function persistDeletion(ctx: Context, key: string, deletes: readonly Operation[]): void {
   if (deletes.length === 0) return;
   const underWay = deletes.some(({ persisting }) => persisting);
   for (const operation of deletes) operation.persisting = true;
   if (underWay) return;
+  // Ahead of the tenant: a tenant made anew must not get what was to go, whenever this scheduler dies.
+  if (removesVolumes(deletes)) {
+    for (const name of volumesOf(ctx.state, key).keys())
+      ctx.emit({ type: "persist", write: { kind: "volume-gone", tenant: key, name } });
+  }
   ctx.emit({
     type: "persist",
     write: { kind: "tenant-gone", key },
@@ -98,6 +113,11 @@ function persistDeletion(ctx: Context, key: string, deletes: readonly Operation[
 export function settleDeletes(ctx: Context, key: string, refusal?: Refusal): void {
   const pending = ctx.state.operations.get(key) ?? [];
   ctx.state.operations.delete(key);
+  // Their bytes go from their nodes in their own time: the record is what gives them to a tenant.
+  if (removesVolumes(pending)) {
+    if (!refusal) removeVolumesOf(ctx, key);
+    else for (const held of volumesOf(ctx.state, key).values()) patchVolume(ctx, held, {});
+  }
   for (const { call, late } of pending) {
     if (late) continue;
     if (refusal) ctx.emit({ type: "refuse", call, refusal });

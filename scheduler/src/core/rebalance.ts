@@ -2,7 +2,7 @@
  * Slowly evens out nodes, where that is asked for: one instance at a time from the fullest to where it fits, only what can
  * be replaced first, and only while the difference is worth it.
  */
-import { Availability } from "@warren/proto/common";
+import { isAtMostOne } from "@warren/common/tenant-files";
 import { type Context, count } from "./context.ts";
 import { peakOf } from "./estimate.ts";
 import { instancesOn, type Node, serving } from "./model.ts";
@@ -26,7 +26,7 @@ export function rebalance(ctx: Context): void {
     const tenant = state.tenants.get(instance.ref.tenant);
     if (!tenant || !mayLeave(ctx, instance, 0)) continue;
     const revision = serving(tenant);
-    if (revision.spec.availability === Availability.AT_MOST_ONE) continue;
+    if (isAtMostOne(revision.spec)) continue;
     const placeBy = ctx.at.mono + config.rebalanceMs;
     requestMove(ctx, tenant, { old: instance.ref, why: "rebalance", revision, placeBy, stopFirst: false });
     count(ctx, "rebalanced");

@@ -19,6 +19,10 @@ export type Refusal =
   | { readonly kind: "changed"; readonly tenant: string; readonly expected: number; readonly version: number }
   /** A gateway has a request for one that serves none. */
   | { readonly kind: "no-http"; readonly tenant: string }
+  | { readonly kind: "no-volume"; readonly tenant: string; readonly name: string }
+  | { readonly kind: "volume"; readonly tenant: string; readonly name: string; readonly message: string }
+  | { readonly kind: "has-volumes"; readonly tenant: string; readonly names: readonly string[] }
+  | { readonly kind: "loses-volumes"; readonly node: string; readonly volumes: readonly string[] }
   | { readonly kind: "bad-spec"; readonly field: string; readonly message: string }
   | { readonly kind: "rolled-back"; readonly tenant: string; readonly message: string; readonly exit?: Exit }
   | { readonly kind: "node-busy"; readonly tenant: string; readonly message: string }

@@ -4,13 +4,8 @@
  * instances that were not touched are left alone.
  */
 import { create } from "@bufbuild/protobuf";
-import {
-  Availability,
-  type InstanceRef,
-  RolloutEndedSchema,
-  RolloutSchema,
-  RolloutState,
-} from "@warren/proto/common";
+import { isAtMostOne } from "@warren/common/tenant-files";
+import { type InstanceRef, RolloutEndedSchema, RolloutSchema, RolloutState } from "@warren/proto/common";
 import { type Context, count } from "./context.ts";
 import { wish } from "./desire.ts";
 import { takeLate } from "./late.ts";
@@ -104,7 +99,7 @@ function abandonMoves(ctx: Context, tenant: Tenant, rollout: Rollout): void {
 export function advance(ctx: Context, tenant: Tenant, rollout: Rollout): void {
   if (tenant.rollout !== rollout || !isRunning(rollout)) return;
   const target = rollout.state === RolloutState.ROLLING_BACK ? rollout.from : rollout.to;
-  const { reload, availability } = target.spec;
+  const { reload } = target.spec;
   const batch = Math.max(1, reload?.batch ?? 0);
   for (const id of rollout.todo) {
     if (rollout.moving.size >= batch) return;
@@ -118,7 +113,7 @@ export function advance(ctx: Context, tenant: Tenant, rollout: Rollout): void {
       why: "reload",
       revision: target,
       placeBy: ctx.at.mono + ctx.config.moveMs,
-      stopFirst: availability === Availability.AT_MOST_ONE || (reload?.stopFirst ?? false),
+      stopFirst: isAtMostOne(target.spec) || (reload?.stopFirst ?? false),
     });
   }
   if (rollout.moving.size === 0) finish(ctx, tenant, rollout);

@@ -1,6 +1,8 @@
 /** Tenants come, change and go; each change counts only once it is persisted. */
 import { create, equals } from "@bufbuild/protobuf";
+import { neededRung } from "@warren/common/isolation";
 import { specProblem } from "@warren/common/spec-check";
+import { filesProblem } from "@warren/common/tenant-files";
 import { ReleaseDeployedSchema, type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
 import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
@@ -82,8 +84,18 @@ function revised(
 
 /** What of a spec makes its processes what they are, as a text to compare; the rest is policy, and holds at once. */
 function processOf(spec: TenantSpec): string {
-  const { source, command, env, limits, isolation, readiness, instances } = spec;
-  const plain = create(TenantSpecSchema, { source, command, limits, isolation, readiness });
+  const { source, command, env, limits, isolation, readiness, instances, writable } = spec;
+  // How a volume is backed up is policy.
+  const volumes = spec.volumes.map(({ name, path, sizeBytes }) => ({ name, path, sizeBytes }));
+  const plain = create(TenantSpecSchema, {
+    source,
+    command,
+    limits,
+    isolation,
+    readiness,
+    writable,
+    volumes,
+  });
   const names = Object.keys(env).sort();
   return JSON.stringify(
     [plain, names.map((name) => [name, env[name]]), instances?.sharePort ?? false],
@@ -102,6 +114,8 @@ function unfit({ state, config }: Context, spec: TenantSpec, known: Tenant | und
   // What was let in by an older version can still be rolled back to.
   const problem = spec === known?.previous?.spec ? undefined : specProblem(spec);
   if (problem) return { kind: "bad-spec", ...problem };
+  const files = filesProblem(spec, neededRung(spec));
+  if (files) return { kind: "bad-spec", ...files };
   const most = Math.max(spec.instances?.min ?? 0, spec.instances?.max ?? 0);
   if (most > config.maxConcurrent) {
     const message = `it asks for ${most}, and the whole cluster may have ${config.maxConcurrent} (maxConcurrent)`;
@@ -218,7 +232,7 @@ export function notDurable(
   ctx: Context,
   { call, message, tenant: key, version }: Extract<Input, { type: "not-durable" }>,
 ): void {
-  const tenant = ctx.state.tenants.get(key);
-  if (tenant?.offered === version) tenant.inDoubt = version;
+  const tenant = key === undefined ? undefined : ctx.state.tenants.get(key);
+  if (tenant && tenant.offered === version) tenant.inDoubt = version;
   ctx.emit({ type: "refuse", call, refusal: { kind: "store-down", message } });
 }

@@ -1,5 +1,6 @@
 /** What happens because time has passed. */
 import { ExitReason } from "@warren/proto/common";
+import { beginBackups } from "./backups.ts";
 import type { Context } from "./context.ts";
 import { wish } from "./desire.ts";
 import { expireDrainCalls, stepDrain } from "./drain.ts";
@@ -57,6 +58,7 @@ function sweep(ctx: Context): void {
   forgetGateways(ctx);
   watchNodes(ctx);
   expireMoves(ctx);
+  beginBackups(ctx);
   for (const node of state.roster) {
     if (!node.draining) continue;
     expireDrainCalls(ctx, node);

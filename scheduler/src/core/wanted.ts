@@ -5,6 +5,7 @@ import { bounds } from "./desire.ts";
 import { refusing, type Wanted } from "./filters.ts";
 import { instancesOf, type Move, type Revision, type Tenant } from "./model.ts";
 import { periodsOf } from "./periods.ts";
+import { wantedVolumes } from "./volumes.ts";
 
 /** The instance that a tenant wants next. */
 export interface Next {
@@ -29,6 +30,7 @@ export function wantedOf(
     avoided: tenant.avoid,
     perNode: bounds(spec).max > 1 ? countByNode(ctx, tenant.key, move) : undefined,
     leaves: move && move.why !== "reload" ? move.old.node : undefined,
+    ...wantedVolumes(state, tenant.key, spec),
     mono: at.mono,
     lateMs: periodsOf(config, state.nodes.size).late,
     config,
@@ -45,7 +47,16 @@ function countByNode(ctx: View, tenant: string, move: Move | undefined): Map<str
 }
 
 /** Filters that pass with time, or with the end of the instance that makes way. */
-const passing = ["not_reporting", "instances", "per_node", "memory", "pressure", "starts", "failed"];
+const passing = [
+  "not_reporting",
+  "volume_busy",
+  "instances",
+  "per_node",
+  "memory",
+  "pressure",
+  "starts",
+  "failed",
+];
 
 /**
  * Nodes by reason, as a person reads it, if none of them could take the instance however long it waits; undefined if one

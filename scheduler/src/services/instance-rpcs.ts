@@ -122,11 +122,14 @@ export function instanceRpcs({ engine, epoch, version, store }: Services) {
       const deadline = deadlineOf(context, at);
       const until = at.mono + fromDuration(within, drainNodeMs);
       const answer = await engine.ask((call) => ({ type: "drain", call, node, deadline, until }));
-      return answer.kind === "drained" ? { moved: answer.moved, stopped: answer.stopped } : {};
+      if (answer.kind !== "drained") return {};
+      const { moved, stopped, unsaved } = answer;
+      return { moved, stopped, unsavedVolumes: [...unsaved] };
     },
-    async forgetNode({ node, force }) {
-      await engine.ask((call) => ({ type: "forget", call, node, force }));
-      return {};
+    async forgetNode({ node, force, loseVolumes }) {
+      const answer = await engine.ask((call) => ({ type: "forget", call, node, force, loseVolumes }));
+      const displaced = answer.kind === "forgotten" ? answer.volumes : [];
+      return { volumes: displaced.map(({ tenant, name, backup }) => ({ tenant, name, asOf: backup?.asOf })) };
     },
     getStats() {
       const at = engine.now();

@@ -5,7 +5,7 @@ import { type EventStyle, encodeEvent } from "@warren/common/cloudevents";
 import { principalKey } from "@warren/common/rpc/auth";
 import { Code, rpcError } from "@warren/common/rpc/errors";
 import { fromTimestamp, toDuration } from "@warren/common/time";
-import type { Transition, UsageReport } from "@warren/proto/common";
+import type { StorageReport, Transition, UsageReport } from "@warren/proto/common";
 import {
   JoinResponseSchema,
   type NodeRecord,
@@ -73,9 +73,11 @@ export function nodeService(services: Services): ServiceImpl<typeof NodeService>
     async report(request) {
       const transitions: Transition[] = [];
       const usages: UsageReport[] = [];
+      const storages: StorageReport[] = [];
       for (const { what } of request.records) {
         if (what.case === "transition") transitions.push(what.value);
         else if (what.case === "usage") usages.push(what.value);
+        else if (what.case === "storage") storages.push(what.value);
       }
       // The state first: a journal that is away must not keep a free place taken.
       await engine.ask((call) => ({
@@ -86,8 +88,10 @@ export function nodeService(services: Services): ServiceImpl<typeof NodeService>
         fencedEpoch: request.fencedEpoch,
         transitions,
         usages,
+        storages,
         pressure: request.pressure,
         inventory: request.inventory?.instances,
+        copies: request.inventory?.volumes,
       }));
       let ackedSeq = 0n;
       if (request.records.length) {
@@ -120,7 +124,7 @@ function journalRecords(request: ReportRequest, style: EventStyle): JournalRecor
       id: `${request.node}:${request.stream}:${record.seq}`,
       source: request.node,
       time: fromTimestamp(record.at, 0),
-      tenant: payload.value.instance?.tenant ?? "",
+      tenant: payload.case === "storage" ? payload.value.tenant : (payload.value.instance?.tenant ?? ""),
       payload,
     };
     return encodeEvent(event, style);

@@ -5,7 +5,7 @@ import { isKey, keyRule } from "@warren/common/ids";
 import { Code, rpcError } from "@warren/common/rpc/errors";
 import { fromTimestamp } from "@warren/common/time";
 import { type TenantSpec, TenantSpecSchema } from "@warren/proto/common";
-import type { SchedulerService } from "@warren/proto/scheduler";
+import { type SchedulerService, VolumesOnDelete } from "@warren/proto/scheduler";
 import { explain } from "../core/explain.ts";
 import { serving, type Tenant } from "../core/model.ts";
 import { isRunning } from "../core/rollout.ts";
@@ -18,6 +18,12 @@ import { defaultsView, tenantView } from "./views.ts";
 
 const defaultPage = 100;
 const releasesPage = 1000;
+
+const volumesOnDelete: Record<VolumesOnDelete, "keep" | "remove" | undefined> = {
+  [VolumesOnDelete.UNSPECIFIED]: undefined,
+  [VolumesOnDelete.KEEP]: "keep",
+  [VolumesOnDelete.REMOVE]: "remove",
+};
 
 function withRelease(spec: TenantSpec, digest: string): TenantSpec {
   return create(TenantSpecSchema, { ...spec, source: { case: "release", value: digest } });
@@ -57,10 +63,11 @@ export function tenantRpcs({ engine, releases, writer }: Services) {
         nextPageToken: more ? page.at(-1)! : "",
       };
     },
-    async deleteTenant({ tenant }, context) {
+    async deleteTenant({ tenant, volumes: choice }, context) {
       if (!state.tenants.has(tenant)) throw toRpcError({ kind: "no-tenant", tenant });
       const deadline = deadlineOf(context, engine.now());
-      await engine.ask((call) => ({ type: "operation", call, kind: "delete", tenant, deadline }));
+      const volumes = volumesOnDelete[choice];
+      await engine.ask((call) => ({ type: "operation", call, kind: "delete", tenant, deadline, volumes }));
       return {};
     },
     async uploadRelease(parts) {

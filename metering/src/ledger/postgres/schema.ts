@@ -3,10 +3,10 @@ import { StoreMismatchError } from "@warren/store";
 import type { SQL } from "bun";
 import { trafficMark } from "../../core/life.ts";
 import { meterNames } from "../../core/meters.ts";
-import { accountColumns, meterColumn } from "../columns.ts";
+import { meterColumn } from "../columns.ts";
 import { unknownHour } from "../rows.ts";
 
-export const schemaVersion = 2;
+export const schemaVersion = 3;
 
 /** A u64, and sums of such. */
 const meterDefinitions = meterNames
@@ -94,13 +94,24 @@ const tables = `
   ${clockTable}
 `;
 
+/** Meters as they were before there were volumes: a ledger on its way from the first version has no more. */
+const metersOfSecond = [
+  "cpu_us",
+  "memory_byte_seconds",
+  "wall_ms",
+  "frozen_ms",
+  "thaws",
+  "requests",
+  "bytes_out",
+];
+
 /** Fills in what accounts did not have before they were folded. It looks through all postings. */
-const completing = [
+const completing = (columns: readonly string[]): readonly string[] => [
   `UPDATE warren.accounts a SET first_hour = found.first, last_hour = found.last, from_hour = found.first
      FROM (SELECT account, min(hour) AS first, max(hour) AS last FROM warren.postings GROUP BY account) AS found
      WHERE a.account = found.account AND a.first_hour = ${unknownHour}`,
-  `INSERT INTO warren.accounts (account, ${accountColumns})
-     SELECT split_part(account, '${trafficMark}', 1) || '${trafficMark}', '', false, ${meterNames.map(() => "0").join(", ")},
+  `INSERT INTO warren.accounts (account, tenant, started, ${columns.join(", ")}, seen, first_hour, last_hour, from_hour)
+     SELECT split_part(account, '${trafficMark}', 1) || '${trafficMark}', '', false, ${columns.map(() => "0").join(", ")},
        max(seen), min(first_hour), max(last_hour), min(from_hour)
      FROM warren.accounts WHERE strpos(account, '${trafficMark}') > 0 GROUP BY 1
      ON CONFLICT DO NOTHING`,
@@ -113,17 +124,22 @@ const migrations: Readonly<Record<number, readonly string[]>> = {
     `ALTER TABLE warren.accounts ADD COLUMN seen bigint NOT NULL DEFAULT 0,
        ${["first", "last", "from"].map((which) => `ADD COLUMN ${which}_hour bigint NOT NULL DEFAULT ${unknownHour}`).join(", ")}`,
     "ALTER TABLE warren.postings ADD COLUMN instances bigint NOT NULL DEFAULT 0",
-    ...completing,
+    ...completing(metersOfSecond),
     "CREATE INDEX accounts_by_from_hour ON warren.accounts (from_hour)",
     clockTable,
   ],
+  // Volumes are counted.
+  2: ["accounts", "postings"].map(
+    (table) =>
+      `ALTER TABLE warren.${table} ADD COLUMN volume_byte_seconds numeric NOT NULL DEFAULT 0 CHECK (volume_byte_seconds >= 0)`,
+  ),
 };
 
 /** Where a restore has brought accounts of an earlier version. The caller holds the transaction. */
 export async function completeAccounts(sql: SQL): Promise<void> {
   const [{ incomplete }] = await sql`
     SELECT EXISTS (SELECT FROM warren.accounts WHERE from_hour = ${unknownHour}) AS incomplete`;
-  if (incomplete) await runAll(sql, completing);
+  if (incomplete) await runAll(sql, completing(meterNames.map((name) => meterColumn[name])));
 }
 
 /** Each may look through all that there is. */

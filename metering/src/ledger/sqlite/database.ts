@@ -10,7 +10,7 @@ import { unknownHour } from "../rows.ts";
 
 /** "WARM": tells a ledger from any other SQLite file. */
 const applicationId = 0x5741524d;
-export const schemaVersion = 3;
+export const schemaVersion = 4;
 
 const meterDefinitions = meterNames.map((name) => `${meterColumn[name]} INTEGER NOT NULL`).join(", ");
 
@@ -45,16 +45,29 @@ const clockTable = `
   ) STRICT;
 `;
 
+/** Meters as they were before there were volumes: a ledger on its way from the second version has no more. */
+const metersOfThird = [
+  "cpu_us",
+  "memory_byte_seconds",
+  "wall_ms",
+  "frozen_ms",
+  "thaws",
+  "requests",
+  "bytes_out",
+];
+
 /** Fills in what accounts did not have before they were folded. It looks through all postings. */
-export const completeAccounts = `
+const completing = (columns: readonly string[]): string => `
   UPDATE accounts SET first_hour = found.first, last_hour = found.last, from_hour = found.first
     FROM (SELECT account AS key, min(hour) AS first, max(hour) AS last FROM postings GROUP BY account) AS found
     WHERE accounts.account = found.key AND accounts.first_hour = ${unknownHour};
-  INSERT OR IGNORE INTO accounts
-    SELECT substr(account, 1, instr(account, '${trafficMark}')), '', 0, ${meterNames.map(() => "0").join(", ")},
+  INSERT OR IGNORE INTO accounts (account, tenant, started, ${columns.join(", ")}, seen, first_hour, last_hour, from_hour)
+    SELECT substr(account, 1, instr(account, '${trafficMark}')), '', 0, ${columns.map(() => "0").join(", ")},
       max(seen), min(first_hour), max(last_hour), min(from_hour)
     FROM accounts WHERE instr(account, '${trafficMark}') > 0 GROUP BY 1;
 `;
+
+export const completeAccounts = completing(meterNames.map((name) => meterColumn[name]));
 
 /** The meters are u64 in SQLite's 64 bits: see u64.ts. Hours are hours since 1970, other times ms since 1970. */
 const schema = `
@@ -134,9 +147,14 @@ const migrations: Readonly<Record<number, string>> = {
       .map((column) => `ALTER TABLE accounts ADD COLUMN ${column};`)
       .join("\n    ")}
     ALTER TABLE postings ADD COLUMN instances INTEGER NOT NULL DEFAULT 0;
-    ${completeAccounts}
+    ${completing(metersOfThird)}
     CREATE INDEX accounts_by_from_hour ON accounts (from_hour);
     ${clockTable}
+  `,
+  // Volumes are counted.
+  3: `
+    ALTER TABLE accounts ADD COLUMN volume_byte_seconds INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE postings ADD COLUMN volume_byte_seconds INTEGER NOT NULL DEFAULT 0;
   `,
 };
 

@@ -21,7 +21,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warren/agent/v1/agent_service.proto.
  */
 export const file_warren_agent_v1_agent_service: GenFile = /*@__PURE__*/
-  fileDesc("CiN3YXJyZW4vYWdlbnQvdjEvYWdlbnRfc2VydmljZS5wcm90bxIPd2FycmVuLmFnZW50LnYxIuUBChRTdGFydEluc3RhbmNlUmVxdWVzdBINCgVlcG9jaBgBIAEoBBIcCgtpbmNhcm5hdGlvbhgCIAEoCUIHukgEcgIYQBI3CghpbnN0YW5jZRgDIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWZCBrpIA8gBARIyCgRzcGVjGAQgASgLMhwud2FycmVuLmNvbW1vbi52MS5UZW5hbnRTcGVjQga6SAPIAQESMwoJaG9zdF9uYW1lGAUgASgJQiC6SB1yGxiABDIWXltBLVphLXowLTkuOlxbXF1fLV0qJCJFChVTdGFydEluc3RhbmNlUmVzcG9uc2USLAoIaW5zdGFuY2UYASABKAsyGi53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlIpECChNTdG9wSW5zdGFuY2VSZXF1ZXN0Eg0KBWVwb2NoGAEgASgEEhsKCGluc3RhbmNlGAIgASgJQgm6SAZyBBABGEASOAoGcmVhc29uGAMgASgOMhwud2FycmVuLmNvbW1vbi52MS5FeGl0UmVhc29uQgq6SAeCAQQQASAAEjcKBWdyYWNlGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwjYBDIAEhUKCGlmX3dha2VzGAUgASgESACIAQESNwoFZHJhaW4YBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDbpICqoBByIDCNgEMgBCCwoJX2lmX3dha2VzIkQKFFN0b3BJbnN0YW5jZVJlc3BvbnNlEiwKCGluc3RhbmNlGAEgASgLMhoud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZSJlChVGcmVlemVJbnN0YW5jZVJlcXVlc3QSDQoFZXBvY2gYASABKAQSGQoIaW5zdGFuY2UYAiABKAlCB7pIBHICEAESEAoIaWZfd2FrZXMYAyABKAQSEAoIcGFnZV9vdXQYBCABKAgiXwoWRnJlZXplSW5zdGFuY2VSZXNwb25zZRIXCg9yZWNsYWltZWRfYnl0ZXMYASABKAQSLAoIaW5zdGFuY2UYAiABKAsyGi53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlIjAKE1RoYXdJbnN0YW5jZVJlcXVlc3QSGQoIaW5zdGFuY2UYASABKAlCB7pIBHICEAEiJQoUVGhhd0luc3RhbmNlUmVzcG9uc2USDQoFd2FrZXMYASABKAQiFgoUTGlzdEluc3RhbmNlc1JlcXVlc3QiRgoVTGlzdEluc3RhbmNlc1Jlc3BvbnNlEi0KCWluc3RhbmNlcxgBIAMoCzIaLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2UilAEKEVN0cmVhbUxvZ3NSZXF1ZXN0EhsKCGluc3RhbmNlGAEgASgJQgm6SAZyBBABGEASFgoEdGFpbBgCIAEoDUIIukgFKgMYkE4SDgoGZm9sbG93GAMgASgIEikKBXNpbmNlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdwYXJ0aWFsGAUgASgIIlAKElN0cmVhbUxvZ3NSZXNwb25zZRInCgVsaW5lcxgBIAMoCzIYLndhcnJlbi5hZ2VudC52MS5Mb2dMaW5lEhEKCWNhdWdodF91cBgCIAEoCCJtCgdMb2dMaW5lEg4KBnN0cmVhbRgBIAEoCRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEdGV4dBgDIAEoCRILCgNjdXQYBCABKAgSDwoHcGFydGlhbBgFIAEoCCJSChNGZXRjaFJlbGVhc2VSZXF1ZXN0Eg0KBWVwb2NoGAEgASgEEiwKBmRpZ2VzdBgCIAEoCUIcukgZchcyFV5zaGEyNTY6WzAtOWEtZl17NjR9JCImChRGZXRjaFJlbGVhc2VSZXNwb25zZRIOCgZjYWNoZWQYASABKAgicAoTQnVpbGRSZWxlYXNlUmVxdWVzdBI1CgZoZWFkZXIYASABKAsyIy53YXJyZW4uYWdlbnQudjEuQnVpbGRSZWxlYXNlSGVhZGVySAASGgoFY2h1bmsYAiABKAxCCbpIBnoEGICAQEgAQgYKBHBhcnQiMwoSQnVpbGRSZWxlYXNlSGVhZGVyEg0KBWVwb2NoGAEgASgEEg4KBnRlbmFudBgCIAEoCSJDChRCdWlsZFJlbGVhc2VSZXNwb25zZRISCghwcm9ncmVzcxgBIAEoCUgAEg8KBWNodW5rGAIgASgMSABCBgoEcGFydDLKBgoMQWdlbnRTZXJ2aWNlEmgKDVN0YXJ0SW5zdGFuY2USJS53YXJyZW4uYWdlbnQudjEuU3RhcnRJbnN0YW5jZVJlcXVlc3QaJi53YXJyZW4uYWdlbnQudjEuU3RhcnRJbnN0YW5jZVJlc3BvbnNlIgiQAgKquxgBBRJlCgxTdG9wSW5zdGFuY2USJC53YXJyZW4uYWdlbnQudjEuU3RvcEluc3RhbmNlUmVxdWVzdBolLndhcnJlbi5hZ2VudC52MS5TdG9wSW5zdGFuY2VSZXNwb25zZSIIkAICqrsYAQUSaAoORnJlZXplSW5zdGFuY2USJi53YXJyZW4uYWdlbnQudjEuRnJlZXplSW5zdGFuY2VSZXF1ZXN0Gicud2FycmVuLmFnZW50LnYxLkZyZWV6ZUluc3RhbmNlUmVzcG9uc2UiBaq7GAEFEmYKDFRoYXdJbnN0YW5jZRIkLndhcnJlbi5hZ2VudC52MS5UaGF3SW5zdGFuY2VSZXF1ZXN0GiUud2FycmVuLmFnZW50LnYxLlRoYXdJbnN0YW5jZVJlc3BvbnNlIgmQAgKquxgCBQISaAoNTGlzdEluc3RhbmNlcxIlLndhcnJlbi5hZ2VudC52MS5MaXN0SW5zdGFuY2VzUmVxdWVzdBomLndhcnJlbi5hZ2VudC52MS5MaXN0SW5zdGFuY2VzUmVzcG9uc2UiCJACAaq7GAEFEl4KClN0cmVhbUxvZ3MSIi53YXJyZW4uYWdlbnQudjEuU3RyZWFtTG9nc1JlcXVlc3QaIy53YXJyZW4uYWdlbnQudjEuU3RyZWFtTG9nc1Jlc3BvbnNlIgWquxgBBTABEmUKDEZldGNoUmVsZWFzZRIkLndhcnJlbi5hZ2VudC52MS5GZXRjaFJlbGVhc2VSZXF1ZXN0GiUud2FycmVuLmFnZW50LnYxLkZldGNoUmVsZWFzZVJlc3BvbnNlIgiQAgKquxgBBRJmCgxCdWlsZFJlbGVhc2USJC53YXJyZW4uYWdlbnQudjEuQnVpbGRSZWxlYXNlUmVxdWVzdBolLndhcnJlbi5hZ2VudC52MS5CdWlsZFJlbGVhc2VSZXNwb25zZSIFqrsYAQUoATABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_instance, file_warren_common_v1_role, file_warren_common_v1_tenant]);
+  fileDesc("CiN3YXJyZW4vYWdlbnQvdjEvYWdlbnRfc2VydmljZS5wcm90bxIPd2FycmVuLmFnZW50LnYxIp4CChRTdGFydEluc3RhbmNlUmVxdWVzdBINCgVlcG9jaBgBIAEoBBIcCgtpbmNhcm5hdGlvbhgCIAEoCUIHukgEcgIYQBI3CghpbnN0YW5jZRgDIAEoCzIdLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2VSZWZCBrpIA8gBARIyCgRzcGVjGAQgASgLMhwud2FycmVuLmNvbW1vbi52MS5UZW5hbnRTcGVjQga6SAPIAQESMwoJaG9zdF9uYW1lGAUgASgJQiC6SB1yGxiABDIWXltBLVphLXowLTkuOlxbXF1fLV0qJBI3Cgd2b2x1bWVzGBQgAygLMhwud2FycmVuLmFnZW50LnYxLlZvbHVtZU1vdW50Qgi6SAWSAQIQCCJsCgtWb2x1bWVNb3VudBIXCgRuYW1lGAEgASgJQgm6SAZyBBABGCASMAoCaWQYAiABKAlCJLpIIXIfMh1eWzAtN11bMC05QS1ISktNTlAtVFYtWl17MjV9JBISCgptdXN0X2V4aXN0GAMgASgIIkUKFVN0YXJ0SW5zdGFuY2VSZXNwb25zZRIsCghpbnN0YW5jZRgBIAEoCzIaLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2UikQIKE1N0b3BJbnN0YW5jZVJlcXVlc3QSDQoFZXBvY2gYASABKAQSGwoIaW5zdGFuY2UYAiABKAlCCbpIBnIEEAEYQBI4CgZyZWFzb24YAyABKA4yHC53YXJyZW4uY29tbW9uLnYxLkV4aXRSZWFzb25CCrpIB4IBBBABIAASNwoFZ3JhY2UYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDbpICqoBByIDCNgEMgASFQoIaWZfd2FrZXMYBSABKARIAIgBARI3CgVkcmFpbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQyAEILCglfaWZfd2FrZXMiRAoUU3RvcEluc3RhbmNlUmVzcG9uc2USLAoIaW5zdGFuY2UYASABKAsyGi53YXJyZW4uY29tbW9uLnYxLkluc3RhbmNlImUKFUZyZWV6ZUluc3RhbmNlUmVxdWVzdBINCgVlcG9jaBgBIAEoBBIZCghpbnN0YW5jZRgCIAEoCUIHukgEcgIQARIQCghpZl93YWtlcxgDIAEoBBIQCghwYWdlX291dBgEIAEoCCJfChZGcmVlemVJbnN0YW5jZVJlc3BvbnNlEhcKD3JlY2xhaW1lZF9ieXRlcxgBIAEoBBIsCghpbnN0YW5jZRgCIAEoCzIaLndhcnJlbi5jb21tb24udjEuSW5zdGFuY2UiMAoTVGhhd0luc3RhbmNlUmVxdWVzdBIZCghpbnN0YW5jZRgBIAEoCUIHukgEcgIQASIlChRUaGF3SW5zdGFuY2VSZXNwb25zZRINCgV3YWtlcxgBIAEoBCIWChRMaXN0SW5zdGFuY2VzUmVxdWVzdCJGChVMaXN0SW5zdGFuY2VzUmVzcG9uc2USLQoJaW5zdGFuY2VzGAEgAygLMhoud2FycmVuLmNvbW1vbi52MS5JbnN0YW5jZSKUAQoRU3RyZWFtTG9nc1JlcXVlc3QSGwoIaW5zdGFuY2UYASABKAlCCbpIBnIEEAEYQBIWCgR0YWlsGAIgASgNQgi6SAUqAxiQThIOCgZmb2xsb3cYAyABKAgSKQoFc2luY2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3BhcnRpYWwYBSABKAgiUAoSU3RyZWFtTG9nc1Jlc3BvbnNlEicKBWxpbmVzGAEgAygLMhgud2FycmVuLmFnZW50LnYxLkxvZ0xpbmUSEQoJY2F1Z2h0X3VwGAIgASgIIm0KB0xvZ0xpbmUSDgoGc3RyZWFtGAEgASgJEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgR0ZXh0GAMgASgJEgsKA2N1dBgEIAEoCBIPCgdwYXJ0aWFsGAUgASgIIlIKE0ZldGNoUmVsZWFzZVJlcXVlc3QSDQoFZXBvY2gYASABKAQSLAoGZGlnZXN0GAIgASgJQhy6SBlyFzIVXnNoYTI1NjpbMC05YS1mXXs2NH0kIiYKFEZldGNoUmVsZWFzZVJlc3BvbnNlEg4KBmNhY2hlZBgBIAEoCCJwChNCdWlsZFJlbGVhc2VSZXF1ZXN0EjUKBmhlYWRlchgBIAEoCzIjLndhcnJlbi5hZ2VudC52MS5CdWlsZFJlbGVhc2VIZWFkZXJIABIaCgVjaHVuaxgCIAEoDEIJukgGegQYgIBASABCBgoEcGFydCIzChJCdWlsZFJlbGVhc2VIZWFkZXISDQoFZXBvY2gYASABKAQSDgoGdGVuYW50GAIgASgJIkMKFEJ1aWxkUmVsZWFzZVJlc3BvbnNlEhIKCHByb2dyZXNzGAEgASgJSAASDwoFY2h1bmsYAiABKAxIAEIGCgRwYXJ0IpMBChNCYWNrdXBWb2x1bWVSZXF1ZXN0Eg0KBWVwb2NoGAEgASgEEjQKBnZvbHVtZRgCIAEoCUIkukghch8yHV5bMC03XVswLTlBLUhKS01OUC1UVi1aXXsyNX0kEiQKEnVubGVzc19maW5nZXJwcmludBgDIAEoCUIIukgFcgMYgAESEQoJbWF4X2J5dGVzGAQgASgEIpcBChRCYWNrdXBWb2x1bWVSZXNwb25zZRI1CgZoZWFkZXIYASABKAsyIy53YXJyZW4uYWdlbnQudjEuQmFja3VwVm9sdW1lSGVhZGVySAASDwoFY2h1bmsYAiABKAxIABIvCgNlbmQYAyABKAsyIC53YXJyZW4uYWdlbnQudjEuQmFja3VwVm9sdW1lRW5kSABCBgoEcGFydCJnChJCYWNrdXBWb2x1bWVIZWFkZXISKQoFYXNfb2YYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2ZpbmdlcnByaW50GAIgASgJEhEKCXVuY2hhbmdlZBgDIAEoCCIRCg9CYWNrdXBWb2x1bWVFbmQiqwEKFFJlc3RvcmVWb2x1bWVSZXF1ZXN0EjYKBmhlYWRlchgBIAEoCzIkLndhcnJlbi5hZ2VudC52MS5SZXN0b3JlVm9sdW1lSGVhZGVySAASGgoFY2h1bmsYAiABKAxCCbpIBnoEGICAQEgAEjAKA2VuZBgDIAEoCzIhLndhcnJlbi5hZ2VudC52MS5SZXN0b3JlVm9sdW1lRW5kSABCDQoEcGFydBIFukgCCAEi5QEKE1Jlc3RvcmVWb2x1bWVIZWFkZXISDQoFZXBvY2gYASABKAQSNAoGdm9sdW1lGAIgASgJQiS6SCFyHzIdXlswLTddWzAtOUEtSEpLTU5QLVRWLVpdezI1fSQSOwoGdGVuYW50GAMgASgJQiu6SChyJjIkXlthLXowLTldKFthLXowLTktXXswLDYxfVthLXowLTldKT8kEjkKBG5hbWUYBCABKAlCK7pIKHImMiReW2EtejAtOV0oW2EtejAtOS1dezAsMzB9W2EtejAtOV0pPyQSEQoJbWF4X2J5dGVzGAUgASgEIhIKEFJlc3RvcmVWb2x1bWVFbmQiKwoVUmVzdG9yZVZvbHVtZVJlc3BvbnNlEhIKCnVzZWRfYnl0ZXMYASABKAQiWgoTUmVtb3ZlVm9sdW1lUmVxdWVzdBINCgVlcG9jaBgBIAEoBBI0CgZ2b2x1bWUYAiABKAlCJLpIIXIfMh1eWzAtN11bMC05QS1ISktNTlAtVFYtWl17MjV9JCIWChRSZW1vdmVWb2x1bWVSZXNwb25zZTKACQoMQWdlbnRTZXJ2aWNlEmgKDVN0YXJ0SW5zdGFuY2USJS53YXJyZW4uYWdlbnQudjEuU3RhcnRJbnN0YW5jZVJlcXVlc3QaJi53YXJyZW4uYWdlbnQudjEuU3RhcnRJbnN0YW5jZVJlc3BvbnNlIgiQAgKquxgBBRJlCgxTdG9wSW5zdGFuY2USJC53YXJyZW4uYWdlbnQudjEuU3RvcEluc3RhbmNlUmVxdWVzdBolLndhcnJlbi5hZ2VudC52MS5TdG9wSW5zdGFuY2VSZXNwb25zZSIIkAICqrsYAQUSaAoORnJlZXplSW5zdGFuY2USJi53YXJyZW4uYWdlbnQudjEuRnJlZXplSW5zdGFuY2VSZXF1ZXN0Gicud2FycmVuLmFnZW50LnYxLkZyZWV6ZUluc3RhbmNlUmVzcG9uc2UiBaq7GAEFEmYKDFRoYXdJbnN0YW5jZRIkLndhcnJlbi5hZ2VudC52MS5UaGF3SW5zdGFuY2VSZXF1ZXN0GiUud2FycmVuLmFnZW50LnYxLlRoYXdJbnN0YW5jZVJlc3BvbnNlIgmQAgKquxgCBQISaAoNTGlzdEluc3RhbmNlcxIlLndhcnJlbi5hZ2VudC52MS5MaXN0SW5zdGFuY2VzUmVxdWVzdBomLndhcnJlbi5hZ2VudC52MS5MaXN0SW5zdGFuY2VzUmVzcG9uc2UiCJACAaq7GAEFEl4KClN0cmVhbUxvZ3MSIi53YXJyZW4uYWdlbnQudjEuU3RyZWFtTG9nc1JlcXVlc3QaIy53YXJyZW4uYWdlbnQudjEuU3RyZWFtTG9nc1Jlc3BvbnNlIgWquxgBBTABEmUKDEZldGNoUmVsZWFzZRIkLndhcnJlbi5hZ2VudC52MS5GZXRjaFJlbGVhc2VSZXF1ZXN0GiUud2FycmVuLmFnZW50LnYxLkZldGNoUmVsZWFzZVJlc3BvbnNlIgiQAgKquxgBBRJmCgxCdWlsZFJlbGVhc2USJC53YXJyZW4uYWdlbnQudjEuQnVpbGRSZWxlYXNlUmVxdWVzdBolLndhcnJlbi5hZ2VudC52MS5CdWlsZFJlbGVhc2VSZXNwb25zZSIFqrsYAQUoATABEmQKDEJhY2t1cFZvbHVtZRIkLndhcnJlbi5hZ2VudC52MS5CYWNrdXBWb2x1bWVSZXF1ZXN0GiUud2FycmVuLmFnZW50LnYxLkJhY2t1cFZvbHVtZVJlc3BvbnNlIgWquxgBBTABEmcKDVJlc3RvcmVWb2x1bWUSJS53YXJyZW4uYWdlbnQudjEuUmVzdG9yZVZvbHVtZVJlcXVlc3QaJi53YXJyZW4uYWdlbnQudjEuUmVzdG9yZVZvbHVtZVJlc3BvbnNlIgWquxgBBSgBEmUKDFJlbW92ZVZvbHVtZRIkLndhcnJlbi5hZ2VudC52MS5SZW1vdmVWb2x1bWVSZXF1ZXN0GiUud2FycmVuLmFnZW50LnYxLlJlbW92ZVZvbHVtZVJlc3BvbnNlIgiQAgKquxgBBWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_warren_common_v1_instance, file_warren_common_v1_role, file_warren_common_v1_tenant]);
 
 /**
  * Starts an instance.
@@ -63,6 +63,13 @@ export type StartInstanceRequest = Message<"warren.agent.v1.StartInstanceRequest
    * @generated from field: string host_name = 5;
    */
   hostName: string;
+
+  /**
+   * The copies of the volumes that the spec names.
+   *
+   * @generated from field: repeated warren.agent.v1.VolumeMount volumes = 20;
+   */
+  volumes: VolumeMount[];
 };
 
 /**
@@ -71,6 +78,41 @@ export type StartInstanceRequest = Message<"warren.agent.v1.StartInstanceRequest
  */
 export const StartInstanceRequestSchema: GenMessage<StartInstanceRequest> = /*@__PURE__*/
   messageDesc(file_warren_agent_v1_agent_service, 0);
+
+/**
+ * A copy of a volume that an instance is to have.
+ *
+ * @generated from message warren.agent.v1.VolumeMount
+ */
+export type VolumeMount = Message<"warren.agent.v1.VolumeMount"> & {
+  /**
+   * The volume's name in the spec.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * ULID of the copy.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * It was made before: where it is missing nothing is started, rather than with an empty one.
+   *
+   * @generated from field: bool must_exist = 3;
+   */
+  mustExist: boolean;
+};
+
+/**
+ * Describes the message warren.agent.v1.VolumeMount.
+ * Use `create(VolumeMountSchema)` to create a new message.
+ */
+export const VolumeMountSchema: GenMessage<VolumeMount> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 1);
 
 /**
  * It is ready, or it failed.
@@ -91,7 +133,7 @@ export type StartInstanceResponse = Message<"warren.agent.v1.StartInstanceRespon
  * Use `create(StartInstanceResponseSchema)` to create a new message.
  */
 export const StartInstanceResponseSchema: GenMessage<StartInstanceResponse> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 1);
+  messageDesc(file_warren_agent_v1_agent_service, 2);
 
 /**
  * Stops an instance.
@@ -147,7 +189,7 @@ export type StopInstanceRequest = Message<"warren.agent.v1.StopInstanceRequest">
  * Use `create(StopInstanceRequestSchema)` to create a new message.
  */
 export const StopInstanceRequestSchema: GenMessage<StopInstanceRequest> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 2);
+  messageDesc(file_warren_agent_v1_agent_service, 3);
 
 /**
  * No process of it is left.
@@ -168,7 +210,7 @@ export type StopInstanceResponse = Message<"warren.agent.v1.StopInstanceResponse
  * Use `create(StopInstanceResponseSchema)` to create a new message.
  */
 export const StopInstanceResponseSchema: GenMessage<StopInstanceResponse> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 3);
+  messageDesc(file_warren_agent_v1_agent_service, 4);
 
 /**
  * Freezes an instance.
@@ -210,7 +252,7 @@ export type FreezeInstanceRequest = Message<"warren.agent.v1.FreezeInstanceReque
  * Use `create(FreezeInstanceRequestSchema)` to create a new message.
  */
 export const FreezeInstanceRequestSchema: GenMessage<FreezeInstanceRequest> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 4);
+  messageDesc(file_warren_agent_v1_agent_service, 5);
 
 /**
  * It is frozen.
@@ -238,7 +280,7 @@ export type FreezeInstanceResponse = Message<"warren.agent.v1.FreezeInstanceResp
  * Use `create(FreezeInstanceResponseSchema)` to create a new message.
  */
 export const FreezeInstanceResponseSchema: GenMessage<FreezeInstanceResponse> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 5);
+  messageDesc(file_warren_agent_v1_agent_service, 6);
 
 /**
  * Thaws an instance.
@@ -259,7 +301,7 @@ export type ThawInstanceRequest = Message<"warren.agent.v1.ThawInstanceRequest">
  * Use `create(ThawInstanceRequestSchema)` to create a new message.
  */
 export const ThawInstanceRequestSchema: GenMessage<ThawInstanceRequest> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 6);
+  messageDesc(file_warren_agent_v1_agent_service, 7);
 
 /**
  * It runs.
@@ -280,7 +322,7 @@ export type ThawInstanceResponse = Message<"warren.agent.v1.ThawInstanceResponse
  * Use `create(ThawInstanceResponseSchema)` to create a new message.
  */
 export const ThawInstanceResponseSchema: GenMessage<ThawInstanceResponse> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 7);
+  messageDesc(file_warren_agent_v1_agent_service, 8);
 
 /**
  * Instances that are not gone.
@@ -295,7 +337,7 @@ export type ListInstancesRequest = Message<"warren.agent.v1.ListInstancesRequest
  * Use `create(ListInstancesRequestSchema)` to create a new message.
  */
 export const ListInstancesRequestSchema: GenMessage<ListInstancesRequest> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 8);
+  messageDesc(file_warren_agent_v1_agent_service, 9);
 
 /**
  * Instances that are not gone.
@@ -316,7 +358,7 @@ export type ListInstancesResponse = Message<"warren.agent.v1.ListInstancesRespon
  * Use `create(ListInstancesResponseSchema)` to create a new message.
  */
 export const ListInstancesResponseSchema: GenMessage<ListInstancesResponse> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 9);
+  messageDesc(file_warren_agent_v1_agent_service, 10);
 
 /**
  * Whose output.
@@ -365,7 +407,7 @@ export type StreamLogsRequest = Message<"warren.agent.v1.StreamLogsRequest"> & {
  * Use `create(StreamLogsRequestSchema)` to create a new message.
  */
 export const StreamLogsRequestSchema: GenMessage<StreamLogsRequest> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 10);
+  messageDesc(file_warren_agent_v1_agent_service, 11);
 
 /**
  * Output.
@@ -393,7 +435,7 @@ export type StreamLogsResponse = Message<"warren.agent.v1.StreamLogsResponse"> &
  * Use `create(StreamLogsResponseSchema)` to create a new message.
  */
 export const StreamLogsResponseSchema: GenMessage<StreamLogsResponse> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 11);
+  messageDesc(file_warren_agent_v1_agent_service, 12);
 
 /**
  * A line of output.
@@ -442,7 +484,7 @@ export type LogLine = Message<"warren.agent.v1.LogLine"> & {
  * Use `create(LogLineSchema)` to create a new message.
  */
 export const LogLineSchema: GenMessage<LogLine> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 12);
+  messageDesc(file_warren_agent_v1_agent_service, 13);
 
 /**
  * Which release.
@@ -470,7 +512,7 @@ export type FetchReleaseRequest = Message<"warren.agent.v1.FetchReleaseRequest">
  * Use `create(FetchReleaseRequestSchema)` to create a new message.
  */
 export const FetchReleaseRequestSchema: GenMessage<FetchReleaseRequest> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 13);
+  messageDesc(file_warren_agent_v1_agent_service, 14);
 
 /**
  * It is on the node.
@@ -491,7 +533,7 @@ export type FetchReleaseResponse = Message<"warren.agent.v1.FetchReleaseResponse
  * Use `create(FetchReleaseResponseSchema)` to create a new message.
  */
 export const FetchReleaseResponseSchema: GenMessage<FetchReleaseResponse> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 14);
+  messageDesc(file_warren_agent_v1_agent_service, 15);
 
 /**
  * Sources, part by part.
@@ -528,7 +570,7 @@ export type BuildReleaseRequest = Message<"warren.agent.v1.BuildReleaseRequest">
  * Use `create(BuildReleaseRequestSchema)` to create a new message.
  */
 export const BuildReleaseRequestSchema: GenMessage<BuildReleaseRequest> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 15);
+  messageDesc(file_warren_agent_v1_agent_service, 16);
 
 /**
  * What is to be built.
@@ -556,7 +598,7 @@ export type BuildReleaseHeader = Message<"warren.agent.v1.BuildReleaseHeader"> &
  * Use `create(BuildReleaseHeaderSchema)` to create a new message.
  */
 export const BuildReleaseHeaderSchema: GenMessage<BuildReleaseHeader> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 16);
+  messageDesc(file_warren_agent_v1_agent_service, 17);
 
 /**
  * The release, part by part.
@@ -593,7 +635,317 @@ export type BuildReleaseResponse = Message<"warren.agent.v1.BuildReleaseResponse
  * Use `create(BuildReleaseResponseSchema)` to create a new message.
  */
 export const BuildReleaseResponseSchema: GenMessage<BuildReleaseResponse> = /*@__PURE__*/
-  messageDesc(file_warren_agent_v1_agent_service, 17);
+  messageDesc(file_warren_agent_v1_agent_service, 18);
+
+/**
+ * Which volume.
+ *
+ * @generated from message warren.agent.v1.BackupVolumeRequest
+ */
+export type BackupVolumeRequest = Message<"warren.agent.v1.BackupVolumeRequest"> & {
+  /**
+   * The scheduler's epoch.
+   *
+   * @generated from field: uint64 epoch = 1;
+   */
+  epoch: bigint;
+
+  /**
+   * ULID of the copy.
+   *
+   * @generated from field: string volume = 2;
+   */
+  volume: string;
+
+  /**
+   * Of the last backup: nothing is sent if the volume is still as it was then.
+   *
+   * @generated from field: string unless_fingerprint = 3;
+   */
+  unlessFingerprint: string;
+
+  /**
+   * Fails if its files are longer together, holes in them included; 0 means the agent's own bound.
+   *
+   * @generated from field: uint64 max_bytes = 4;
+   */
+  maxBytes: bigint;
+};
+
+/**
+ * Describes the message warren.agent.v1.BackupVolumeRequest.
+ * Use `create(BackupVolumeRequestSchema)` to create a new message.
+ */
+export const BackupVolumeRequestSchema: GenMessage<BackupVolumeRequest> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 19);
+
+/**
+ * A backup, part by part.
+ *
+ * @generated from message warren.agent.v1.BackupVolumeResponse
+ */
+export type BackupVolumeResponse = Message<"warren.agent.v1.BackupVolumeResponse"> & {
+  /**
+   * Header first, then chunks; the end tells that it is whole.
+   *
+   * @generated from oneof warren.agent.v1.BackupVolumeResponse.part
+   */
+  part: {
+    /**
+     * What follows.
+     *
+     * @generated from field: warren.agent.v1.BackupVolumeHeader header = 1;
+     */
+    value: BackupVolumeHeader;
+    case: "header";
+  } | {
+    /**
+     * At most 1 MiB.
+     *
+     * @generated from field: bytes chunk = 2;
+     */
+    value: Uint8Array;
+    case: "chunk";
+  } | {
+    /**
+     * All was sent.
+     *
+     * @generated from field: warren.agent.v1.BackupVolumeEnd end = 3;
+     */
+    value: BackupVolumeEnd;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message warren.agent.v1.BackupVolumeResponse.
+ * Use `create(BackupVolumeResponseSchema)` to create a new message.
+ */
+export const BackupVolumeResponseSchema: GenMessage<BackupVolumeResponse> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 20);
+
+/**
+ * What follows.
+ *
+ * @generated from message warren.agent.v1.BackupVolumeHeader
+ */
+export type BackupVolumeHeader = Message<"warren.agent.v1.BackupVolumeHeader"> & {
+  /**
+   * When the copying began, by the node's clock.
+   *
+   * @generated from field: google.protobuf.Timestamp as_of = 1;
+   */
+  asOf?: Timestamp | undefined;
+
+  /**
+   * Tells a volume that has not changed since.
+   *
+   * @generated from field: string fingerprint = 2;
+   */
+  fingerprint: string;
+
+  /**
+   * It is as it was at the last backup: nothing follows.
+   *
+   * @generated from field: bool unchanged = 3;
+   */
+  unchanged: boolean;
+};
+
+/**
+ * Describes the message warren.agent.v1.BackupVolumeHeader.
+ * Use `create(BackupVolumeHeaderSchema)` to create a new message.
+ */
+export const BackupVolumeHeaderSchema: GenMessage<BackupVolumeHeader> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 21);
+
+/**
+ * All was sent.
+ *
+ * @generated from message warren.agent.v1.BackupVolumeEnd
+ */
+export type BackupVolumeEnd = Message<"warren.agent.v1.BackupVolumeEnd"> & {
+};
+
+/**
+ * Describes the message warren.agent.v1.BackupVolumeEnd.
+ * Use `create(BackupVolumeEndSchema)` to create a new message.
+ */
+export const BackupVolumeEndSchema: GenMessage<BackupVolumeEnd> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 22);
+
+/**
+ * A backup, part by part.
+ *
+ * @generated from message warren.agent.v1.RestoreVolumeRequest
+ */
+export type RestoreVolumeRequest = Message<"warren.agent.v1.RestoreVolumeRequest"> & {
+  /**
+   * Header first, then chunks; the end tells that it is whole.
+   *
+   * @generated from oneof warren.agent.v1.RestoreVolumeRequest.part
+   */
+  part: {
+    /**
+     * What follows.
+     *
+     * @generated from field: warren.agent.v1.RestoreVolumeHeader header = 1;
+     */
+    value: RestoreVolumeHeader;
+    case: "header";
+  } | {
+    /**
+     * Bytes of the backup.
+     *
+     * @generated from field: bytes chunk = 2;
+     */
+    value: Uint8Array;
+    case: "chunk";
+  } | {
+    /**
+     * All was sent.
+     *
+     * @generated from field: warren.agent.v1.RestoreVolumeEnd end = 3;
+     */
+    value: RestoreVolumeEnd;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message warren.agent.v1.RestoreVolumeRequest.
+ * Use `create(RestoreVolumeRequestSchema)` to create a new message.
+ */
+export const RestoreVolumeRequestSchema: GenMessage<RestoreVolumeRequest> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 23);
+
+/**
+ * What follows.
+ *
+ * @generated from message warren.agent.v1.RestoreVolumeHeader
+ */
+export type RestoreVolumeHeader = Message<"warren.agent.v1.RestoreVolumeHeader"> & {
+  /**
+   * The scheduler's epoch.
+   *
+   * @generated from field: uint64 epoch = 1;
+   */
+  epoch: bigint;
+
+  /**
+   * ULID of the copy that is to be made.
+   *
+   * @generated from field: string volume = 2;
+   */
+  volume: string;
+
+  /**
+   * Its tenant's key.
+   *
+   * @generated from field: string tenant = 3;
+   */
+  tenant: string;
+
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 4;
+   */
+  name: string;
+
+  /**
+   * Fails if its files are longer together; 0 means the agent's own bound.
+   *
+   * @generated from field: uint64 max_bytes = 5;
+   */
+  maxBytes: bigint;
+};
+
+/**
+ * Describes the message warren.agent.v1.RestoreVolumeHeader.
+ * Use `create(RestoreVolumeHeaderSchema)` to create a new message.
+ */
+export const RestoreVolumeHeaderSchema: GenMessage<RestoreVolumeHeader> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 24);
+
+/**
+ * All was sent.
+ *
+ * @generated from message warren.agent.v1.RestoreVolumeEnd
+ */
+export type RestoreVolumeEnd = Message<"warren.agent.v1.RestoreVolumeEnd"> & {
+};
+
+/**
+ * Describes the message warren.agent.v1.RestoreVolumeEnd.
+ * Use `create(RestoreVolumeEndSchema)` to create a new message.
+ */
+export const RestoreVolumeEndSchema: GenMessage<RestoreVolumeEnd> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 25);
+
+/**
+ * The copy is there.
+ *
+ * @generated from message warren.agent.v1.RestoreVolumeResponse
+ */
+export type RestoreVolumeResponse = Message<"warren.agent.v1.RestoreVolumeResponse"> & {
+  /**
+   * Bytes that its files hold.
+   *
+   * @generated from field: uint64 used_bytes = 1;
+   */
+  usedBytes: bigint;
+};
+
+/**
+ * Describes the message warren.agent.v1.RestoreVolumeResponse.
+ * Use `create(RestoreVolumeResponseSchema)` to create a new message.
+ */
+export const RestoreVolumeResponseSchema: GenMessage<RestoreVolumeResponse> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 26);
+
+/**
+ * Which volume.
+ *
+ * @generated from message warren.agent.v1.RemoveVolumeRequest
+ */
+export type RemoveVolumeRequest = Message<"warren.agent.v1.RemoveVolumeRequest"> & {
+  /**
+   * The scheduler's epoch.
+   *
+   * @generated from field: uint64 epoch = 1;
+   */
+  epoch: bigint;
+
+  /**
+   * ULID of the copy.
+   *
+   * @generated from field: string volume = 2;
+   */
+  volume: string;
+};
+
+/**
+ * Describes the message warren.agent.v1.RemoveVolumeRequest.
+ * Use `create(RemoveVolumeRequestSchema)` to create a new message.
+ */
+export const RemoveVolumeRequestSchema: GenMessage<RemoveVolumeRequest> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 27);
+
+/**
+ * It is gone.
+ *
+ * @generated from message warren.agent.v1.RemoveVolumeResponse
+ */
+export type RemoveVolumeResponse = Message<"warren.agent.v1.RemoveVolumeResponse"> & {
+};
+
+/**
+ * Describes the message warren.agent.v1.RemoveVolumeResponse.
+ * Use `create(RemoveVolumeResponseSchema)` to create a new message.
+ */
+export const RemoveVolumeResponseSchema: GenMessage<RemoveVolumeResponse> = /*@__PURE__*/
+  messageDesc(file_warren_agent_v1_agent_service, 28);
 
 /**
  * What the scheduler commands on one node.
@@ -683,6 +1035,37 @@ export const AgentService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof BuildReleaseRequestSchema;
     output: typeof BuildReleaseResponseSchema;
+  },
+  /**
+   * Copies a volume as it is at one moment: a header, then the bytes of a compressed tar. A live SQLite database comes out
+   * consistent. FAILED_PRECONDITION: the volume is not here.
+   *
+   * @generated from rpc warren.agent.v1.AgentService.BackupVolume
+   */
+  backupVolume: {
+    methodKind: "server_streaming";
+    input: typeof BackupVolumeRequestSchema;
+    output: typeof BackupVolumeResponseSchema;
+  },
+  /**
+   * Makes a copy of a volume from the bytes of a backup: a header, then chunks. One that is here already is left as it is.
+   *
+   * @generated from rpc warren.agent.v1.AgentService.RestoreVolume
+   */
+  restoreVolume: {
+    methodKind: "client_streaming";
+    input: typeof RestoreVolumeRequestSchema;
+    output: typeof RestoreVolumeResponseSchema;
+  },
+  /**
+   * Removes a copy of a volume with all that is in it. One that is not here is gone. FAILED_PRECONDITION: it is in use.
+   *
+   * @generated from rpc warren.agent.v1.AgentService.RemoveVolume
+   */
+  removeVolume: {
+    methodKind: "unary";
+    input: typeof RemoveVolumeRequestSchema;
+    output: typeof RemoveVolumeResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_warren_agent_v1_agent_service, 0);
