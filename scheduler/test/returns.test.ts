@@ -150,3 +150,35 @@ test("a late word of an agent that was started again since does not take its nod
   expect(c.refused(call).kind).toBe("join-again");
   expect(c.core.state.nodes.get("n1")!.confirmed).toBe(true);
 });
+
+test("rule 3: a stop asked of a new scheduler waits until gateways had the time to come back", () => {
+  const c = new Cluster({ config: { gatewayReturnMs: 2_000 } });
+  const g = c.addGateway("g");
+  c.apply("a");
+  c.ensure("a");
+  c.run(200);
+  const [instance] = c.live();
+  g.connected = false;
+  c.restartScheduler();
+  const call = c.operation("stop", "a");
+  c.run(1_000);
+  expect(c.live()).toEqual([instance!]);
+  // It comes back with a request in flight there, which may finish.
+  c.touch(c.addGateway("g"), instance!.id, 1);
+  c.run(2_000);
+  expect(c.live()).toEqual([instance!]);
+  c.touch(c.gateways.get("g")!, instance!.id, 0);
+  c.run(3_000); // no longer than its drain
+  expect(c.granted(call).kind).toBe("stopped");
+});
+
+test("a stop asked of a new scheduler without a gateway is delayed by no more than that", () => {
+  const c = new Cluster({ config: { gatewayReturnMs: 2_000 } });
+  c.apply("a");
+  c.ensure("a");
+  c.run(200);
+  c.restartScheduler();
+  const call = c.operation("stop", "a");
+  c.run(2_200);
+  expect(c.granted(call).kind).toBe("stopped");
+});

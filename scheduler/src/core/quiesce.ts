@@ -39,8 +39,11 @@ export function settleQuiet(ctx: Context, instance: Instance): void {
   const { phase } = instance;
   if (phase.kind !== "draining" && !(phase.kind === "ready" && phase.attempt)) return;
   // To a new scheduler gateways come back one by one: until they had the time to, their silence says nothing (rule 3).
-  const early = ctx.at.mono - ctx.state.since < ctx.config.gatewayReturnMs;
-  if (early && phase.kind === "draining" && phase.patient) return;
+  const back = ctx.state.since + ctx.config.gatewayReturnMs;
+  if (ctx.at.mono < back && phase.kind === "draining") {
+    armInstance(ctx, instance, Math.min(back, phase.until));
+    return;
+  }
   for (const gateway of ctx.state.gateways.keys()) {
     const teller = instance.tellers.get(gateway);
     if ((teller?.sealed ?? 0) < instance.version) return;

@@ -12,7 +12,7 @@ import { watchNodes } from "./nodes.ts";
 import { expireOperations } from "./operations.ts";
 import { periodsOf } from "./periods.ts";
 import { isQueued, unqueue } from "./queue.ts";
-import { cancelAttempt } from "./quiesce.ts";
+import { cancelAttempt, settleQuiet } from "./quiesce.ts";
 import { rebalance } from "./rebalance.ts";
 import type { Refusal } from "./refusal.ts";
 import { expireMoves } from "./replace.ts";
@@ -91,7 +91,10 @@ function lookAtInstance(ctx: Context, instance: Instance): void {
       return;
     case "draining":
       if (ctx.at.mono >= phase.until) drainOver(ctx, instance);
-      else armInstance(ctx, instance, phase.until);
+      else {
+        armInstance(ctx, instance, phase.until);
+        settleQuiet(ctx, instance); // gateways may have had the time to come back
+      }
       return;
     case "stopping":
       askToStop(ctx, instance, phase);
