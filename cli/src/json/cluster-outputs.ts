@@ -1,6 +1,6 @@
 /** What verbs about the cluster, its nodes and its files print. */
 import { InstanceSchema, NodeSchema } from "@warren/proto/common";
-import { GetStatsResponseSchema, SpentJoinTokenSchema } from "@warren/proto/scheduler";
+import { DisplacedVolumeSchema, GetStatsResponseSchema, SpentJoinTokenSchema } from "@warren/proto/scheduler";
 import { z } from "zod";
 import { count, directory, done, flag, node, text, texts } from "./fields.ts";
 import { message, type Output } from "./shape.ts";
@@ -47,7 +47,19 @@ export const clusterOutputs: readonly Output[] = [
   { verb: "nodes", lines: [{ what: "a node", message: NodeSchema }] },
   { verb: "cordon", lines: [{ what: "done", fields: object({ node, done: done("cordoned") }) }] },
   { verb: "uncordon", lines: [{ what: "done", fields: object({ node, done: done("uncordoned") }) }] },
-  { verb: "forget", lines: [{ what: "done", fields: object({ node, done: done("forgot") }) }] },
+  {
+    verb: "forget",
+    lines: [
+      {
+        what: "done",
+        fields: object({
+          node,
+          done: done("forgot"),
+          volumes: array(message(DisplacedVolumeSchema)).describe("what lay there, and what becomes of it"),
+        }),
+      },
+    ],
+  },
   {
     verb: "drain",
     lines: [
