@@ -36,8 +36,9 @@ fmt: $(STAMP) ## mend format, imports and what lint can mend
 	@$(BUNX) biome check --write .
 	@$(BUNX) buf format -w
 
-gen: $(STAMP) ## generate TypeScript from the contracts
+gen: $(STAMP) ## generate TypeScript from the contracts, and docs/json.md
 	@$(BUNX) buf generate
+	@$(BUN) cli/src/json/write.ts
 
 baseline: $(STAMP) ## take today's contracts as those that later ones must not break
 	@$(BUNX) buf build proto --exclude-source-info -o proto/baseline.binpb
@@ -57,7 +58,7 @@ sim: $(STAMP) ## the scheduler's core under faults in virtual time: STEPS=100000
 bench: $(STAMP_DEV) ## side-by-side measurements: NAME=agent; without a name, which there are
 	@$(BUN) bench/src/harness/main.ts $(NAME)
 
-client: $(STAMP) ## bundle the client library for Node into client/dist
+client: $(STAMP) ## make the client library as an npm package in client/dist
 	@$(BUN) client/build.ts
 
 worker: $(STAMP) ## build the tenants' library for Node and Bun into worker/dist

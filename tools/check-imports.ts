@@ -34,7 +34,7 @@ const rooms: Record<string, readonly string[]> = {
 };
 
 /** What the client may take of common: only that which runs under Node. */
-const nodeClean = /^@warren\/common\/(rpc\/|time$|ids$)/;
+const nodeClean = /^@warren\/common\/(rpc\/|time$|ids$|quantities$)/;
 
 /** Parts of a room that must not know the rest of it. */
 const cores = ["scheduler/src/core"];

@@ -25,7 +25,7 @@ import { stateCommand } from "./state/command.ts";
 import { upCommand } from "./up/command.ts";
 import { version } from "./version.ts";
 
-const program = new Command("warren")
+export const program = new Command("warren")
   .description(
     "Warren runs many small Bun apps (tenants) on many hosts: cold until used, awake in milliseconds.",
   )
@@ -59,22 +59,27 @@ tokenCommand(program);
 completionCommand(program);
 for (const command of program.commands) command.exitOverride();
 
-// `warren events | head`: whoever read has read enough.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit(exitCodes.ok);
-});
+// A test that looks at the verbs runs none.
+if (import.meta.main) await main();
 
-// As many programs have it; commander knows one short flag only.
-const argv = process.argv.map((word, i) => (i === 2 && word === "-v" ? "-V" : word));
+async function main(): Promise<void> {
+  // `warren events | head`: whoever read has read enough.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    process.exit(exitCodes.ok);
+  });
 
-try {
-  await program.parseAsync(argv);
-  // A connection to a scheduler that does not answer would keep the process for ever.
-  process.stdout.write("", () => process.exit(exitCodes.ok));
-} catch (error) {
-  if (error instanceof Interrupted) process.stdout.write("", () => process.exit(error.exitCode));
-  else if (!(error instanceof CommanderError)) fail(error);
-  // Commander has said what is wrong; help and version were asked for.
-  else process.exit(error.exitCode === 0 ? exitCodes.ok : exitCodes.usage);
+  // As many programs have it; commander knows one short flag only.
+  const argv = process.argv.map((word, i) => (i === 2 && word === "-v" ? "-V" : word));
+
+  try {
+    await program.parseAsync(argv);
+    // A connection to a scheduler that does not answer would keep the process for ever.
+    process.stdout.write("", () => process.exit(exitCodes.ok));
+  } catch (error) {
+    if (error instanceof Interrupted) process.stdout.write("", () => process.exit(error.exitCode));
+    else if (!(error instanceof CommanderError)) fail(error);
+    // Commander has said what is wrong; help and version were asked for.
+    else process.exit(error.exitCode === 0 ? exitCodes.ok : exitCodes.usage);
+  }
 }

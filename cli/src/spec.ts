@@ -1,7 +1,8 @@
-/** A tenant's spec, from three places: package.json#warren, a protojson file, flags; the later wins field by field. */
+/** A tenant's spec, from three places: package.json#warren, a JSON file, flags; the later wins field by field. */
 import { existsSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { create, fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
+import { plainSpec, specFromJson } from "@warren/client";
 import { isKey, keyRule } from "@warren/common/ids";
 import { toDuration } from "@warren/common/time";
 import {
@@ -89,11 +90,13 @@ export function readSpec(directory: string, flags: SpecFlags): TenantSpec {
   const own = manifest?.warren;
   if (own !== undefined && !isObject(own)) {
     throw new UserError(
-      `${join(directory, "package.json")}: "warren" must be an object, a TenantSpec as protojson`,
+      `${join(directory, "package.json")}: "warren" must be an object, a TenantSpec as JSON`,
     );
   }
-  const fromFile = flags.spec === undefined ? {} : readJson(flags.spec, true);
-  const spec = parse({ ...own, ...fromFile }, flags.spec ?? `${join(directory, "package.json")}#warren`);
+  const spec = fromJson(TenantSpecSchema, {
+    ...plain(own, `${join(directory, "package.json")}#warren`),
+    ...(flags.spec === undefined ? {} : plain(readJson(flags.spec, true), flags.spec)),
+  });
   spec.key = flags.name ?? (spec.key || keyFrom(manifest, directory));
   if (!isKey(spec.key))
     throw new UserError(`the tenant's name ${JSON.stringify(spec.key)} ${keyRule}: give another with --name`);
@@ -165,9 +168,12 @@ function anyOf(...flags: readonly unknown[]): boolean {
   return flags.some((flag) => flag !== undefined);
 }
 
-function parse(json: JsonObject, from: string): TenantSpec {
+/** A spec's JSON without people's units, fit to be merged. @throws UserError naming the file and the field */
+function plain(json: JsonObject | undefined, from: string): JsonObject {
+  if (json === undefined) return {};
   try {
-    return fromJson(TenantSpecSchema, json);
+    specFromJson(json);
+    return plainSpec(json);
   } catch (error) {
     throw new UserError(`${from}: ${(error as Error).message}`);
   }

@@ -1,6 +1,6 @@
 /** What all verbs of the operator have in common: options, a client, Ctrl-C. */
 import type { Warren } from "@warren/client";
-import { parseDuration, parseSize } from "@warren/common/config";
+import { parseCores, parseDuration, parseSize } from "@warren/common/quantities";
 import { type Command, InvalidArgumentError } from "commander";
 import { openWarren } from "./cluster.ts";
 import { escaping } from "./escaping.ts";
@@ -36,9 +36,9 @@ export function sizeOption(text: string): number {
 
 /** Thousandths of a core, of "500m" or "0.5". */
 export function coresOption(text: string): number {
-  const [, number, unit] = /^(\d+(?:\.\d+)?)(m?)$/.exec(text.trim()) ?? [];
-  if (number === undefined) throw new InvalidArgumentError("It must be cores like 0.5, or 500m.");
-  return Math.round(Number(number) * (unit ? 1 : 1000));
+  const millis = parseCores(text);
+  if (millis === undefined) throw new InvalidArgumentError("It must be cores like 0.5, or 500m.");
+  return millis;
 }
 
 /** Fits the contract's u32. */

@@ -57,6 +57,23 @@ describe("a tenant's spec", () => {
     expect(readSpec(directory, { name: "other" }).key).toBe("other");
   });
 
+  test("has people's units in package.json and in a file, whose fields win by either of their names", async () => {
+    const directory = await app("units", {
+      warren: { idle: { stopAfter: "5m" }, limits: { memoryBytes: "256m" }, nodeLabels: { a: "1" } },
+    });
+    const file = join(root, "units.json");
+    await writeFile(file, JSON.stringify({ limits: { cpu_millis: "0.5" }, node_labels: { b: "2" } }));
+    expect(readSpec(directory, {}).limits?.memoryBytes).toBe(2n ** 28n);
+    const spec = readSpec(directory, { spec: file });
+    expect(fromDuration(spec.idle?.stopAfter, 0)).toBe(300_000);
+    expect(spec.limits).toMatchObject({ memoryBytes: 0n, cpuMillis: 500 });
+    expect(spec.nodeLabels).toEqual({ b: "2" });
+    await writeFile(file, JSON.stringify({ limits: { memoryBytes: "256q" } }));
+    expect(() => readSpec(directory, { spec: file })).toThrow(
+      `${file}: limits.memory_bytes: "256q" is not a size like 256m or 1GiB`,
+    );
+  });
+
   test("flags for isolation, limits, readiness and liveness win field by field", async () => {
     const directory = await app("bounded", {
       warren: {
@@ -101,8 +118,12 @@ describe("a tenant's spec", () => {
     ["Upper", undefined, "must be a DNS label"],
     ["a", "{", "package.json"],
     ["b", { warren: [] }, '"warren" must be an object'],
-    ["c", { warren: { keyy: "x" } }, "package.json#warren"],
-    ["d", { warren: { idle: { stopAfter: "soon" } } }, "package.json#warren"],
+    ["c", { warren: { keyy: "x" } }, "package.json#warren: keyy: there is no such field; did you mean key?"],
+    [
+      "d",
+      { warren: { idle: { stopAfter: "soon" } } },
+      'package.json#warren: idle.stop_after: "soon" is not a duration like 250ms, 30s, 5m or 1h',
+    ],
   ])("what is wrong is named: %s", async (name, manifest, message) => {
     const directory = await app(name, manifest);
     expect(() => readSpec(directory, {})).toThrow(UserError);

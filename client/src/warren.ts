@@ -23,6 +23,7 @@ import {
 import { MeteringService } from "@warren/proto/metering";
 import { EnrolService, type LogLine, NodeService, SchedulerService } from "@warren/proto/scheduler";
 import { type PackOptions, pack } from "./pack.ts";
+import { checkSpecInit } from "./spec/check-init.ts";
 
 export interface WarrenOptions {
   /** The scheduler: "https://host:port". With several in the cell, any of them, or better all: the leader is found. */
@@ -47,7 +48,7 @@ export interface UploadOptions extends PackOptions {
 export interface EventsOptions {
   /** Only this one's. */
   readonly tenant?: string;
-  /** After this place in the journal. Default: from now on. */
+  /** After this place in the journal. Default: from now on; without `follow`, or with `since`, from its beginning. */
   readonly after?: bigint;
   /** Go on with new ones. Default true. */
   readonly follow?: boolean;
@@ -171,11 +172,12 @@ export class Warren implements Disposable {
   }
 
   /**
-   * Applies a spec.
+   * Applies a spec: an object of the contract's fields, or what `specFromJson` made of JSON.
    * @param expectedVersion only if the tenant is at this version; else ABORTED
-   * @throws ConnectError
+   * @throws SpecError naming a field that there is not, ConnectError
    */
   async apply(spec: MessageInitShape<typeof TenantSpecSchema>, expectedVersion?: bigint): Promise<Tenant> {
+    checkSpecInit(spec);
     const { tenant } = await this.scheduler.applyTenant({ spec: spec as TenantSpec, expectedVersion });
     return tenant!;
   }
@@ -200,14 +202,15 @@ export class Warren implements Disposable {
   }
 
   /**
-   * Events as they happen; ends with the signal or with the loop. Without `follow` those of the past: all after `after`
-   * (0n: all that the journal has), or the last `tail`.
+   * Events as they happen; ends with the signal or with the loop. Without `follow` those of the past: all that the journal
+   * has, all after `after`, or the last `tail`. With `since` those from then on, and then, with `follow`, new ones.
    */
   async *events(options: EventsOptions = {}): AsyncGenerator<Event> {
-    const { tenant = "", after, follow = true, tail, since, types = [], signal } = options;
+    const { tenant = "", follow = true, tail, since, types = [], signal } = options;
+    const asksForPast = tail === undefined && (!follow || since !== undefined);
     const request = {
       tenant,
-      after,
+      after: options.after ?? (asksForPast ? 0n : undefined),
       follow,
       tail,
       since: since && toTimestamp(since.getTime()),

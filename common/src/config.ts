@@ -4,34 +4,13 @@
  */
 import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { parseDuration, parseSize } from "./quantities.ts";
+
+export { parseDuration, parseSize } from "./quantities.ts";
 
 /** The configuration is wrong; the message names each field, its source and what it should be. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
-}
-
-const units: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** ms of "250ms", "30s", "5m", "1h", "7d"; nothing for what is none. */
-export function parseDuration(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
-  return match ? Number(match[1]) * units[match[2]!]! : undefined;
-}
-
-const sizes: Record<string, number> = {
-  "": 1,
-  k: 2 ** 10,
-  m: 2 ** 20,
-  g: 2 ** 30,
-  KiB: 2 ** 10,
-  MiB: 2 ** 20,
-  GiB: 2 ** 30,
-};
-
-/** Bytes of "512MiB", "512m" (the same), "2GiB" or a plain number; nothing for what is none. */
-export function parseSize(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)(KiB|MiB|GiB|k|m|g|)$/.exec(text.trim());
-  return match ? Math.round(Number(match[1]) * sizes[match[2]!]!) : undefined;
 }
 
 /** The parts of "a, b,c". */

@@ -61,7 +61,9 @@ test("deploy, ensure, ps, deploy again (restarts it), logs, stop, restart, rm", 
   const [restarted] = await json("restart", "shop");
   expect(restarted!.instance).not.toBe(ensured!.instance);
   expect(await json("stop", "shop")).toEqual([{ tenant: "shop", stopped: [restarted!.instance] }]);
-  expect(await json("ps", "shop")).toEqual([]);
+  expect(await json("ps", "shop")).toEqual([
+    { tenant: "shop", state: "cold", version: 2, url: cell.url("shop", "") },
+  ]);
   expect(await json("rm", "shop")).toEqual([{ tenant: "shop", removed: true }]);
   expect((await cell.get("shop")).status).toBe(404);
 }, 60_000);
@@ -205,7 +207,7 @@ test("cordon, drain, uncordon: nothing new on the node, and nothing left", async
   expect(refused.code).toBe(3);
   const [drained] = await json("drain", "n1", "--deadline", "2s");
   expect(drained).toMatchObject({ node: "n1", moved: 0 });
-  expect(await json("ps", "moved")).toEqual([]);
+  expect(await json("ps", "moved")).toMatchObject([{ tenant: "moved", state: "cold" }]);
   expect((await json("nodes", "n1"))[0]).toMatchObject({ cordoned: true });
   await json("uncordon", "n1");
   expect(await text("moved")).toStartWith("hello from");

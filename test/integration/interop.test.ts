@@ -1,11 +1,16 @@
 /** Clients that are not ours, against a real cell. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import { Expose } from "@warren/proto/common";
+import { Code, ConnectError, loadCredentials } from "@warren/client";
+import { createLogger } from "@warren/common/log";
+import { connectRpc } from "@warren/common/rpc/client";
+import { serveRpc } from "@warren/common/rpc/server";
+import { loopbackHosts, openCellSecrets } from "@warren/common/tls/cell";
+import { Expose, Role } from "@warren/proto/common";
 import {
   type EnsureRequest,
   EnsureRequestSchema,
@@ -46,7 +51,8 @@ async function answers(endpoint: { host: string; port: number } | undefined): Pr
   expect(text).toStartWith("hello from");
 }
 
-test("a stock @grpc/grpc-js client ensures a tenant and gets its endpoint", async () => {
+/** `ensure` by a stock grpc-js, without any of our generated clients. */
+async function grpcEnsure(port: string | number, tenant: string): Promise<EnsureResponse> {
   const Client = grpc.makeGenericClientConstructor(
     {
       ensure: {
@@ -61,33 +67,72 @@ test("a stock @grpc/grpc-js client ensures a tenant and gets its endpoint", asyn
     },
     "SchedulerService",
   );
-  const client = new Client(
-    `localhost:${new URL(cell.cell.cluster.scheduler).port}`,
-    grpc.credentials.createSsl(await readFile(ca)),
-  );
+  const client = new Client(`localhost:${port}`, grpc.credentials.createSsl(await readFile(ca)));
   const metadata = new grpc.Metadata();
   metadata.set("authorization", `Bearer ${token}`);
+  const ensure = client.ensure as unknown as (
+    request: EnsureRequest,
+    metadata: grpc.Metadata,
+    options: grpc.CallOptions,
+    done: (error: grpc.ServiceError | null, response?: EnsureResponse) => void,
+  ) => void;
   try {
-    const call = (tenant: string) =>
-      new Promise<EnsureResponse>((resolve, reject) => {
-        const ensure = client.ensure as unknown as (
-          request: EnsureRequest,
-          metadata: grpc.Metadata,
-          options: grpc.CallOptions,
-          done: (error: grpc.ServiceError | null, response?: EnsureResponse) => void,
-        ) => void;
-        ensure.call(
-          client,
-          create(EnsureRequestSchema, { tenant }),
-          metadata,
-          { deadline: Date.now() + 10_000 },
-          (error, response) => (error ? reject(error) : resolve(response!)),
-        );
-      });
-    await answers((await call("direct")).endpoint);
-    const error = (await call("../x").catch((e: unknown) => e)) as grpc.ServiceError;
-    expect(error.code).toBe(grpc.status.INVALID_ARGUMENT);
+    return await new Promise((resolve, reject) => {
+      const options = { deadline: Date.now() + 20_000 };
+      ensure.call(client, create(EnsureRequestSchema, { tenant }), metadata, options, (error, response) =>
+        error ? reject(error) : resolve(response!),
+      );
+    });
   } finally {
+    client.close();
+  }
+}
+
+const refusalOf = (call: Promise<unknown>): Promise<grpc.ServiceError> =>
+  call.then(
+    () => Promise.reject(new Error("it was not refused")),
+    (error: grpc.ServiceError) => error,
+  );
+
+test("a stock @grpc/grpc-js client ensures a tenant and gets its endpoint", async () => {
+  const { port } = new URL(cell.cell.cluster.scheduler);
+  await answers((await grpcEnsure(port, "direct")).endpoint);
+  expect((await refusalOf(grpcEnsure(port, "../x"))).code).toBe(grpc.status.INVALID_ARGUMENT);
+});
+
+test("a grpc-js client reads error messages as they were written", async () => {
+  const messages = {
+    plain: 'no tenant "x": deploy it (see https://example.org/a?b=c#d), or ensure another; 1+1=2',
+    odd: "50 % of x%3A\nüber\t日本 🐇",
+  };
+  const secrets = await openCellSecrets(join(cell.state, "credentials"), "local");
+  const { credentials } = await secrets.credentialsFor("errors", Role.SCHEDULER, loopbackHosts);
+  await using server = await serveRpc({
+    name: "errors",
+    port: 0,
+    credentials,
+    log: createLogger({ process: "errors" }),
+    routes: (router) =>
+      router.service(SchedulerService, {
+        ensure({ tenant }) {
+          throw new ConnectError(messages[tenant as keyof typeof messages], Code.NotFound);
+        },
+      }),
+  });
+  for (const [tenant, text] of Object.entries(messages)) {
+    const { code, details } = await refusalOf(grpcEnsure(server.port, tenant));
+    expect({ code, details }).toEqual({ code: grpc.status.NOT_FOUND, details: text });
+    // And Connect's own client over gRPC.
+    const client = connectRpc({
+      url: server.url,
+      credentials: loadCredentials(cell.cell.cluster.credentials),
+      protocol: "grpc",
+    });
+    const error = await client
+      .client(SchedulerService)
+      .ensure({ tenant })
+      .catch((e: unknown) => e);
+    expect(ConnectError.from(error).rawMessage).toBe(text);
     client.close();
   }
 });
@@ -132,61 +177,6 @@ test("a field that there is not is refused by its name, and nothing is applied",
   });
   expect(await curl("GetTenant", { tenant: "typo" })).toMatchObject({ code: "not_found" });
 });
-
-test("the client library deploys, ensures and watches under Node", async () => {
-  const bundle = join(directory, "client");
-  const built = Bun.spawnSync([process.execPath, join(import.meta.dir, "../../client/build.ts"), bundle], {
-    stderr: "inherit",
-  });
-  expect(built.exitCode).toBe(0);
-  const app = await writeApp(directory, "from-node", "hello");
-  const script = join(directory, "control-plane.mjs");
-  await writeFile(
-    script,
-    `import { loadCredentials, Warren, Code, isRpcCode } from ${JSON.stringify(join(bundle, "index.js"))};
-const warren = new Warren({ url: process.env.URL, meteringUrl: process.env.METERING, credentials: loadCredentials(process.env.CREDENTIALS) });
-const events = warren.events({ tenant: "from-node" });
-const first = events.next();
-const release = await warren.upload("from-node", process.env.APP);
-await warren.apply({ key: "from-node", source: { case: "release", value: release.digest } });
-const ensured = await warren.scheduler.ensure({ tenant: "from-node" });
-const refused = await warren.scheduler.ensure({ tenant: "nobody" }).catch((error) => isRpcCode(error, Code.NotFound));
-const event = (await first).value;
-const { rows } = await warren.metering.getUsage({ tenant: "nobody" });
-await events.return();
-console.log(JSON.stringify({ node: process.versions.bun ? "no" : "yes", digest: release.digest, url: ensured.url, refused, event: event.payload.case, rows: rows.length }));
-warren.close();
-`,
-  );
-  const child = Bun.spawn(["node", script], {
-    env: {
-      PATH: process.env.PATH ?? "",
-      URL: cell.cell.cluster.scheduler,
-      METERING: cell.cell.cluster.metering,
-      CREDENTIALS: cell.cell.cluster.credentials,
-      APP: app,
-    },
-    stdout: "pipe",
-    stderr: "pipe",
-    timeout: 30_000,
-  });
-  const [stdout, stderr, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  expect(code, stderr).toBe(0);
-  const said = JSON.parse(stdout) as Record<string, unknown>;
-  expect(said).toMatchObject({
-    node: "yes",
-    refused: true,
-    event: "release",
-    rows: 0,
-    url: cell.url("from-node", ""),
-  });
-  // The same files give the same digest under Bun.
-  expect((await cell.warren.upload("from-node", app)).digest).toBe(said.digest as string);
-}, 60_000);
 
 test("buf curl finds the contract by reflection and calls over gRPC", async () => {
   const child = Bun.spawn(

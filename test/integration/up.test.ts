@@ -4,6 +4,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { outputOf } from "@warren/cli/json/outputs";
+import { outputProblem } from "@warren/cli/json/shape";
 import { startTimeOf } from "@warren/common/process";
 import { pause, waitUntil } from "@warren/common/time";
 import { writeApp } from "../src/apps.ts";
@@ -36,7 +38,8 @@ const env = { PATH: process.env.PATH ?? "" };
 /** Starts `up` and waits until it is up. */
 async function up(nodes: number, ...more: string[]): Promise<Bun.Subprocess> {
   const child = Bun.spawn(upArgs(nodes, ...more), { stdout: "pipe", stderr: "ignore", env });
-  await outputUntil("\n", child.stdout); // `up --json` prints where everything is once it is up
+  const printed = await outputUntil("\n", child.stdout); // `up --json` prints where everything is once it is up
+  expect(outputProblem(outputOf("up")!, JSON.parse(printed.split("\n")[0]!))).toBeUndefined();
   return child;
 }
 

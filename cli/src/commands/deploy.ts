@@ -129,7 +129,7 @@ export function deployCommand(program: Command): void {
     .argument("[dir]", "directory of the app")
     .argument(...commandArgument)
     .option("--name <key>", "the tenant's name (default: package.json's name, else the directory's)")
-    .option("--spec <file>", "TenantSpec as protojson, over package.json#warren");
+    .option("--spec <file>", "a JSON file with settings as in package.json#warren, over that");
   specOptions(command)
     .option("--no-wait", "do not wait until live instances are replaced, or the release is on nodes")
     .showHelpAfterError(

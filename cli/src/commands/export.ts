@@ -3,6 +3,7 @@ import { open, rename, rm } from "node:fs/promises";
 import { resolve } from "node:path";
 import { ExportFormat } from "@warren/proto/metering";
 import { type Command, Option } from "commander";
+import { UserError } from "../exit.ts";
 import { asMeteredVerb, type By, byNames, exportText, withMetering } from "../metered.ts";
 import { momentOption } from "../moments.ts";
 import type { VerbOptions } from "../verb.ts";
@@ -14,7 +15,7 @@ const formats = {
 } as const;
 
 interface ExportOptions extends VerbOptions {
-  readonly format: keyof typeof formats;
+  readonly format?: keyof typeof formats;
   readonly from?: number;
   readonly to?: number;
   readonly by: By;
@@ -31,10 +32,8 @@ export function exportCommand(program: Command): void {
     .addOption(
       new Option(
         "--format <format>",
-        "CSV, JSON lines, or CloudEvents as OpenMeter takes them (settled windows only; sent again they change nothing)",
-      )
-        .choices(Object.keys(formats))
-        .default("csv"),
+        "CSV (default), JSON lines (as --json), or CloudEvents as OpenMeter takes them (settled windows only; sent again they change nothing)",
+      ).choices(Object.keys(formats)),
     )
     .option(
       "--from <time>",
@@ -50,18 +49,26 @@ export function exportCommand(program: Command): void {
     )
     .action((tenant: string | undefined, options: ExportOptions) =>
       withMetering(options, async (metering, signal) => {
-        const text = exportText(metering, { ...options, tenant }, formats[options.format], signal);
+        const format = formatOf(options);
+        const text = exportText(metering, { ...options, tenant }, formats[format], signal);
         const bytes =
           options.output === undefined
             ? await writeOut(text)
             : await writeFile(resolve(options.output), text);
-        if (bytes === 0) process.stderr.write(nothingText(options));
+        if (bytes === 0) process.stderr.write(nothingText(format, options.settled));
       }),
     );
 }
 
+/** @throws UserError when --json and --format ask for different things */
+function formatOf({ format, json = false }: ExportOptions): keyof typeof formats {
+  if (json && format !== undefined && format !== "json")
+    throw new UserError(`--json and --format ${format} exclude each other: leave out one of them`);
+  return json ? "json" : (format ?? "csv");
+}
+
 /** Why an export is empty: an empty file would look like a tenant that used nothing. */
-function nothingText({ format, settled }: ExportOptions): string {
+function nothingText(format: keyof typeof formats, settled = false): string {
   const isSettledOnly = settled || format === "openmeter";
   const hint = isSettledOnly
     ? "only settled windows are exported, and none is settled yet"

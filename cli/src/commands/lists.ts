@@ -2,6 +2,7 @@
 import type { Warren } from "@warren/client";
 import { fromDuration, fromTimestamp } from "@warren/common/time";
 import {
+  BackoffSchema,
   type Instance,
   InstanceMode,
   InstanceSchema,
@@ -31,10 +32,14 @@ export function listCommands(program: Command): void {
           warren.scheduler.listInstances({ tenant }),
         ]);
         if (options.json) {
-          for (const instance of instances) printJson(messageJson(InstanceSchema, instance));
+          for (const instance of instances) {
+            const json = messageJson(InstanceSchema, instance) as object;
+            printJson({ tenant: instance.ref?.tenant, ...json });
+          }
+          for (const tenant of withoutInstance(tenants, instances)) printJson(coldJson(tenant));
           return;
         }
-        const rows = [...instances.map(instanceRow), ...cold(tenants, instances)];
+        const rows = [...instances.map(instanceRow), ...withoutInstance(tenants, instances).map(coldRow)];
         process.stdout.write(fittingTable(psColumns, rows, { width: tableWidth(options) }));
       }),
     );
@@ -114,11 +119,26 @@ export function instanceRow(instance: Instance): PsRow {
   };
 }
 
-function cold(tenants: readonly Tenant[], instances: readonly Instance[]): PsRow[] {
+function withoutInstance(tenants: readonly Tenant[], instances: readonly Instance[]): Tenant[] {
   const warm = new Set(instances.map((instance) => instance.ref?.tenant));
-  return tenants
-    .filter((tenant) => !warm.has(tenant.spec?.key))
-    .map((tenant) => ({ TENANT: tenant.spec?.key ?? "", STATE: coldText(tenant) }));
+  return tenants.filter((tenant) => !warm.has(tenant.spec?.key));
+}
+
+function coldRow(tenant: Tenant): PsRow {
+  return { TENANT: tenant.spec?.key ?? "", STATE: coldText(tenant) };
+}
+
+/** A line of `ps --json` without an instance: it has no `ref`, and its state is in other words than an instance's. */
+export function coldJson({ spec, version, url, backoff, evicted }: Tenant): unknown {
+  const what = backoff?.crashLoop ? "crash-loop" : "back-off";
+  return {
+    tenant: spec?.key,
+    state: backoff ? what : "cold",
+    version: Number(version),
+    url,
+    evicted: evicted || undefined,
+    backoff: backoff && messageJson(BackoffSchema, backoff),
+  };
 }
 
 /** "cold", or until when it is not started, or why it was evicted. */

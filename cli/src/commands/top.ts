@@ -1,6 +1,13 @@
 /** `warren stats | top`: what the cell does now, once or live. */
 import { fromDuration, fromTimestamp, pause } from "@warren/common/time";
-import { type Instance, InstanceMode, InstanceState, type Node } from "@warren/proto/common";
+import {
+  type Instance,
+  InstanceMode,
+  InstanceSchema,
+  InstanceState,
+  type Node,
+  NodeSchema,
+} from "@warren/proto/common";
 import { type GetStatsResponse, GetStatsResponseSchema } from "@warren/proto/scheduler";
 import type { Command } from "commander";
 import pc from "../colors.ts";
@@ -53,8 +60,8 @@ export function topCommands(program: Command): void {
             if (options.json) {
               printJson({
                 stats: messageJson(GetStatsResponseSchema, stats),
-                nodes: nodes.length,
-                instances: instances.length,
+                nodes: nodes.map((node) => messageJson(NodeSchema, node)),
+                instances: instances.map((instance) => messageJson(InstanceSchema, instance)),
               });
               continue;
             }

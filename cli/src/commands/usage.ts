@@ -45,7 +45,7 @@ export function usageCommand(program: Command): void {
       metersOption,
     )
     .option("--top <n>", "tenants shown, those with the highest use", countOption, 50)
-    .option("--csv", "print CSV, with exact numbers")
+    .addOption(new Option("--csv", "print CSV, with exact numbers").conflicts("json"))
     .option("--plot", "plot, even where nobody looks (default: on a terminal with colours)")
     .option("--no-plot", "do not plot")
     .addHelpText("after", `\n${memoryHelp} It is summed over time: 1 GiB for 1 s is 1 GiB·s.`)

@@ -33,6 +33,7 @@ import { tokenVerifier } from "../tls/tokens.ts";
 import { authenticate, authInterceptor, type PeerCertificate, peerKey, principalKey } from "./auth.ts";
 import { type ConnectionBounds, Connections } from "./connections.ts";
 import { type Credentials, LiveCredentials } from "./credentials.ts";
+import { withPlainGrpcMessage } from "./grpc-message.ts";
 import { HealthState, healthRoutes } from "./health.ts";
 import { rpcLimits } from "./limits.ts";
 import { reflectionRoutes } from "./reflection.ts";
@@ -141,6 +142,7 @@ export async function serveRpc(options: ServeOptions): Promise<RpcServer> {
       response.on("close", () => {
         if (!response.writableFinished) response.emit("drain");
       });
+      withPlainGrpcMessage(response);
       rpc(request, response);
     },
   );
