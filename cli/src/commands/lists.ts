@@ -1,5 +1,4 @@
 /** `warren ps | version`: what there is. */
-import type { Warren } from "@warren/client";
 import { fromDuration, fromTimestamp } from "@warren/common/time";
 import {
   BackoffSchema,
@@ -14,6 +13,7 @@ import { type Column, fittingTable, tableWidth, wideText } from "../columns.ts";
 import { memoryHelp } from "../memory-help.ts";
 import { modeName, rungsName, stateName } from "../names.ts";
 import { age, bytes, messageJson, printJson } from "../output.ts";
+import { allTenants } from "../pages.ts";
 import { asVerb, type VerbOptions, withWarren } from "../verb.ts";
 import { version } from "../version.ts";
 
@@ -28,7 +28,7 @@ export function listCommands(program: Command): void {
         const [tenants, { instances }] = await Promise.all([
           tenant
             ? warren.scheduler.getTenant({ tenant }).then((found) => [found.tenant!])
-            : allTenants(warren),
+            : Array.fromAsync(allTenants(warren)),
           warren.scheduler.listInstances({ tenant }),
         ]);
         if (options.json) {
@@ -56,16 +56,6 @@ export function listCommands(program: Command): void {
           `warren ${version} (Bun ${Bun.version})\nscheduler ${cell?.version ?? "not reachable"}\n`,
         );
     });
-}
-
-async function allTenants(warren: Warren): Promise<Tenant[]> {
-  const tenants: Tenant[] = [];
-  for (let pageToken = ""; ; ) {
-    const page = await warren.scheduler.listTenants({ pageSize: 1000, pageToken });
-    tenants.push(...page.tenants);
-    pageToken = page.nextPageToken;
-    if (!pageToken) return tenants;
-  }
 }
 
 /** An instance of a tenant, or a tenant that has none. */
