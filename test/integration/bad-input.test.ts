@@ -266,7 +266,7 @@ describe("processes", () => {
         "--credentials",
         credentials,
       ],
-      { deadlineMs: 4_000, env: { WARREN_LOG: "info" } },
+      { deadlineMs: 8_000, env: { WARREN_LOG: "info" } },
     );
     expect(stderr).toContain("this credential is for node n7, not for n8");
   });

@@ -83,9 +83,9 @@ test("events tells the whole life, usage what it used, nodes and version what th
     },
     { deadlineMs: 10_000, what: "the end of told among the events" },
   )) as { release?: object; placement?: object; transition?: { to: string; exit?: { reason: string } } }[];
-  expect(
-    events.filter(({ transition }) => transition).map(({ transition }) => transition!.to.slice(15)),
-  ).toEqual(["STARTING", "READY", "STOPPING", "EXITED"]);
+  const states = events.flatMap(({ transition }) => (transition ? [transition.to.slice(15)] : []));
+  // On a busy machine it may have been frozen in between: READY again, in another mode.
+  expect([...new Set(states)]).toEqual(["STARTING", "READY", "STOPPING", "EXITED"]);
   // Its gateway tells of its traffic when it likes, be it after the end.
   const last = events.findLast(({ transition }) => transition);
   expect(last?.transition?.exit?.reason).toBe("EXIT_REASON_KILLED");

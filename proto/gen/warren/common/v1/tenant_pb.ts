@@ -387,7 +387,8 @@ export const ReloadPolicySchema: GenMessage<ReloadPolicy> = /*@__PURE__*/
 
 /**
  * When an unused instance is put away: active, then frozen, then paged out, then stopped. Each time counts from its last
- * request. Under memory pressure its node may go down these steps early.
+ * request. Where its node is short of memory it goes down these steps early;
+ * where tasks wait for its CPU it is frozen early.
  *
  * @generated from message warren.common.v1.IdlePolicy
  */
