@@ -6,7 +6,7 @@ import { runBench, setting } from "./harness/bench.ts";
 import { quality } from "./sim/quality.ts";
 import { scale } from "./sim/scale.ts";
 
-const budgetMs = 600_000;
+const budgetMs = 1_500_000;
 
 await runBench("sim", budgetMs, async (bench) => {
   const most = setting("TENANTS", 1_000_000, 20_000, 1_000_000);

@@ -45,6 +45,8 @@ export class World {
   /** What each tenant's instance uses, bytes. */
   readonly memoryOf: (tenant: string) => number;
   readonly #startedAt = new Map<string, number>();
+  /** Instances that their node has not told of yet, by node. */
+  readonly #unmeasured = new Map<string, Set<string>>();
   readonly #pressure = new Map<string, NodePressure>();
   #inputs: Input[] = [];
   #ids = 0;
@@ -125,7 +127,7 @@ export class World {
 
   /** What its node reports; its instances' counters too when asked for, and what they add up to. */
   report(name: string, first = false, withUsage = first): number {
-    const usages = withUsage ? this.#usagesOn(name) : [];
+    const usages = withUsage ? this.#usagesOn(name) : this.#firstUsages(name);
     return this.feed({
       type: "report",
       call: `c${++this.#calls}`,
@@ -139,27 +141,33 @@ export class World {
     });
   }
 
-  /** What its instances use: their tenants' memory, give or take a fifth, and CPU besides that of their starts. */
   #usagesOn(name: string): UsageReport[] {
-    const { nodes, instances } = this.core.state;
-    const usages: UsageReport[] = [];
-    let bytes = 0;
-    const live = nodes.get(name)!.instances.size;
-    for (const id of nodes.get(name)!.instances) {
-      const { ref } = instances.get(id)!;
-      const memory = Math.round(this.memoryOf(ref.tenant) * (0.8 + 0.4 * this.random()));
-      bytes += memory;
-      const wallMs = Math.round(this.now - (this.#startedAt.get(id) ?? 0));
-      const usage = create(UsageSchema, {
-        memoryBytes: BigInt(memory),
-        wallMs: BigInt(wallMs),
-        cpuUs: BigInt(startCpuUs + wallMs * idleCpuMillis),
-      });
-      if (this.predicts) usages.push(create(UsageReportSchema, { instance: ref, usage }));
-    }
-    const pressure = { tenantMemoryBytes: BigInt(bytes), liveInstances: live };
+    const all = [...this.core.state.nodes.get(name)!.instances].map((id) => this.#usageOf(id));
+    const bytes = all.reduce((sum, { usage }) => sum + (usage?.memoryBytes ?? 0n), 0n);
+    const pressure = { tenantMemoryBytes: bytes, liveInstances: all.length };
     this.#pressure.set(name, create(NodePressureSchema, pressure));
-    return usages;
+    this.#unmeasured.delete(name);
+    return this.predicts ? all : [];
+  }
+
+  /** Agents tell of a new instance at their next look, and of the others more seldom. */
+  #firstUsages(name: string): UsageReport[] {
+    const { instances } = this.core.state;
+    const fresh = [...(this.#unmeasured.get(name) ?? [])].filter((id) => instances.has(id));
+    this.#unmeasured.delete(name);
+    return this.predicts ? fresh.map((id) => this.#usageOf(id)) : [];
+  }
+
+  /** Its tenant's memory, give or take a fifth, and CPU besides that of its start. */
+  #usageOf(id: string): UsageReport {
+    const { ref } = this.core.state.instances.get(id)!;
+    const wallMs = Math.round(this.now - (this.#startedAt.get(id) ?? 0));
+    const usage = create(UsageSchema, {
+      memoryBytes: BigInt(Math.round(this.memoryOf(ref.tenant) * (0.8 + 0.4 * this.random()))),
+      wallMs: BigInt(wallMs),
+      cpuUs: BigInt(startCpuUs + wallMs * idleCpuMillis),
+    });
+    return create(UsageReportSchema, { instance: ref, usage });
   }
 
   #perform(effect: Effect): void {
@@ -170,6 +178,10 @@ export class World {
       case "start":
         this.coldStarts++;
         this.#startedAt.set(effect.ref.id, this.now);
+        this.#unmeasured.set(
+          effect.ref.node,
+          (this.#unmeasured.get(effect.ref.node) ?? new Set()).add(effect.ref.id),
+        );
         this.feed({
           type: "started",
           instance: effect.ref.id,
