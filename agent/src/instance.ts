@@ -768,7 +768,7 @@ export class Instance {
     this.#contact.close();
     removeTree(socketDirectory(this.#m, ref.id));
     this.#m.records.remove(ref.id);
-    // Nor is anything given to its uid any more.
+    // And nothing more is being given to its uid.
     void Promise.all([this.#preparing, this.#removeRemains()]).then(() =>
       this.#m.ports.release(port, ref.id),
     );

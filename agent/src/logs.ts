@@ -65,7 +65,7 @@ export class LogStore {
 
   /**
    * Nothing of it is left to write. Its output is kept while it is among the last of its tenant.
-   * @param remark how it ended, for whoever reads its output
+   * @param remark how it ended, for readers of its output
    */
   ended(tenant: string, id: string, remark?: string): void {
     const logs = this.#live.get(id);

@@ -131,7 +131,7 @@ export async function unpack(
     }
     entry.resume();
   }
-  if (as === "it was") return bytes; // nothing was written through a link: whoever follows it is the tenant
+  if (as === "it was") return bytes; // nothing was written through a link: only the tenant follows it
   // By its text each link stays inside; through other links it may still not.
   const real = realpathSync(root);
   for (const link of links) {

@@ -63,7 +63,7 @@ for (const command of program.commands) command.exitOverride();
 if (import.meta.main) await main();
 
 async function main(): Promise<void> {
-  // `warren events | head`: whoever read has read enough.
+  // `warren events | head`: the reader has read enough.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code !== "EPIPE") throw error;
     process.exit(exitCodes.ok);

@@ -1,4 +1,4 @@
-/** Which values of an environment look secret, so that a terminal, with whoever looks at it, is not shown them. */
+/** Which values of an environment look secret, so that a terminal does not show them. */
 
 const secretName =
   /SECRET|TOKEN|PASSW|PASSPHRASE|PWD|API_?KEY|(?:^|_)KEYS?(?:_|$)|CREDENTIAL|PRIVATE|AUTH|COOKIE|DSN|SALT/i;

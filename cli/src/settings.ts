@@ -143,7 +143,7 @@ export function changedSettings(
     .map(({ name, value }) => ({ name, before: was.get(name) ?? "none", after: value }));
 }
 
-/** Back to what holds without it. @throws UserError for a name that is none */
+/** Back to what holds without it. @throws UserError for an unknown name */
 export function unsetSetting(spec: TenantSpec, name: string): void {
   const found = settings.find((one) => one.name === name.replace(/^--/, ""));
   if (!found) {

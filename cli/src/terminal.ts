@@ -1,5 +1,5 @@
 /**
- * What tenants say must not command the terminal of whoever reads it: a message, a line of output or a file's name may hold
+ * What tenants say must not command the terminal of its reader: a message, a line of output or a file's name may hold
  * sequences that move the cursor, set the title or fill the clipboard. Shown are their codes instead.
  */
 

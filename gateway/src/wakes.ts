@@ -23,6 +23,8 @@ export interface WakeOptions {
 
 /** A tenant that failed may be started again so soon: who asks for it is held until then, rather than refused. */
 const longestBackoffMs = 3_000;
+/** Between two tries at the least, whatever the scheduler says. */
+const leastBackoffMs = 10;
 
 interface Wake {
   readonly answered: Promise<Route | undefined>;
@@ -117,7 +119,7 @@ export class Wakes {
         const delay = backoffOf(error);
         const left = deadlineMs - (performance.now() - start);
         if (delay !== undefined && delay <= Math.min(longestBackoffMs, left)) {
-          await pause(delay, signal);
+          await pause(Math.max(leastBackoffMs, delay), signal);
           continue;
         }
         const over = performance.now() - start >= Math.min(absenceMs, deadlineMs);

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Entry, writeArchive } from "@warren/cli/state/archive";
 import { writeApp } from "../src/apps.ts";
 import { startCell, type TestCell } from "../src/cell.ts";
 import { cli } from "../src/cli.ts";
@@ -83,6 +84,28 @@ describe("what is refused", () => {
     await truncate(cut, (await stat(file)).size - 3_000);
     const { code, stderr } = await run(to, "state", "restore", cut);
     expect([code, stderr]).toEqual([1, expect.stringContaining("cannot be read")]);
+  });
+
+  test("a dump that holds what this version does not know, and a record that is too large", async () => {
+    const head = { version: "9", cluster: "local", at: new Date().toISOString(), tenants: 0, releases: 0 };
+    const write = async (path: string, entry: Entry) => {
+      await writeArchive(
+        path,
+        head,
+        (async function* () {
+          yield entry;
+        })(),
+      );
+      return run(to, "state", "restore", path);
+    };
+    const unknown = await write(join(directory, "unknown.tar"), { name: "plans/x.json", json: {} });
+    expect([unknown.code, unknown.stderr]).toEqual([
+      1,
+      expect.stringContaining("plans/x.json, which this version does not know"),
+    ]);
+    const json = "x".repeat(17 * 1024 * 1024);
+    const large = await write(join(directory, "large.tar"), { name: "tenants/x.json", json });
+    expect([large.code, large.stderr]).toEqual([1, expect.stringContaining("tenants/x.json is too large")]);
   });
 
   test("a state directory of the embedded store is not opened on NATS", async () => {

@@ -1,6 +1,6 @@
 /**
  * Is asked by the kernel before anybody opens certain files, who waits for the answer. Asked for without waiting every few
- * ms, as the ends of processes are. Whoever holds such a file under watch must not open it: it would wait for itself.
+ * ms, as the ends of processes are. The process that watches a file must not open it: it would wait for itself.
  * When this process ends the kernel lets everybody through.
  */
 import { ptr } from "bun:ffi";
@@ -47,7 +47,7 @@ export class OpenWatcher implements Disposable {
   }
 
   /**
-   * From now on whoever opens the file waits until `before` has returned. Ends when the file is gone.
+   * From now on a process that opens the file waits until `before` has returned. Ends when the file is gone.
    * @returns the file's real path, by which it is known from now on; undefined when it cannot be watched
    * @throws Error of the file system when it is not there
    */
@@ -62,7 +62,7 @@ export class OpenWatcher implements Disposable {
     return path;
   }
 
-  /** Nobody handles it any more; while the file is there whoever opens it is asked for, and let through. */
+  /** No handler is left. While the file exists, processes that open it are still reported, and let through at once. */
   forget(path: string): void {
     this.#handlers.delete(path);
   }

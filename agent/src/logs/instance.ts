@@ -41,7 +41,7 @@ const followEveryMs = 50;
 /** How often a raw file that is opened anew is taken in first: one that does nothing else must not keep the agent busy. */
 const reopensAtOnce = 50;
 const reopensPerSecond = 20;
-/** At most 256 KiB of each stream are taken in meanwhile: whoever opens it waits. */
+/** At most 256 KiB of each stream are taken in meanwhile, since the process that opens it waits. */
 const reopenSteps = 8;
 /** When it is looked for who opened it to write from a place of its own, ms. */
 const appendOnlyAfterMs = [1, 20, 200, 1_000];

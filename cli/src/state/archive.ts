@@ -27,6 +27,9 @@ export const headSchema = z.object({
 });
 export type Head = z.infer<typeof headSchema>;
 
+/** A record is a spec or a list of nodes: a message's bound, with room for how JSON is written. */
+const mostJsonBytes = 16 * 1024 * 1024;
+
 const headName = "warren-state.json";
 
 export type Entry = { readonly name: string } & (
@@ -84,7 +87,7 @@ async function addBytes(tar: Tar, { name, size, bytes }: Extract<Entry, { size: 
   for await (const part of bytes) {
     if (entry.write(part)) continue;
     const drained = new Promise<void>((done) => void entry.once("drain", () => done()));
-    await Promise.race([drained, ended.promise]); // a full disk ends it, and nothing drains any more
+    await Promise.race([drained, ended.promise]); // a full disk ends it, and then nothing drains
   }
   entry.end();
   await ended.promise;
@@ -112,7 +115,10 @@ export async function* readArchive(path: string): AsyncGenerator<ReadEntry, void
       const read: ReadEntry = {
         name: entry.header.name,
         bytes: entry as AsyncIterable<Uint8Array>,
-        json: async () => JSON.parse(Buffer.concat(await Array.fromAsync(read.bytes)).toString("utf8")),
+        json: async () => {
+          if ((entry.header.size ?? 0) > mostJsonBytes) throw new Error(`${entry.header.name} is too large`);
+          return JSON.parse(Buffer.concat(await Array.fromAsync(read.bytes)).toString("utf8"));
+        },
       };
       if (isFirst) checkHead(path, read.name, await read.json());
       else yield read;

@@ -41,6 +41,11 @@ export async function restore(warren: Warren, path: string, options: RestoreOpti
       const [kind] = entry.name.split("/");
       if (kind === "nodes.json") await restoreCordons(warren, await entry.json(), restored);
       else if (kind === "tenants") await restoreTenant(warren, await entry.json(), restored, options);
+      else if (kind !== "releases")
+        throw new UserError(
+          `${path} holds ${entry.name}, which this version does not know`,
+          exitCodes.failed,
+        );
       else if (entry.name.endsWith(".json"))
         release = fromJson(ReleaseSchema, (await entry.json()) as JsonValue);
       else if (release && !there.has(release.digest)) {

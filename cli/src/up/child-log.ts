@@ -46,6 +46,6 @@ function inWords(line: string): string {
     const { level, msg, err } = JSON.parse(line) as { level: string; msg: string; err?: { message: string } };
     return `${level}: ${msg}${err ? `: ${err.message}` : ""}`;
   } catch {
-    return line; // no log line of ours: it is shown as it is
+    return line; // not a log line of Warren: shown as it is
   }
 }

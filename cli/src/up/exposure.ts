@@ -20,7 +20,7 @@ export function exposureText({ host, port, publicUrl, trustForwarded }: Exposure
   if (!isLoopback(host)) {
     const where = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
     lines.push(
-      `tenants' HTTP listens on ${where}, without TLS: whoever reaches that address of this machine reaches every tenant; the API, agents and metering stay on loopback`,
+      `tenants' HTTP listens on ${where}, without TLS: every machine that reaches this address reaches every tenant; the API, agents and metering stay on loopback`,
       `a tenant that listens on all addresses instead of HOST is reached past the gateway at a port of ${tenantPorts.from}-${tenantPorts.to}: let a firewall keep these closed`,
     );
   }

@@ -19,7 +19,7 @@ export class OpenFile implements Disposable {
     readonly mode: number,
   ) {}
 
-  /** @throws PackError when it is gone, or is no file any more */
+  /** @throws PackError when it is gone, or no longer a file */
   static open(name: string, path: string): OpenFile {
     const fd = orUnreadable(name, () => openSync(path, flags));
     try {

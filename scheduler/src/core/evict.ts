@@ -11,7 +11,8 @@ import { isNeeded } from "./sleep.ts";
 /** Looked at in one step; where so many are busy, the next step goes on. */
 export const mostLooked = 1_000;
 
-/** The cap is reached: the least recently used instances that may go make room for the tenants that wait.
+/**
+ * The cap is reached: the least recently used instances that may go make room for the tenants that wait.
  * @param excess live instances beyond the cap: those of a lost node that came back */
 export function makeRoom(ctx: Context, excess: number): void {
   const { state } = ctx;

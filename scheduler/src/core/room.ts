@@ -60,9 +60,18 @@ function measured(ctx: Context, node: Node): Estimate {
   );
 }
 
-/** Which instances of one node are to go, taken in the order of their last use. */
+/** What some instances give back together. */
+interface Freed {
+  readonly places: number;
+  readonly memory: Estimate;
+  /** Bytes that they hold now. */
+  readonly held: number;
+}
+
+/** Which instances of one node are to go, taken in the order of their last use. Sums are kept, since hundreds may be tried. */
 class Plan {
   readonly #victims: Instance[] = [];
+  #freed: Freed = { places: 0, memory: nothing, held: 0 };
 
   constructor(
     readonly node: Node,
@@ -75,27 +84,39 @@ class Plan {
   }
 
   get isEnough(): boolean {
-    return this.#suffices(this.#victims);
+    return this.#suffices(this.#freed);
   }
 
   take(victim: Instance): void {
-    if (this.lacksPlaces || heldBy(victim) > 0) this.#victims.push(victim);
+    if (!this.lacksPlaces && heldBy(victim) === 0) return; // its end would mend nothing
+    this.#victims.push(victim);
+    const { places, memory, held } = this.#freed;
+    this.#freed = {
+      places: places + 1,
+      memory: plus(memory, victim.charge.memory),
+      held: held + heldBy(victim),
+    };
   }
 
   /** Those without whom it would not be enough. What gives back the least is spared first. */
   necessary(): readonly Instance[] {
-    let left: readonly Instance[] = this.#victims;
+    const spared = new Set<Instance>();
+    let freed = this.#freed;
     for (const one of this.#victims.toSorted((a, b) => heldBy(a) - heldBy(b))) {
-      const without = left.filter((other) => other !== one);
-      if (this.#suffices(without)) left = without;
+      const without = {
+        places: freed.places - 1,
+        memory: minus(freed.memory, one.charge.memory),
+        held: freed.held - heldBy(one),
+      };
+      if (!this.#suffices(without)) continue;
+      spared.add(one);
+      freed = without;
     }
-    return left;
+    return this.#victims.filter((one) => !spared.has(one));
   }
 
-  #suffices(victims: readonly Instance[]): boolean {
-    if (placesLack(this.node) > victims.length) return false;
-    const freed = victims.reduce((sum, { charge }) => plus(sum, charge.memory), nothing);
-    const held = victims.reduce((sum, victim) => sum + heldBy(victim), 0);
-    return memoryLack(this.node, this.wanted, { needed: minus(this.needed, freed), freed: held }) <= 0;
+  #suffices({ places, memory, held }: Freed): boolean {
+    if (placesLack(this.node) > places) return false;
+    return memoryLack(this.node, this.wanted, { needed: minus(this.needed, memory), freed: held }) <= 0;
   }
 }
